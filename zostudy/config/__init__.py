@@ -1,0 +1,1 @@
+"""The study file: typed settings, techniques, reading and overriding."""

@@ -1,0 +1,315 @@
+"""From a document to validated settings, and back."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from zostudy import registry
+from zostudy.config import document as documents
+from zostudy.config.document import Document
+from zostudy.config.settings import StudyConfig, SweepSettings, TrialConfig
+from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
+from zostudy.errors import ConfigError
+from zostudy.registry import Component, Kind, nearest
+
+T = TypeVar("T", bound=TrialConfig)
+
+#: Sections that name a component: path, key of the name, kind.
+_COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
+    (("dataset",), "name", "dataset"),
+    (("prune",), "source", "mask_source"),
+    (("search", "regularizer"), "name", "regularizer"),
+)
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A validated study file and the document it came from.
+
+    Attributes:
+        document: The document, overrides applied.
+        config: The settings of the study; its trial settings are those before any sweeping.
+    """
+
+    document: Document
+    config: StudyConfig
+
+    def trial(self, values: Mapping[str, Any]) -> TrialConfig:
+        """The settings of one point of the sweep.
+
+        Args:
+            values: For each swept path, its value at this point.
+
+        Raises:
+            ConfigError: The settings are wrong at this point.
+        """
+        kept = {key: value for key, value in self.document.items() if key in _TRIAL_KEYS}
+        return _validate(TrialConfig, documents.override(kept, values))
+
+
+_TRIAL_KEYS = frozenset(TrialConfig.model_fields)
+
+
+def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
+    """Read and validate a study file.
+
+    Args:
+        path: The file.
+        assignments: Overrides in the form ``path=value``, applied in order.
+
+    Raises:
+        ConfigError: Anything is wrong; the message has one line for every mistake.
+    """
+    values = dict(documents.assignment(text) for text in assignments)
+    return from_document(documents.override(documents.read(path), values))
+
+
+def from_document(document: Document) -> StudyFile:
+    """Validate a document, at its base and at every swept value.
+
+    Raises:
+        ConfigError: Anything is wrong.
+    """
+    sweep = _validate_model(SweepSettings, document.get("sweep", {}), "sweep")
+    _check_search_section(document, sweep)
+    first = {
+        path: values[0] if isinstance(values, tuple) else values.low
+        for path, values in sweep.parameters.items()
+    }
+    study_keys = {key: value for key, value in document.items()}
+    config = _validate(StudyConfig, documents.override(study_keys, first))
+    file = StudyFile(document, config)
+    for path, values in sweep.parameters.items():
+        _check_path(path)
+        ends = values if isinstance(values, tuple) else (values.low, values.high)
+        for value in ends:
+            file.trial(first | {path: value})
+    return file
+
+
+def _check_path(path: str) -> None:
+    head = path.split(".")[0]
+    if head in ("runtime", "dataset") and path in ("dataset.seed", "dataset.test_fraction"):
+        raise ConfigError(
+            f"sweep.parameters.{path}: trials with other test pictures cannot be compared; "
+            "allowed: settings that leave the test part as it is"
+        )
+    if head not in _TRIAL_KEYS:
+        raise ConfigError(
+            f"sweep.parameters.{path}: cannot be swept{nearest(head, _TRIAL_KEYS)}; "
+            f"allowed: paths that begin with {', '.join(sorted(_TRIAL_KEYS - {'extensions'}))}"
+        )
+
+
+def _check_search_section(document: Document, sweep: SweepSettings) -> None:
+    techniques = sweep.parameters.get("technique", (document.get("technique"),))
+    if (
+        "search" in document
+        and isinstance(techniques, tuple)
+        and all(isinstance(t, str) and t in WITHOUT_SEARCH for t in techniques)
+    ):
+        raise ConfigError(
+            f"search: technique {techniques[0]!r} searches nothing, its pruning ends with a "
+            "genotype; leave the section 'search' out"
+        )
+
+
+def _validate(model: type[T], document: Document) -> T:
+    expanded = _expand_technique(document)
+    extensions = expanded.get("extensions", [])
+    if not (isinstance(extensions, list) and all(isinstance(e, str) for e in extensions)):
+        raise ConfigError(f"extensions: {extensions!r}; needs a list of module names")
+    for section, key, kind in _COMPONENT_SECTIONS:
+        _split_options(expanded, section, key, kind, tuple(extensions))
+    space = expanded.get("search_space", {})
+    if isinstance(space, dict) and isinstance(space.get("name"), str):
+        registry.find("search_space", space["name"], "search_space.name", tuple(extensions))
+    return _validate_model(model, expanded)
+
+
+def _expand_technique(document: Document) -> Document:
+    technique = document.get("technique", "custom")
+    if technique == "custom":
+        return documents.merge({}, document)
+    if not isinstance(technique, str) or technique not in TECHNIQUES:
+        known = [*TECHNIQUES, "custom"]
+        hint = nearest(str(technique), known) or f"; known: {', '.join(known)}"
+        raise ConfigError(f"technique: unknown technique {technique!r}{hint}")
+    return documents.merge(TECHNIQUES[technique], document)
+
+
+def _split_options(
+    document: Document, section: tuple[str, ...], key: str, kind: Kind, extensions: tuple[str, ...]
+) -> None:
+    """Move a component's own options to the key ``options``, checked and completed, in place."""
+    place, model = ".".join(section), TrialConfig
+    holder: Any = document
+    for name in section:
+        model = model.model_fields[name].annotation  # type: ignore[assignment]  # a section
+        holder = holder.setdefault(name, {})
+        if not isinstance(holder, dict):
+            return  # the model's own validation says what is wrong
+    fields = set(model.model_fields) - {"options"}
+    chosen = holder.get(key, model.model_fields[key].default)
+    if not isinstance(chosen, str):
+        return
+    component = registry.find(kind, chosen, f"{place}.{key}", extensions)
+    known = registry.components(kind, extensions)
+    given: dict[str, Any] = {}
+    for name in [name for name in holder if name not in fields]:
+        value = holder.pop(name)
+        _check_known(f"{place}.{name}", name, value, fields, known)
+        if component.option(name) is not None:  # others' options are inactive here
+            given[name] = value
+    holder["options"] = registry.resolve_options(component, place, given)
+    nested = component.facts.get("components", {})
+    for name, nested_kind in nested.items() if isinstance(nested, dict) else ():
+        holder["options"][name] = [
+            _nested(f"{place}.{name}[{i}]", entry, nested_kind, extensions)
+            for i, entry in enumerate(holder["options"][name])
+        ]
+
+
+def _check_known(
+    place: str, name: str, value: object, fields: set[str], known: Mapping[str, Component]
+) -> None:
+    options = [c.option(name) for c in known.values() if c.option(name) is not None]
+    if not options:
+        names = sorted(fields | {o.name for c in known.values() for o in c.options})
+        hint = nearest(name, names) or f"; known: {', '.join(names)}"
+        raise ConfigError(f"{place}: unknown key{hint}")
+    if options[0] is not None:
+        options[0].check(place, value)
+
+
+def _nested(
+    place: str, entry: object, kind: Kind, extensions: tuple[str, ...]
+) -> dict[str, object]:
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not (isinstance(entry, dict) and isinstance(entry.get("name"), str)):
+        raise ConfigError(f"{place}: {entry!r}; needs a name, or a name with options")
+    component = registry.find(kind, entry["name"], place, extensions)
+    options = {key: value for key, value in entry.items() if key != "name"}
+    return {"name": entry["name"], **registry.resolve_options(component, place, options)}
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _validate_model(model: type[M], document: object, place: str = "") -> M:
+    try:
+        return model.model_validate_json(json.dumps(document))
+    except TypeError as error:
+        raise ConfigError(f"{place or 'study file'}: holds a value that is no JSON ({error})") from (
+            error
+        )
+    except ValidationError as error:
+        lines = [_line(model, item, place) for item in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _line(model: type[BaseModel], error: Any, place: str) -> str:  # noqa: ANN401  # ErrorDetails
+    loc = [str(part) for part in error["loc"]]
+    path = ".".join([place, *loc] if place else loc)
+    if error["type"] == "extra_forbidden":
+        fields = _fields_at(model, loc[:-1])
+        hint = nearest(loc[-1], fields) or (f"; known: {', '.join(fields)}" if fields else "")
+        return f"{path}: unknown key{hint}"
+    if error["type"] == "missing":
+        return f"{path}: is missing and has no default"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        section = f"{path}." if path and not message.startswith(f"{path.split('.')[0]}.") else ""
+        return f"{section}{message}"
+    return f"{path}: {error['input']!r} is not allowed: {message[:1].lower()}{message[1:]}"
+
+
+def _fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return []
+        if part not in current.model_fields:
+            return []
+        annotation = current.model_fields[part].annotation
+        options = (annotation, *get_args(annotation))
+        current = next(
+            (a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), None
+        )
+    return [f for f in current.model_fields if f != "options"] if current is not None else []
+
+
+def to_document(config: BaseModel) -> Document:
+    """The settings as a study file has them: a component's options beside its name."""
+    return _flattened(config.model_dump(mode="json"))
+
+
+def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, dict):
+        options = value.get("options", {}) if "options" in value else {}
+        rest = {key: _flattened(inner) for key, inner in value.items() if key != "options"}
+        return rest | options
+    return [_flattened(inner) for inner in value] if isinstance(value, list) else value
+
+
+def canonical(config: TrialConfig) -> Document:
+    """The settings that determine a result: no labels, nothing that has no effect.
+
+    Two points of a sweep with equal canonical settings are the same point.
+    """
+    document = to_document(config)
+    kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
+    if config.search.strategy == "none":
+        kept["search"] = {"strategy": "none"}
+    return kept
+
+
+def digest(document: object) -> str:
+    """SHA-256 of a document's JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The document's values by their dotted paths."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+@functools.cache
+def schema() -> Document:
+    """JSON schema of a study file, the built-in components' options included."""
+    whole = StudyConfig.model_json_schema()
+    sections: dict[Kind, str] = {
+        "dataset": "DatasetSettings",
+        "mask_source": "PruneSettings",
+        "regularizer": "RegularizerSettings",
+    }
+    for kind, title in sections.items():
+        properties = whole["$defs"][title]["properties"]
+        del properties["options"]
+        for component in registry.components(kind).values():
+            for option in component.options:
+                properties.setdefault(option.name, _option_schema(component, option))
+    whole["properties"]["technique"]["enum"] = [*TECHNIQUES, "custom"]
+    return whole
+
+
+def _option_schema(component: Component, option: registry.Option) -> Document:
+    described: Document = {"description": f"Option of {component.name}: {component.summary}"}
+    if option.choices:
+        return described | {"enum": list(option.choices)}
+    kinds = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
+    types = [kinds.get(allowed, "array") for allowed in option.allowed]
+    return described | {"type": types if len(types) > 1 else types[0]}

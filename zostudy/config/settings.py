@@ -1,0 +1,362 @@
+"""Every setting of a study file, its default and its meaning.
+
+A section that names a component (data set, mask source, regularizer) also takes that component's own
+options beside the fields listed here; they are declared with the component (see
+:mod:`zostudy.registry`) and held in ``options``.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+
+class Settings(BaseModel):
+    """What all sections share: no unknown keys, no coercion, no change after validation."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DatasetSettings(Settings):
+    """Where the pictures come from and how they are split."""
+
+    name: str = "digits"
+    """Data set: digits, cifar10, cifar100, image_folder, or one of an extension."""
+    validation_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the training part kept for validation accuracy, on which alone selection is based;
+    0 trains on the whole training part and then nothing can be selected."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of all pictures kept as test part, for a data set without a test part of its own."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the splits; all trials of a study see the same splits."""
+    options: dict[str, Any] = {}
+    """The data set's own options."""
+
+
+class SpaceSettings(Settings):
+    """What is searched."""
+
+    name: str = "darts"
+    """Search space: darts, or one of an extension."""
+
+
+class SupernetSettings(Settings):
+    """The network that holds every candidate operation."""
+
+    cells: int = Field(default=8, ge=1)
+    """Cells in the supernet; reductions stand at one third and two thirds."""
+    channels: int = Field(default=16, ge=1)
+    """Channels of the first cells (C)."""
+    partial_channels: int = Field(default=1, ge=1)
+    """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
+    edge_normalization: bool = False
+    """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS)."""
+
+    @model_validator(mode="after")
+    def _channels_divide(self) -> Self:
+        if self.channels % self.partial_channels:
+            divisors = [k for k in range(1, self.channels + 1) if self.channels % k == 0]
+            raise ValueError(
+                f"partial_channels: {self.partial_channels} does not divide channels "
+                f"{self.channels}; allowed: {', '.join(map(str, divisors))}"
+            )
+        return self
+
+
+class PruneSettings(Settings):
+    """Which candidate operations the search never sees."""
+
+    source: str = "none"
+    """Mask source: none, random, zero_shot, file, or one of an extension."""
+    options: dict[str, Any] = {}
+    """The mask source's own options."""
+
+
+class AugmentSettings(Settings):
+    """Augmentation of whole training batches on the device."""
+
+    crop_padding: int = Field(default=4, ge=0)
+    """Pixels of zero padding around the picture before a random crop of its own size."""
+    flip: bool = True
+    """Whether to flip half of the pictures left to right."""
+    cutout: int = Field(default=0, ge=0)
+    """Side of the square that is blanked in every picture, in pixels; 0 for none."""
+
+
+class SGDSettings(Settings):
+    """SGD with momentum and a cosine schedule without restarts."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Learning rate of the first epoch."""
+    minimum_learning_rate: float = Field(default=0.0, ge=0)
+    """Learning rate at the end of the cosine."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum."""
+    weight_decay: float = Field(default=3e-4, ge=0)
+    """Weight decay."""
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Largest norm of the whole gradient."""
+
+
+class ArchitectureOptimizerSettings(Settings):
+    """Adam on the architecture parameters α and β."""
+
+    learning_rate: float = Field(default=6e-4, gt=0)
+    """Learning rate."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Decay rates of the first and second moment."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+    """Weight decay."""
+
+
+class RegularizerSettings(Settings):
+    """A term on α that is added to the loss of the architecture step."""
+
+    name: str = "none"
+    """Regularizer: none, beta_decay, or one of an extension."""
+    options: dict[str, Any] = {}
+    """The regularizer's own options."""
+
+
+class SearchSettings(Settings):
+    """One-shot search on the pruned supernet."""
+
+    strategy: Literal["bilevel", "none"] = "bilevel"
+    """``none`` where pruning itself ends with a genotype (ETENAS)."""
+    epochs: int = Field(default=50, ge=1)
+    """Epochs of the search, warm-up included."""
+    warmup_epochs: int = Field(default=15, ge=0)
+    """First epochs, which train the weights only."""
+    batch_size: int = Field(default=256, ge=2)
+    """Images in a batch, for the weights and for the architecture alike."""
+    order: Literal["first", "second"] = "first"
+    """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
+    architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
+    the same pictures."""
+    weights: SGDSettings = SGDSettings()
+    """Optimizer of the weights."""
+    architecture: ArchitectureOptimizerSettings = ArchitectureOptimizerSettings()
+    """Optimizer of α and β."""
+    regularizer: RegularizerSettings = RegularizerSettings()
+    """Term on α."""
+    augment: AugmentSettings = AugmentSettings()
+    """Augmentation of the search batches."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.strategy == "none":
+            return self
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.warmup_epochs} leaves no epoch for α; "
+                f"allowed: 0 to {self.epochs - 1} (search.epochs is {self.epochs})"
+            )
+        if self.order == "second" and self.architecture_fraction == 0:
+            raise ValueError(
+                "order: 'second' needs pictures of its own for α, but "
+                "search.architecture_fraction is 0; allowed: order 'first', or a fraction above 0"
+            )
+        return self
+
+
+class EvaluateSettings(Settings):
+    """Training the stand-alone network of the genotype from scratch."""
+
+    cells: int = Field(default=20, ge=1)
+    """Cells of the stand-alone network."""
+    channels: int = Field(default=36, ge=1)
+    """Channels of its first cells."""
+    epochs: int = Field(default=600, ge=1)
+    """Epochs; accuracies are those of the last one."""
+    batch_size: int = Field(default=128, ge=2)
+    """Images in a batch."""
+    weights: SGDSettings = SGDSettings(learning_rate=0.025)
+    """Optimizer."""
+    drop_path: float = Field(default=0.3, ge=0, lt=1)
+    """Probability to drop a path at the last epoch; it rises linearly from 0."""
+    auxiliary_weight: float = Field(default=0.4, ge=0)
+    """Weight of the auxiliary head's loss; 0 builds none."""
+    augment: AugmentSettings = AugmentSettings(cutout=16)
+    """Augmentation of the training batches."""
+
+
+class RangeSettings(Settings):
+    """Numbers from low to high."""
+
+    low: float | int
+    """Smallest value."""
+    high: float | int
+    """Largest value."""
+    step: float | int = Field(default=0, ge=0)
+    """Distance of neighbouring values; 0 for a continuous range (whole numbers: 1)."""
+    log: bool = False
+    """Whether to sample the logarithm."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low} is not below high {self.high}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log: needs low above 0 and no step")
+        return self
+
+
+class SamplerSettings(Settings):
+    """Who proposes the points of the sweep."""
+
+    name: Literal["grid", "tpe"] = "grid"
+    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sampler."""
+
+
+class ObjectiveSettings(Settings):
+    """A metric to be made large or small."""
+
+    metric: Literal[
+        "validation_accuracy",
+        "prune_seconds",
+        "search_seconds",
+        "evaluate_seconds",
+        "prune_peak_bytes",
+        "search_peak_bytes",
+        "evaluate_peak_bytes",
+        "parameters",
+        "macs",
+    ] = "validation_accuracy"
+    """The metric; test accuracy is no objective, because selection never sees the test part."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """Which way is better."""
+
+
+class SweepSettings(Settings):
+    """Which points are run, how often, and what makes one better."""
+
+    sampler: SamplerSettings = SamplerSettings()
+    """Sampler."""
+    parameters: dict[str, tuple[Any, ...] | RangeSettings] = {}
+    """For each swept setting, by its path in this file, its values or its range."""
+    seeds: tuple[int, ...] = (0,)
+    """Every point is repeated once with each seed; its value is the mean over them."""
+    trials: int = Field(default=0, ge=0)
+    """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
+    own number and wants 0."""
+    objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
+    """What is optimised; none for a study that only compares."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for path, values in self.parameters.items():
+            if isinstance(values, tuple) and not values:
+                raise ValueError(f"parameters.{path}: has no values; needs at least one")
+            if isinstance(values, RangeSettings) and self.sampler.name == "grid":
+                if not values.step:
+                    raise ValueError(
+                        f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
+                    )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
+        if self.sampler.name == "grid" and self.trials:
+            raise ValueError("trials: a grid runs every combination; leave trials out")
+        if self.sampler.name == "tpe":
+            if not (self.trials and self.parameters and self.objectives):
+                raise ValueError(
+                    "sampler: 'tpe' needs trials (at least 1), parameters and objectives"
+                )
+        return self
+
+
+class TrackingSettings(Settings):
+    """Where MLflow keeps the runs."""
+
+    uri: str = "default"
+    """MLflow tracking URI; ``default`` is MLFLOW_TRACKING_URI or else MLflow's own default store."""
+    experiment: str = "default"
+    """Name of the experiment; ``default`` is the name of the study."""
+
+
+class StorageSettings(Settings):
+    """Where Optuna's study and zostudy's own files are kept."""
+
+    optuna: str = "sqlite:///optuna.db"
+    """SQLAlchemy URL of Optuna's storage."""
+    folder: str = ".zostudy"
+    """Folder for cache and checkpoints."""
+
+
+class RuntimeSettings(Settings):
+    """The machine."""
+
+    device: str = "auto"
+    """``auto`` (CUDA if there is a device, else CPU), ``cpu``, ``cuda`` or ``cuda:N``."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16`` runs the networks under autocast."""
+    threads: int = Field(default=2, ge=1)
+    """CPU threads of one trial; part of what fixes the bits of a result on the CPU."""
+
+
+class TrialConfig(Settings):
+    """Everything that determines one trial, but for its seed."""
+
+    technique: str = "custom"
+    """One of the eight techniques of the paper's Table 1, or ``custom``."""
+    extensions: tuple[str, ...] = ()
+    """Importable modules that declare further components."""
+    dataset: DatasetSettings = DatasetSettings()
+    """Data set."""
+    search_space: SpaceSettings = SpaceSettings()
+    """Search space."""
+    supernet: SupernetSettings = SupernetSettings()
+    """Supernet."""
+    prune: PruneSettings = PruneSettings()
+    """Pruning."""
+    search: SearchSettings = SearchSettings()
+    """Search."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """Evaluation."""
+    runtime: RuntimeSettings = RuntimeSettings()
+    """Machine."""
+
+    @model_validator(mode="after")
+    def _search_or_genotype(self) -> Self:
+        to_genotype = self.prune.options.get("until") == "genotype"
+        if self.search.strategy == "none" and not to_genotype:
+            raise ValueError(
+                "search.strategy: 'none' needs a pruning that ends with a genotype "
+                "(prune.source 'zero_shot' with until 'genotype')"
+            )
+        if self.search.strategy != "none" and to_genotype:
+            raise ValueError(
+                "prune.until: 'genotype' leaves nothing to search; set search.strategy to 'none'"
+            )
+        return self
+
+
+class StudyConfig(TrialConfig):
+    """A study file."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Name of the study: letters, digits, dot, dash and underscore."""
+    description: str = ""
+    """What the study is for."""
+    sweep: SweepSettings = SweepSettings()
+    """Sweep."""
+    tracking: TrackingSettings = TrackingSettings()
+    """MLflow."""
+    storage: StorageSettings = StorageSettings()
+    """Storage."""
+
+    @model_validator(mode="after")
+    def _selection_has_pictures(self) -> Self:
+        metrics = [objective.metric for objective in self.sweep.objectives]
+        if "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
+            raise ValueError(
+                "sweep.objectives: validation_accuracy needs dataset.validation_fraction above 0; "
+                "or compare without selecting: objectives: []"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Data sets on the device: sources, splits and augmentation of whole batches."""

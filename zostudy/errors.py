@@ -1,0 +1,38 @@
+"""Every error that zostudy raises on purpose.
+
+ZostudyError
+├── InputError            what the user gave is wrong: exit code 2, before any compute
+│   ├── ConfigError       a study file, an override or a component's option
+│   ├── DataError         a data set or a picture
+│   └── ArchitectureError a mask or a genotype that does not fit its search space
+└── TrialError            a trial cannot go on: fails that trial with its reason
+    └── NumericalError    a loss, a score or a kernel that is not finite
+"""
+
+
+class ZostudyError(Exception):
+    """Root of the tree; its text is one line that names the place, the value and what is allowed."""
+
+
+class InputError(ZostudyError):
+    """The user's input is wrong."""
+
+
+class ConfigError(InputError):
+    """A study file, an override or a component's option is wrong."""
+
+
+class DataError(InputError):
+    """A data set is missing, damaged or too small."""
+
+
+class ArchitectureError(InputError):
+    """A mask or a genotype does not fit its search space."""
+
+
+class TrialError(ZostudyError):
+    """A trial cannot go on."""
+
+
+class NumericalError(TrialError):
+    """A loss, a score or a kernel is not finite."""

@@ -1,0 +1,1 @@
+"""Training the network of a genotype, and what that network costs."""

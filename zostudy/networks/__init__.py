@@ -1,0 +1,1 @@
+"""The networks: candidate operations, supernet, stand-alone network, and their memory."""

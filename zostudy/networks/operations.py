@@ -1,0 +1,217 @@
+"""Candidate operations (METHOD section 1).
+
+An operation is a function ``(channels, stride, affine) -> nn.Module`` that maps pictures of
+``channels`` channels to pictures of the same channels, its side divided by the stride (rounded up).
+``affine`` says whether batch normalisation has learnable parameters (stand-alone network) or not
+(supernet). Every BN here normalises with batch statistics while training; in the supernet always.
+
+The supernet computes operations built of the classes below together for all edges that leave a
+node; any other module of an extension is run edge by edge.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zostudy.registry import find, operation
+
+Pictures = Float[Tensor, "batch channels height width"]
+Halved = Float[Tensor, "batch out half_height half_width"]
+
+
+def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
+    """BN: with learnable parameters and running statistics, or with neither.
+
+    Differs from: the reference code, whose supernet keeps running statistics that only its
+    (informative) supernet accuracy uses; ours always normalises by the batch.
+    """
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=affine)
+
+
+class Zero(nn.Module):
+    """No operation: its output is zero."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, images: Pictures) -> Pictures:
+        """Zeros of the output's shape."""
+        return torch.zeros_like(images[:, :, :: self.stride, :: self.stride])
+
+
+class Pool(nn.Module):
+    """3×3 pooling with padding 1, without counting the padding; BN follows in the supernet."""
+
+    def __init__(self, kind: str, channels: int, stride: int, *, affine: bool) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stride = stride
+        # The stand-alone network has no BN behind its pools (reference code, `model.py`).
+        self.norm = nn.Identity() if affine else batch_norm(channels, affine=False)
+
+    def forward(self, images: Pictures) -> Pictures:
+        """Pooled and, in the supernet, normalised pictures."""
+        return self.norm(pool(self.kind, images, self.stride))  # type: ignore[no-any-return]
+
+
+def pool(kind: str, images: Pictures, stride: int) -> Pictures:
+    """3×3 max or average pooling, padding 1."""
+    if kind == "max":
+        return functional.max_pool2d(images, 3, stride, 1)
+    return functional.avg_pool2d(images, 3, stride, 1, count_include_pad=False)
+
+
+class FactorizedReduction(nn.Module):
+    """ReLU, two 1×1 convolutions of stride 2, the second shifted by one pixel, BN.
+
+    Pictures of odd side keep the rounded-up half: the shifted picture is padded by a zero row and
+    column.
+    """
+
+    def __init__(self, channels: int, out_channels: int, *, affine: bool) -> None:
+        super().__init__()
+        first = out_channels - out_channels // 2
+        self.first = nn.Conv2d(channels, first, 1, stride=2, bias=False)
+        self.second = (
+            nn.Conv2d(channels, out_channels // 2, 1, stride=2, bias=False)
+            if out_channels > 1
+            else None
+        )
+        self.norm = batch_norm(out_channels, affine=affine)
+
+    def forward(self, images: Pictures) -> Halved:
+        """Pictures of half the side."""
+        active = functional.relu(images)
+        halves = [self.first(active)]
+        if self.second is not None:
+            halves.append(self.second(shifted(active)))
+        return self.norm(torch.cat(halves, dim=1))  # type: ignore[no-any-return]
+
+
+def shifted(images: Pictures) -> Pictures:
+    """The pictures without their first row and column, zero-padded at the end to even division."""
+    height, width = images.shape[-2] % 2, images.shape[-1] % 2
+    return functional.pad(images, (0, width, 0, height))[:, :, 1:, 1:]
+
+
+class SeparableConvolution(nn.Module):
+    """(ReLU, depthwise k×k, pointwise, BN), once or several times; only the first has a stride."""
+
+    def __init__(
+        self, channels: int, kernel: int, stride: int, dilation: int, repeats: int, *, affine: bool
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+        self.dilation = dilation
+        self.repeats = repeats
+        padding = dilation * (kernel // 2)
+        stages = []
+        for index in range(repeats):
+            step = stride if index == 0 else 1
+            stages += [
+                nn.ReLU(),
+                nn.Conv2d(
+                    channels,
+                    channels,
+                    kernel,
+                    step,
+                    padding,
+                    dilation,
+                    groups=channels,
+                    bias=False,
+                ),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                batch_norm(channels, affine=affine),
+            ]
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, images: Pictures) -> Pictures:
+        """Convolved pictures."""
+        return self.stages(images)  # type: ignore[no-any-return]
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, 1×1 convolution, BN: brings a cell's input to the cell's channels."""
+
+    def __init__(self, channels: int, out_channels: int, *, affine: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.norm = batch_norm(out_channels, affine=affine)
+
+    def forward(
+        self, images: Pictures
+    ) -> Float[Tensor, "batch out height width"]:
+        """Pictures of the cell's channels."""
+        return self.norm(self.convolution(functional.relu(images)))  # type: ignore[no-any-return]
+
+
+@operation("none")
+def none(channels: int, stride: int, affine: bool) -> nn.Module:  # noqa: ARG001  # zero needs neither
+    """No operation."""
+    return Zero(stride)
+
+
+@operation("max_pool_3x3")
+def max_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """3×3 max pooling."""
+    return Pool("max", channels, stride, affine=affine)
+
+
+@operation("avg_pool_3x3")
+def avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """3×3 average pooling, without counting the padding."""
+    return Pool("avg", channels, stride, affine=affine)
+
+
+@operation("skip_connect")
+def skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
+    """The identity, or a factorized reduction where the stride is 2."""
+    if stride == 1:
+        return nn.Identity()
+    return FactorizedReduction(channels, channels, affine=affine)
+
+
+@operation("sep_conv_3x3")
+def sep_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """Two separable 3×3 convolutions."""
+    return SeparableConvolution(channels, 3, stride, 1, 2, affine=affine)
+
+
+@operation("sep_conv_5x5")
+def sep_conv_5x5(channels: int, stride: int, affine: bool) -> nn.Module:
+    """Two separable 5×5 convolutions."""
+    return SeparableConvolution(channels, 5, stride, 1, 2, affine=affine)
+
+
+@operation("dil_conv_3x3")
+def dil_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """One separable 3×3 convolution of dilation 2."""
+    return SeparableConvolution(channels, 3, stride, 2, 1, affine=affine)
+
+
+@operation("dil_conv_5x5")
+def dil_conv_5x5(channels: int, stride: int, affine: bool) -> nn.Module:
+    """One separable 5×5 convolution of dilation 2."""
+    return SeparableConvolution(channels, 5, stride, 2, 1, affine=affine)
+
+
+def build(
+    name: str, channels: int, stride: int, *, affine: bool, extensions: tuple[str, ...] = ()
+) -> nn.Module:
+    """The operation registered under a name.
+
+    Args:
+        name: Its name.
+        channels: Channels of input and output.
+        stride: 1, or 2 to halve the picture.
+        affine: Whether BN has learnable parameters.
+        extensions: Modules that may declare further operations.
+    """
+    factory = find("operation", name, "search_space.operations", extensions).load()
+    module = factory(channels, stride, affine)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"operation {name!r} must give an nn.Module")
+    return module

@@ -1,0 +1,266 @@
+"""Named extension points, read from source text without importing it.
+
+A component is a function or class in some module that carries one of the decorators below, with its
+name as a literal: ``@regularizer("beta_decay")``. Its options are its own keyword-only parameters,
+typed ``int``, ``float``, ``bool``, ``str``, ``tuple``, ``Literal[…]`` or, with an interval of allowed
+numbers, ``Annotated[float, "(0, 1]"]``.
+Declarations are found by parsing the module's source, so that a study file can be checked, with
+every name and option, without importing torch; the code is imported when the component is used.
+"""
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from zostudy.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Kind = Literal[
+    "search_space", "operation", "dataset", "mask_source", "ranking_function", "regularizer"
+]
+
+#: Where zostudy's own components are declared.
+BUILTIN_MODULES = (
+    "zostudy.space.darts",
+    "zostudy.networks.operations",
+    "zostudy.data.sources",
+    "zostudy.pruning.mask_sources",
+    "zostudy.pruning.ranking",
+    "zostudy.search.regularizers",
+)
+
+
+def _marker(kind: Kind) -> Callable[..., Callable[[F], F]]:
+    def declare(name: str, **facts: object) -> Callable[[F], F]:
+        del name, facts  # read from the source text by `scan`
+        return lambda component: component
+
+    declare.__name__ = kind
+    declare.__doc__ = f"Declare a {kind.replace('_', ' ')} under a name, with literal facts."
+    return declare
+
+
+search_space = _marker("search_space")
+operation = _marker("operation")
+dataset = _marker("dataset")
+mask_source = _marker("mask_source")
+ranking_function = _marker("ranking_function")
+regularizer = _marker("regularizer")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of a component.
+
+    Attributes:
+        name: The parameter's name.
+        allowed: What a value may be: names of scalar types, or the literal choices.
+        choices: The literal choices; empty where any value of a type is allowed.
+        interval: The interval of allowed numbers, such as ``(0, 1]``; empty where all are.
+        default: The default value.
+        required: Whether there is no default.
+    """
+
+    name: str
+    allowed: tuple[str, ...]
+    choices: tuple[object, ...] = ()
+    interval: str = ""
+    default: object = None
+    required: bool = False
+
+    def check(self, place: str, value: object) -> object:
+        """The value, an int widened to float where a float is wanted.
+
+        Raises:
+            ConfigError: The value is of another type or no allowed choice.
+        """
+        if self.choices:
+            if not any(value == c and type(value) is type(c) for c in self.choices):
+                listed = ", ".join(repr(c) for c in self.choices)
+                near = nearest(str(value), [str(c) for c in self.choices])
+                raise ConfigError(f"{place}: {value!r} is not allowed{near}; allowed: {listed}")
+            return value
+        kind = type(value).__name__
+        if kind == "int" and "float" in self.allowed and "int" not in self.allowed:
+            value, kind = float(value), "float"  # type: ignore[arg-type]  # it is an int
+        if kind not in self.allowed and not (kind == "list" and "tuple" in self.allowed):
+            raise ConfigError(
+                f"{place}: {value!r} is of type {kind}; allowed: {' or '.join(self.allowed)}"
+            )
+        if self.interval and isinstance(value, int | float) and not _inside(self.interval, value):
+            raise ConfigError(f"{place}: {value!r} is not allowed; allowed: {self.interval}")
+        return value
+
+
+@dataclass(frozen=True)
+class Component:
+    """A declaration found in a module's source.
+
+    Attributes:
+        kind: What it extends.
+        name: The name that study files use.
+        module: The module to import.
+        attribute: The function or class in it.
+        options: Its keyword-only parameters.
+        facts: The decorator's literal keyword arguments.
+        summary: The first line of its docstring.
+    """
+
+    kind: str
+    name: str
+    module: str
+    attribute: str
+    options: tuple[Option, ...]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    summary: str = ""
+
+    def load(self) -> Callable[..., Any]:
+        """Import the module and return the function or class."""
+        loaded: Callable[..., Any] = getattr(importlib.import_module(self.module), self.attribute)
+        return loaded
+
+    def option(self, name: str) -> Option | None:
+        """The option of that name, if the component has it."""
+        return next((option for option in self.options if option.name == name), None)
+
+
+def _inside(interval: str, value: float) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)
+
+
+def nearest(value: str, allowed: Iterable[str]) -> str:
+    """The clause that names the nearest match, or nothing."""
+    match = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
+    if isinstance(node, ast.ClassDef):
+        inits = [b for b in node.body if isinstance(b, ast.FunctionDef) and b.name == "__init__"]
+        if not inits:
+            return ()
+        node = inits[0]
+    found = []
+    for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        annotation, interval = argument.annotation, ""
+        if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
+            annotation, interval = _annotated(annotation)
+        text = ast.unparse(annotation) if annotation else "str"
+        choices: tuple[object, ...] = ()
+        if text.startswith("Literal["):
+            choices = tuple(ast.literal_eval(f"({text[len('Literal[') : -1]},)"))
+        allowed = tuple(part.split("[")[0].strip() for part in text.split("|"))
+        value = None if default is None else ast.literal_eval(default)
+        required = default is None
+        found.append(Option(argument.arg, allowed, choices, interval, value, required=required))
+    return tuple(found)
+
+
+def _annotated(annotation: ast.Subscript) -> tuple[ast.expr, str]:
+    """The type and the interval of ``Annotated[float, "(0, 1]"]``."""
+    if not isinstance(annotation.slice, ast.Tuple):
+        return annotation, ""
+    kind, interval = annotation.slice.elts
+    return kind, str(ast.literal_eval(interval))
+
+
+@functools.lru_cache(maxsize=64)
+def scan(module: str) -> tuple[Component, ...]:
+    """Every component that a module's source declares.
+
+    Raises:
+        ConfigError: There is no such module, or its source cannot be parsed.
+    """
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"extensions: module {module!r} cannot be found ({error})") from error
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(f"extensions: module {module!r} cannot be found; is it on the path?")
+    try:
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ConfigError(f"extensions: {spec.origin}:{error.lineno}: {error.msg}") from error
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for decorator in node.decorator_list:
+            if not (isinstance(decorator, ast.Call) and decorator.args):
+                continue
+            kind = ast.unparse(decorator.func).rsplit(".", 1)[-1]
+            if kind in get_args(Kind):
+                facts = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg}
+                name = ast.literal_eval(decorator.args[0])
+                summary = (ast.get_docstring(node) or "").split("\n")[0]
+                found.append(
+                    Component(kind, name, module, node.name, _options(node), facts, summary)
+                )
+    return tuple(found)
+
+
+def components(kind: Kind, extensions: tuple[str, ...] = ()) -> dict[str, Component]:
+    """Every component of a kind by name, zostudy's own first.
+
+    Raises:
+        ConfigError: An extension cannot be read, or declares a name that is taken.
+    """
+    named: dict[str, Component] = {}
+    for module in (*BUILTIN_MODULES, *extensions):
+        for component in scan(module):
+            if component.kind != kind:
+                continue
+            if component.name in named:
+                raise ConfigError(
+                    f"extensions: {module} declares the {kind.replace('_', ' ')} "
+                    f"{component.name!r}, which {named[component.name].module} has already"
+                )
+            named[component.name] = component
+    return named
+
+
+def find(kind: Kind, name: str, place: str, extensions: tuple[str, ...] = ()) -> Component:
+    """The component of that name.
+
+    Raises:
+        ConfigError: No such component; the message has the nearest match.
+    """
+    known = components(kind, extensions)
+    if name not in known:
+        hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
+        raise ConfigError(f"{place}: unknown {kind.replace('_', ' ')} {name!r}{hint}")
+    return known[name]
+
+
+def resolve_options(component: Component, place: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """The component's options, checked and completed with its defaults.
+
+    Raises:
+        ConfigError: An unknown option, a wrong type or choice, or a required option left out.
+    """
+    for name in given:
+        if component.option(name) is None:
+            names = [option.name for option in component.options]
+            hint = nearest(name, names) or f"; options: {', '.join(names) or 'none'}"
+            raise ConfigError(f"{place}.{name}: {component.name!r} has no such option{hint}")
+    resolved: dict[str, Any] = {}
+    for option in component.options:
+        if option.name in given:
+            resolved[option.name] = option.check(f"{place}.{option.name}", given[option.name])
+        elif option.required:
+            raise ConfigError(
+                f"{place}.{option.name}: {component.name!r} needs this option "
+                f"({' or '.join(option.allowed)})"
+            )
+        else:
+            resolved[option.name] = option.default
+    return resolved

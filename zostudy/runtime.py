@@ -1,0 +1,102 @@
+"""Seeds, device, precision, determinism and the record of the environment."""
+
+import contextlib
+import os
+import platform
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from zostudy.config.settings import RuntimeSettings
+from zostudy.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how tensors are computed.
+
+    Attributes:
+        device: The device of every tensor of a trial.
+        precision: ``fp32``, or ``bf16`` for autocast.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run the networks in the chosen precision."""
+        enabled = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+            yield
+
+    def generator(self, *seeds: int) -> torch.Generator:
+        """A generator on the device, for draws that happen there."""
+        return seeded(self.device, *seeds)
+
+
+def seeded(device: torch.device | str, *seeds: int) -> torch.Generator:
+    """A generator seeded by several numbers, so that every use has a stream of its own.
+
+    Args:
+        device: Where the generator draws.
+        seeds: The trial's seed and numbers that name the use.
+    """
+    state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state) & (2**63 - 1))
+
+
+def prepare(settings: RuntimeSettings) -> Runtime:
+    """Choose the device and make its arithmetic repeatable.
+
+    Raises:
+        ConfigError: The device is unknown or not there.
+    """
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"runtime.device: {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N"
+        ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"runtime.device: {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"runtime.device: {name!r} is not there; this machine has "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    torch.set_num_threads(settings.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    return Runtime(device, settings.precision)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators, for code that takes no generator (module initialisation)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # libraries that still draw from it
+    torch.manual_seed(seed)
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the record of a run."""
+    packages = ("zostudy", "torch", "torchvision", "numpy", "optuna", "mlflow", "scikit-learn")
+    record = {name: metadata.version(name) for name in packages}
+    record["python"] = platform.python_version()
+    record["platform"] = platform.platform()
+    record["processor"] = platform.processor() or platform.machine()
+    record["cpu_count"] = str(os.cpu_count())
+    record["torch_threads"] = str(torch.get_num_threads())
+    if torch.cuda.is_available():
+        record["cuda_device"] = torch.cuda.get_device_name()
+    return record

@@ -1,0 +1,1 @@
+"""One-shot search: bilevel training of the supernet and discretisation."""

@@ -1,0 +1,1 @@
+"""What can be searched: topologies, candidate operations, masks and genotypes, as data."""

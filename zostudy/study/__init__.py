@@ -1,0 +1,1 @@
+"""The study: plan, trials, sweep, tracking, report and export."""
