@@ -1,9 +1,9 @@
 """Named extension points, read from source text without importing it.
 
-A component is a function or class in some module that carries one of the decorators below, with its
-name as a literal: ``@regularizer("beta_decay")``. Its options are its own keyword-only parameters,
-typed ``int``, ``float``, ``bool``, ``str``, ``tuple``, ``Literal[…]`` or, with an interval of allowed
-numbers, ``Annotated[float, "(0, 1]"]``.
+A component is a function or class in some module that carries one of the decorators below, with
+its name as a literal: ``@regularizer("beta_decay")``. Its options are its own keyword-only
+parameters, typed ``int``, ``float``, ``bool``, ``str``, ``tuple``, ``Literal[…]`` or, with an
+interval of allowed numbers, ``Annotated[float, "(0, 1]"]``.
 Declarations are found by parsing the module's source, so that a study file can be checked, with
 every name and option, without importing torch; the code is imported when the component is used.
 """
@@ -173,12 +173,11 @@ def _annotated(annotation: ast.Subscript) -> tuple[ast.expr, str]:
     return kind, str(ast.literal_eval(interval))
 
 
-@functools.lru_cache(maxsize=64)
-def scan(module: str) -> tuple[Component, ...]:
-    """Every component that a module's source declares.
+def source(module: str) -> Path:
+    """The file that holds a module's source.
 
     Raises:
-        ConfigError: There is no such module, or its source cannot be parsed.
+        ConfigError: There is no such module.
     """
     try:
         spec = importlib.util.find_spec(module)
@@ -186,10 +185,21 @@ def scan(module: str) -> tuple[Component, ...]:
         raise ConfigError(f"extensions: module {module!r} cannot be found ({error})") from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise ConfigError(f"extensions: module {module!r} cannot be found; is it on the path?")
+    return Path(spec.origin)
+
+
+@functools.lru_cache(maxsize=64)
+def scan(module: str) -> tuple[Component, ...]:
+    """Every component that a module's source declares.
+
+    Raises:
+        ConfigError: There is no such module, or its source cannot be parsed.
+    """
+    path = source(module)
     try:
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise ConfigError(f"extensions: {spec.origin}:{error.lineno}: {error.msg}") from error
+        raise ConfigError(f"extensions: {path}:{error.lineno}: {error.msg}") from error
     found = []
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -241,7 +251,9 @@ def find(kind: Kind, name: str, place: str, extensions: tuple[str, ...] = ()) ->
     return known[name]
 
 
-def resolve_options(component: Component, place: str, given: Mapping[str, object]) -> dict[str, Any]:
+def resolve_options(
+    component: Component, place: str, given: Mapping[str, object]
+) -> dict[str, Any]:
     """The component's options, checked and completed with its defaults.
 
     Raises:

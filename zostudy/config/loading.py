@@ -82,8 +82,7 @@ def from_document(document: Document) -> StudyFile:
         path: values[0] if isinstance(values, tuple) else values.low
         for path, values in sweep.parameters.items()
     }
-    study_keys = {key: value for key, value in document.items()}
-    config = _validate(StudyConfig, documents.override(study_keys, first))
+    config = _validate(StudyConfig, documents.override(document, first))
     file = StudyFile(document, config)
     for path, values in sweep.parameters.items():
         _check_path(path)
@@ -207,9 +206,8 @@ def _validate_model(model: type[M], document: object, place: str = "") -> M:
     try:
         return model.model_validate_json(json.dumps(document))
     except TypeError as error:
-        raise ConfigError(f"{place or 'study file'}: holds a value that is no JSON ({error})") from (
-            error
-        )
+        text = f"{place or 'study file'}: holds a value that is no JSON ({error})"
+        raise ConfigError(text) from error
     except ValidationError as error:
         lines = [_line(model, item, place) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from error
@@ -248,7 +246,8 @@ def _fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 def to_document(config: BaseModel) -> Document:
     """The settings as a study file has them: a component's options beside its name."""
-    return _flattened(config.model_dump(mode="json"))
+    document: Document = _flattened(config.model_dump(mode="json"))
+    return document
 
 
 def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value

@@ -1,14 +1,13 @@
 """Every setting of a study file, its default and its meaning.
 
-A section that names a component (data set, mask source, regularizer) also takes that component's own
-options beside the fields listed here; they are declared with the component (see
+A section that names a component (data set, mask source, regularizer) also takes that component's
+own options beside the fields listed here; they are declared with the component (see
 :mod:`zostudy.registry`) and held in ``options``.
 """
 
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 
 
 class Settings(BaseModel):
@@ -252,22 +251,20 @@ class SweepSettings(Settings):
         for path, values in self.parameters.items():
             if isinstance(values, tuple) and not values:
                 raise ValueError(f"parameters.{path}: has no values; needs at least one")
-            if isinstance(values, RangeSettings) and self.sampler.name == "grid":
-                if not values.step:
-                    raise ValueError(
-                        f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
-                    )
+            stepless = isinstance(values, RangeSettings) and not values.step
+            if stepless and self.sampler.name == "grid":
+                raise ValueError(
+                    f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
+                )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
         if any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
         if self.sampler.name == "grid" and self.trials:
             raise ValueError("trials: a grid runs every combination; leave trials out")
-        if self.sampler.name == "tpe":
-            if not (self.trials and self.parameters and self.objectives):
-                raise ValueError(
-                    "sampler: 'tpe' needs trials (at least 1), parameters and objectives"
-                )
+        complete = self.trials and self.parameters and self.objectives
+        if self.sampler.name == "tpe" and not complete:
+            raise ValueError("sampler: 'tpe' needs trials (at least 1), parameters and objectives")
         return self
 
 
@@ -275,7 +272,7 @@ class TrackingSettings(Settings):
     """Where MLflow keeps the runs."""
 
     uri: str = "default"
-    """MLflow tracking URI; ``default`` is MLFLOW_TRACKING_URI or else MLflow's own default store."""
+    """MLflow tracking URI; ``default`` is MLFLOW_TRACKING_URI, else MLflow's own default store."""
     experiment: str = "default"
     """Name of the experiment; ``default`` is the name of the study."""
 

@@ -19,6 +19,9 @@ from zostudy.registry import find, operation
 Pictures = Float[Tensor, "batch channels height width"]
 Halved = Float[Tensor, "batch out half_height half_width"]
 
+#: Output of an operation: as its input, or of half the side where the stride is 2.
+Strided = Float[Tensor, "batch channels out_height out_width"]
+
 
 def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
     """BN: with learnable parameters and running statistics, or with neither.
@@ -36,7 +39,7 @@ class Zero(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, images: Pictures) -> Pictures:
+    def forward(self, images: Pictures) -> Strided:
         """Zeros of the output's shape."""
         return torch.zeros_like(images[:, :, :: self.stride, :: self.stride])
 
@@ -51,12 +54,12 @@ class Pool(nn.Module):
         # The stand-alone network has no BN behind its pools (reference code, `model.py`).
         self.norm = nn.Identity() if affine else batch_norm(channels, affine=False)
 
-    def forward(self, images: Pictures) -> Pictures:
+    def forward(self, images: Pictures) -> Strided:
         """Pooled and, in the supernet, normalised pictures."""
         return self.norm(pool(self.kind, images, self.stride))  # type: ignore[no-any-return]
 
 
-def pool(kind: str, images: Pictures, stride: int) -> Pictures:
+def pool(kind: str, images: Pictures, stride: int) -> Strided:
     """3×3 max or average pooling, padding 1."""
     if kind == "max":
         return functional.max_pool2d(images, 3, stride, 1)
@@ -90,7 +93,7 @@ class FactorizedReduction(nn.Module):
         return self.norm(torch.cat(halves, dim=1))  # type: ignore[no-any-return]
 
 
-def shifted(images: Pictures) -> Pictures:
+def shifted(images: Pictures) -> Strided:
     """The pictures without their first row and column, zero-padded at the end to even division."""
     height, width = images.shape[-2] % 2, images.shape[-1] % 2
     return functional.pad(images, (0, width, 0, height))[:, :, 1:, 1:]
@@ -128,7 +131,7 @@ class SeparableConvolution(nn.Module):
             ]
         self.stages = nn.Sequential(*stages)
 
-    def forward(self, images: Pictures) -> Pictures:
+    def forward(self, images: Pictures) -> Strided:
         """Convolved pictures."""
         return self.stages(images)  # type: ignore[no-any-return]
 
@@ -141,9 +144,7 @@ class ReLUConvBN(nn.Module):
         self.convolution = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(
-        self, images: Pictures
-    ) -> Float[Tensor, "batch out height width"]:
+    def forward(self, images: Pictures) -> Float[Tensor, "batch out height width"]:
         """Pictures of the cell's channels."""
         return self.norm(self.convolution(functional.relu(images)))  # type: ignore[no-any-return]
 

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import nn
+
+from zostudy.evaluation.cost import macs, parameters
+from zostudy.networks.standalone import StandaloneNetwork
+from zostudy.space.genotype import from_notation
+
+#: Genotypes with their published cost at 20 cells, C = 36, on 32×32 pictures of ten classes:
+#: parameters (printed by the authors' code), and multiply-accumulates in millions (SNAS and
+#: P-DARTS, as tabled by later work).
+DARTS = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+    "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+    "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+    "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
+P_DARTS = (
+    "Genotype(normal=[('skip_connect', 0), ('dil_conv_3x3', 1), ('skip_connect', 0), "
+    "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 0), "
+    "('dil_conv_5x5', 4)], normal_concat=range(2, 6), reduce=[('avg_pool_3x3', 0), "
+    "('sep_conv_5x5', 1), ('sep_conv_3x3', 0), ('dil_conv_5x5', 2), ('max_pool_3x3', 0), "
+    "('dil_conv_3x3', 1), ('dil_conv_3x3', 1), ('dil_conv_5x5', 3)], reduce_concat=range(2, 6))"
+)
+
+
+def published_network(notation, **changes):
+    sizes = {"cells": 20, "channels": 36, "classes": 10, "in_channels": 3, "auxiliary": True}
+    with torch.device("meta"):
+        return StandaloneNetwork(from_notation(notation), **sizes | changes)
+
+
+def test_macs_of_convolutions_and_linear_layers_are_those_counted_by_hand():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),  # 9·3 a pixel and channel
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8, bias=False),  # depthwise: 25
+        nn.Conv2d(8, 4, 1),
+        nn.AvgPool2d(3, 2, 1),
+        nn.Flatten(),
+        nn.Linear(4 * 2 * 3, 5),
+    )
+    expected = 8 * 8 * 10 * 27 + 8 * 4 * 5 * 25 + 4 * 4 * 5 * 8 + 24 * 5
+    assert macs(network, 3, 8, 10) == expected
+
+
+def test_parameters_leave_out_the_auxiliary_head():
+    assert parameters(published_network(DARTS)) == 3_349_342
+    assert parameters(published_network(DARTS, auxiliary=False)) == 3_349_342
+
+
+@pytest.mark.parametrize(("notation", "millions"), [(DARTS, 528), (P_DARTS, 532)])
+def test_published_genotypes_have_the_published_macs(notation, millions):
+    assert round(macs(published_network(notation), 3, 32, 32) / 1e6) == millions
+
+
+def test_counting_macs_leaves_the_network_as_it_was():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    macs(network, 1, 8, 8)
+    assert network.training
+    assert all(torch.equal(before[n], tensor) for n, tensor in network.state_dict().items())

@@ -1,0 +1,159 @@
+import pytest
+import torch
+
+from tests.reference.pairing import pairs, reference_of
+from zostudy.config.settings import SupernetSettings
+from zostudy.networks.shared import NodeOperations
+from zostudy.networks.supernet import Supernet
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import search_space
+
+SPACE = search_space("darts")
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def random_mask(seed, keep=0.5):
+    generator = torch.Generator().manual_seed(seed)
+    rows = {}
+    for kind in SPACE.cell_types:
+        drawn = torch.rand(len(SPACE.edges), len(SPACE.operations), generator=generator)
+        kept = drawn < keep
+        kept[torch.arange(len(kept)), drawn.argmin(1)] = True
+        rows[kind] = tuple(tuple(bool(v) for v in row) for row in kept)
+    return OperationMask(SPACE, rows)
+
+
+def supernet_of(mask, settings, seed=0, classes=5, in_channels=3):
+    torch.manual_seed(seed)
+    supernet = Supernet(SPACE, mask, settings, in_channels=in_channels, classes=classes)
+    with torch.no_grad():
+        for kind, alpha in supernet.alpha.items():
+            alpha.copy_(torch.randn_like(alpha) * supernet.mask_of(kind))
+        for beta in supernet.beta.values():
+            beta.copy_(torch.randn_like(beta))
+    return supernet
+
+
+def relative(ours, theirs):
+    ours, theirs = ours.detach(), theirs.detach()
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
+
+
+CASES = [
+    # cells, channels, k, edge normalization, side, kept share
+    (8, 4, 1, False, 16, 1.0),
+    (8, 4, 4, True, 16, 1.0),
+    (4, 8, 2, True, 9, 0.5),
+    (3, 4, 2, False, 11, 0.4),
+    (2, 4, 1, True, 8, 0.3),
+    (5, 8, 4, True, 13, 0.5),
+    (1, 2, 2, True, 8, 0.2),
+    (6, 1, 1, False, 8, 0.5),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_logits_and_every_gradient_are_those_of_the_per_edge_formulation(case, seed):
+    cells, channels, k, normalization, side, keep = case
+    settings = SupernetSettings(
+        cells=cells, channels=channels, partial_channels=k, edge_normalization=normalization
+    )
+    mask = OperationMask.full(SPACE) if keep == 1.0 else random_mask(seed, keep)
+    ours = supernet_of(mask, settings, seed)
+    theirs = reference_of(ours, settings, 3, 5)
+    images = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    direction = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed))
+    logits, expected = ours(images), theirs(images)
+    assert relative(logits, expected) < 1e-9
+    (logits * direction).sum().backward()
+    (expected * direction).sum().backward()
+    scale = max(float(p.grad.abs().max()) for p in theirs.parameters() if p.grad is not None)
+    compared = 0
+    for mine, index, other in pairs(ours, theirs):
+        if other.grad is None or mine.grad is None:
+            assert other.grad is None or float(other.grad.abs().max()) < 1e-12 * scale
+            assert mine.grad is None or float(mine.grad.abs().max()) < 1e-12 * scale
+            continue
+        difference = (mine.grad[index].reshape(other.shape) - other.grad).abs().max()
+        assert float(difference) < 1e-9 * scale
+        compared += 1
+    assert compared == sum(1 for p in theirs.parameters() if p.grad is not None)
+
+
+def test_every_parameter_of_ours_is_one_of_the_reference():
+    settings = SupernetSettings(cells=3, channels=4, partial_channels=2, edge_normalization=True)
+    ours = supernet_of(random_mask(3), settings)
+    theirs = reference_of(ours, settings, 3, 5)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert {id(mine) for mine, _, _ in pairs(ours, theirs)} == {id(p) for p in ours.parameters()}
+
+
+def test_a_masked_operation_has_no_parameter_and_no_gradient():
+    mask = random_mask(4, keep=0.3)
+    supernet = supernet_of(mask, SupernetSettings(cells=3, channels=4))
+    supernet(torch.randn(2, 3, 8, 8)).sum().backward()
+    for kind, alpha in supernet.alpha.items():
+        assert torch.all(alpha.grad[~supernet.mask_of(kind)] == 0)
+        assert torch.all(supernet.mixing().operations[kind][~supernet.mask_of(kind)] == 0)
+    full = supernet_of(OperationMask.full(SPACE), SupernetSettings(cells=3, channels=4))
+    assert len(list(supernet.parameters())) < len(list(full.parameters()))
+    for cell, kind in zip(supernet.cells, supernet.sequence, strict=True):
+        for edges, node in zip(cell.outgoing.values(), cell.nodes, strict=True):
+            for column, name in enumerate(SPACE.operations):
+                rows = [edge for edge in edges if mask.rows[kind][edge][column]]
+                if name in node.shared:
+                    first = next(node.shared[name].parameters())
+                    assert first.shape[0] == len(rows)
+
+
+def test_an_edge_of_none_alone_passes_nothing():
+    none_only = tuple(name == "none" for name in SPACE.operations)
+    everything = (True,) * len(SPACE.operations)
+    rows = tuple(none_only if target == 3 else everything for _, target in SPACE.edges)
+    mask = OperationMask(SPACE, {kind: rows for kind in SPACE.cell_types})
+    settings = SupernetSettings(cells=3, channels=4, partial_channels=2)
+    ours = supernet_of(mask, settings)
+    theirs = reference_of(ours, settings, 3, 5)
+    images = torch.randn(4, 3, 8, 8)
+    assert relative(ours(images), theirs(images)) < 1e-9
+
+
+def test_an_operation_of_an_extension_runs_edge_by_edge(tmp_path, monkeypatch):
+    (tmp_path / "my_operations.py").write_text(
+        "from torch import nn\n"
+        "from zostudy.registry import operation\n"
+        '@operation("conv_1x1")\n'
+        "def conv_1x1(channels, stride, affine):\n"
+        "    return nn.Conv2d(channels, channels, 1, stride)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mask = [[True, True], [True, False]]
+    node = NodeOperations(("skip_connect", "conv_1x1"), mask, 4, 1, ("my_operations",))
+    images, weights = torch.randn(2, 4, 8, 8), torch.rand(2, 2)
+    first, second = node(images, weights)
+    module = node.single["conv_1x1_0"]
+    torch.testing.assert_close(first, weights[0, 0] * images + weights[0, 1] * module(images))
+    torch.testing.assert_close(second, weights[1, 0] * images)
+
+
+def test_kaiming_initialisation_has_the_fan_out_of_each_edges_convolution():
+    supernet = supernet_of(OperationMask.full(SPACE), SupernetSettings(cells=1, channels=64))
+    supernet.kaiming_normal_(torch.Generator().manual_seed(0))
+    shared = supernet.cells[0].nodes[0].shared["sep_conv_5x5"]
+    assert float(shared.depthwise[0].std()) == pytest.approx((2 / (64 * 25)) ** 0.5, rel=0.05)
+    assert float(shared.pointwise[0].std()) == pytest.approx((2 / 64) ** 0.5, rel=0.05)
+    assert float(supernet.stem[0].weight.std()) == pytest.approx((2 / (192 * 9)) ** 0.5, rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    settings = SupernetSettings(cells=2, channels=4, partial_channels=2)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    first, second = (supernet_of(random_mask(1), settings)(images) for _ in range(2))
+    assert torch.equal(first, second)

@@ -1,0 +1,275 @@
+"""The command line: parse, call, print. What is heavy is imported by the command that uses it."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from zostudy.errors import ConfigError, InputError, ZostudyError
+
+if TYPE_CHECKING:
+    from zostudy.config.loading import StudyFile
+    from zostudy.study.points import Standing
+    from zostudy.study.sweep import SweepSummary
+
+app = typer.Typer(
+    help="Studies of neural architecture search: prune, search, evaluate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
+Assignments = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting.", default_factory=list),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a run as Ctrl-C does."""
+
+
+def main() -> None:
+    """Run the command line; expected errors are lines on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except ZostudyError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise _Terminated
+
+
+@app.command()
+def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+    """Check a study file, every point of its sweep included."""
+    from zostudy.study.points import Standing, grid
+
+    file = _load(study, assignments)
+    sweep = file.config.sweep
+    known = tuple(grid(file)) if sweep.sampler.name == "grid" else ()
+    plan = Standing(known, {}, sweep.seeds, sweep.trials)
+    if as_json:
+        count = len(known) + sweep.trials
+        _print_json(
+            {
+                "study": file.config.study,
+                "valid": True,
+                "points": count,
+                "seeds": list(sweep.seeds),
+                "trials": count * len(sweep.seeds),
+            }
+        )
+        return
+    typer.echo(f"{study}: valid; study {file.config.study!r}, {plan.trials_left} trials")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of study files, for an editor."""
+    from zostudy.config.loading import schema as study_schema
+
+    _print_json(study_schema())
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the study, or path of its file.")],
+    dataset: Annotated[str, typer.Option(help="Data set of the study.")] = "digits",
+) -> None:
+    """Write a small study file to start from."""
+    from zostudy import registry
+    from zostudy.config import document, loading, template
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(f"{name}.yaml")
+    component = registry.find("dataset", dataset, "--dataset")
+    text = template.text(path.stem, component)
+    loading.from_document(document.parse(text))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: is there already; choose another name") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+    typer.echo(f"wrote {path}; next: zostudy run {path}")
+
+
+@app.command()
+def plan(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+    """Show the points of a study, what is done and what is missing."""
+    from zostudy.study import console, sweep
+
+    file = _load(study, assignments)
+    standing = sweep.standing(file)
+    if as_json:
+        _print_json(_plan_document(file, standing))
+    else:
+        console.print_plan(file.config.study, standing, console.output())
+
+
+@app.command()
+def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+    """Print the results of a study."""
+    from zostudy.study import console
+    from zostudy.study.results import document
+
+    file = _load(study, assignments)
+    found = document(file)
+    if as_json:
+        _print_json(found)
+    else:
+        console.print_results(found, console.output(), file.config.extensions)
+
+
+@app.command()
+def run(study: StudyPath, assignments: Assignments) -> None:
+    """Run what is missing of a study; run again, it continues."""
+    try:
+        failures = _run(study, assignments)
+    except KeyboardInterrupt as error:
+        typer.echo("stopped; run the same command to continue", err=True)
+        raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from error
+    if failures:
+        typer.echo(f"{failures} trials failed; run the same command to try them again", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    study: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY]", help="Study whose tracking.uri is shown.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's page of all runs on 127.0.0.1."""
+    from zostudy.study import tracking
+
+    uri = _load(study, []).config.tracking.uri if study else "default"
+    typer.echo(f"MLflow starts at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    raise typer.Exit(tracking.run_ui(uri, port))
+
+
+@app.command()
+def export(
+    study: StudyPath,
+    output: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+    assignments: Assignments,
+    trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
+) -> None:
+    """Write a trial's network with all that its use needs."""
+    from zostudy.study.results import document
+
+    file = _load(study, assignments)
+    chosen = _chosen_trial(document(file), trial)
+
+    from zostudy.study.trial import export_trial
+
+    export_trial(file, chosen, output)
+    typer.echo(f"wrote trial {chosen['number']} to {output}")
+
+
+def _run(path: Path, assignments: list[str]) -> int:
+    """Run a study and print what came of it; the number of trials that failed."""
+    from zostudy.study import console, sweep
+
+    file = _load(path, assignments)
+    standing = sweep.standing(file)
+    progress = console.output(stderr=True)
+    failures = 0
+    if standing.trials_left:
+        console.print_plan(file.config.study, standing, progress)
+        failures = len(_run_missing(file).failures)
+    else:
+        progress.print(f"study {file.config.study!r} is complete; nothing to run")
+    _print_outcome(file, path)
+    return failures
+
+
+def _run_missing(file: "StudyFile") -> "SweepSummary":
+    from zostudy.study import console, sweep
+    from zostudy.study.store import Store
+    from zostudy.study.trial import Trials
+
+    with (
+        Store(Path(file.config.storage.folder)).lock(file.config.study),
+        console.reporter(console.output(stderr=True)) as reporter,
+    ):
+        return sweep.run(file, Trials(file, reporter.report), reporter.notice)
+
+
+def _print_outcome(file: "StudyFile", path: Path) -> None:
+    from zostudy.study import console, tracking
+    from zostudy.study.results import document
+
+    found, stdout = document(file), console.output()
+    console.print_results(found, stdout, file.config.extensions)
+    tracked = file.config.tracking
+    name = file.config.study if tracked.experiment == "default" else tracked.experiment
+    uri = tracking.without_password(tracking.resolved_uri(tracked.uri))
+    which = "" if found["best"] else " --trial N"
+    stdout.print(
+        f"\nMLflow: experiment {name!r} in {uri}\n"
+        f"next:   zostudy ui {path}\n"
+        f"        zostudy export {path} --output {file.config.study}-export{which}",
+        markup=False,
+    )
+
+
+def _load(path: Path, assignments: list[str]) -> "StudyFile":
+    from zostudy.config.loading import load
+
+    return load(path, tuple(assignments))
+
+
+def _print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
+    return {
+        "study": file.config.study,
+        "seeds": list(standing.seeds),
+        "points": [
+            {
+                "params": dict(point.values),
+                "coinciding": point.coinciding,
+                "missing_seeds": list(standing.missing(point)),
+            }
+            for point in standing.points
+        ],
+        "points_to_sample": standing.to_sample,
+        "trials_to_run": standing.trials_left,
+    }
+
+
+def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]:
+    """The trial of that number, or the best.
+
+    Raises:
+        ConfigError: There is no such complete trial.
+    """
+    if number is None:
+        if document["best"] is None:
+            raise ConfigError(
+                f"study {document['study']!r}: no best trial (no complete point, or no "
+                "objectives); choose one with --trial N, see `zostudy results STUDY --json`"
+            )
+        number = document["best"]["number"]
+    complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
+    if number not in complete:
+        allowed = ", ".join(map(str, complete)) or "none"
+        raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
+    chosen: dict[str, Any] = complete[number]
+    return chosen

@@ -1,0 +1,289 @@
+"""Training the stand-alone network of a genotype from scratch (METHOD section 6).
+
+Symbols:
+    t, T   epoch from 0, and epochs in all
+    η(t)   learning rate, η_min + (η_0 − η_min) (1 + cos(π t / T)) / 2
+    p(t)   probability to drop a path, p · t / T
+    L      cross entropy, plus the auxiliary weight times that of the auxiliary head
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zostudy.config.settings import EvaluateSettings, SGDSettings
+from zostudy.data.batches import evaluation_batches, number_of_training_batches, training_batches
+from zostudy.data.dataset import Dataset
+from zostudy.data.sources import Pictures
+from zostudy.errors import NumericalError
+from zostudy.evaluation import cost
+from zostudy.networks.memory import PeakMemory
+from zostudy.networks.standalone import AUXILIARY, DropPath, StandaloneNetwork
+from zostudy.runtime import Runtime, seed_everything, seeded
+from zostudy.space.genotype import Genotype
+from zostudy.stage import Progress, StageContext
+
+PHASE = "evaluate"
+
+#: Streams of the trial's seed: this stage, and its uses.
+_STAGE, _ORDER, _DROP_PATH = 3, 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """What the evaluation of a genotype found.
+
+    Attributes:
+        validation_accuracy: Percent, after the last epoch; None without a validation part.
+        test_accuracy: Percent, after the last epoch.
+        seconds: Seconds of work, those of interrupted sessions counted in.
+        memory: Peak memory in bytes by the name of the metric, see `PeakMemory.figures`.
+        parameters: Learnable numbers, without the auxiliary head.
+        macs: Multiply-accumulates of one picture.
+        weights: The network's state on the CPU, without the auxiliary head.
+        history: Figures of each epoch, by name.
+    """
+
+    validation_accuracy: float | None
+    test_accuracy: float
+    seconds: float
+    memory: dict[str, float]
+    parameters: int
+    macs: int
+    weights: dict[str, Tensor] = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak memory of the phase in bytes."""
+        return int(self.memory["peak_bytes"])
+
+
+def evaluate(
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: EvaluateSettings,
+    context: StageContext,
+    *,
+    extensions: tuple[str, ...] = (),
+) -> EvaluationResult:
+    """Train the network of a genotype and measure its accuracy after the last epoch.
+
+    The validation part is measured after every epoch, the test part once, at the end. The state is
+    kept after every epoch; a run that goes on from it gives the same bits on the CPU as one that
+    was never interrupted.
+
+    Args:
+        genotype: The architecture.
+        dataset: Trained on its training part.
+        settings: Size of the network and its training.
+        context: Device, seed, checkpoint and report; one report an epoch.
+        extensions: Modules that may declare further operations.
+
+    Raises:
+        NumericalError: A loss, a gradient or a score is not finite.
+
+    References:
+        METHOD section 6; Liu et al. 2018, "DARTS", appendix A.2. The accuracy is that of the last
+        epoch, because the best epoch's would be picked on the test part.
+    """
+    training = _Training(genotype, dataset, settings, context, extensions)
+    while training.epoch < settings.epochs:
+        metrics = training.run_epoch()
+        context.checkpoint.save(training.state())
+        context.report(Progress(PHASE, training.epoch, settings.epochs, metrics))
+    network = training.network
+    test_accuracy = accuracy(network, dataset, dataset.test, settings.batch_size, context.runtime)
+    return EvaluationResult(
+        validation_accuracy=training.history[-1].get("validation_accuracy"),
+        test_accuracy=test_accuracy,
+        seconds=training.seconds(),
+        memory=training.memory.figures(),
+        parameters=cost.parameters(network),
+        macs=cost.macs(network, dataset.channels, dataset.height, dataset.width),
+        weights={
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in network.state_dict().items()
+            if not name.startswith(AUXILIARY)
+        },
+        history=training.history,
+    )
+
+
+def accuracy(
+    network: nn.Module, dataset: Dataset, pictures: Pictures, batch_size: int, runtime: Runtime
+) -> float:
+    """Percent of the pictures whose highest score is that of their class, in eval mode.
+
+    Args:
+        network: Maps normalised pictures to class scores; left in eval mode.
+        dataset: Whose mean and standard deviation normalise.
+        pictures: The part to measure.
+        batch_size: Pictures in a batch.
+        runtime: Device and precision.
+
+    Raises:
+        NumericalError: A score is not finite.
+    """
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=runtime.device)
+    finite = torch.ones((), dtype=torch.bool, device=runtime.device)
+    with torch.inference_mode(), runtime.autocast():
+        for images, labels in evaluation_batches(dataset, pictures, batch_size, runtime.device):
+            logits = network(images)
+            finite &= logits.isfinite().all()
+            correct += (logits.argmax(1) == labels).sum()
+    if not finite:
+        raise NumericalError(f"{PHASE}: a class score is not finite; needs finite weights")
+    return 100 * correct.item() / len(pictures)
+
+
+def learning_rate(settings: SGDSettings, epoch: int, epochs: int) -> float:
+    """η(t), the cosine without restarts.
+
+    Args:
+        settings: First and last learning rate.
+        epoch: t, from 0.
+        epochs: T.
+    """
+    low = settings.minimum_learning_rate
+    return low + (settings.learning_rate - low) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+class _Training:
+    """A training between two epochs: all that a checkpoint holds, and what it is made from."""
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        dataset: Dataset,
+        settings: EvaluateSettings,
+        context: StageContext,
+        extensions: tuple[str, ...],
+    ) -> None:
+        self.dataset, self.settings, self.runtime = dataset, settings, context.runtime
+        self.started = time.perf_counter()
+        self.earlier_seconds = 0.0
+        self.memory = PeakMemory(self.runtime.device)
+        seed_everything(context.seed)
+        network = StandaloneNetwork(
+            genotype,
+            cells=settings.cells,
+            channels=settings.channels,
+            classes=len(dataset.classes),
+            in_channels=dataset.channels,
+            auxiliary=settings.auxiliary_weight > 0,
+            extensions=extensions,
+        )
+        # Faster than the default on every device; tensor and weights must agree.
+        self.network = network.to(memory_format=torch.channels_last).to(self.runtime.device)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            settings.weights.learning_rate,
+            momentum=settings.weights.momentum,
+            weight_decay=settings.weights.weight_decay,
+        )
+        self.order = seeded("cpu", context.seed, _STAGE, _ORDER)
+        self.drops = self.runtime.generator(context.seed, _STAGE, _DROP_PATH)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        saved = context.checkpoint.load()
+        if saved is not None:
+            self._restore(saved)
+        self.first_epoch = self.epoch
+
+    def state(self) -> dict[str, Any]:
+        """What the next session needs to go on."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(),
+            "drops": self.drops.get_state(),
+            "epoch": self.epoch,
+            "history": self.history,
+            "seconds": self.seconds(),
+            "peak_bytes": self.memory.peak_bytes,
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.order.set_state(saved["order"])
+        self.drops.set_state(saved["drops"])
+        self.epoch = saved["epoch"]
+        self.history = list(saved["history"])
+        self.earlier_seconds = saved["seconds"]
+        self.memory = PeakMemory(self.runtime.device, saved["peak_bytes"])
+
+    def seconds(self) -> float:
+        """Seconds of work so far, in all sessions."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch, measure the validation part, and return the epoch's figures."""
+        settings, dataset = self.settings, self.dataset
+        rate = learning_rate(settings.weights, self.epoch, settings.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        metrics = {**self._train(), "learning_rate": rate}
+        if dataset.validation is not None:
+            metrics["validation_accuracy"] = accuracy(
+                self.network, dataset, dataset.validation, settings.batch_size, self.runtime
+            )
+        self.epoch += 1
+        self.history.append(metrics)
+        return metrics
+
+    def _train(self) -> dict[str, float]:
+        pictures, settings = self.dataset.train, self.settings
+        drop_path = DropPath(settings.drop_path * self.epoch / settings.epochs, self.drops)
+        batches = training_batches(
+            self.dataset,
+            pictures,
+            settings.batch_size,
+            settings.augment,
+            self.order,
+            self.runtime.device,
+        )
+        # The second step, when the optimizer has its state; the first where there is no other.
+        steps = number_of_training_batches(len(pictures), settings.batch_size)
+        sampled = min(1, steps - 1) if self.epoch == self.first_epoch else -1
+        self.network.train()
+        sums, seen = torch.zeros(3, dtype=torch.float64, device=self.runtime.device), 0
+        for step, (images, labels) in enumerate(batches):
+            if step == sampled:
+                with self.memory.sample(self.network, self.optimizer, images, labels):
+                    figures = self._step(images, labels, drop_path)
+            else:
+                figures = self._step(images, labels, drop_path)
+            sums += figures
+            seen += len(labels)
+        loss, correct, norm = sums.tolist()
+        for name, value in (("training loss", loss / seen), ("gradient norm", norm / steps)):
+            if not math.isfinite(value):
+                raise NumericalError(
+                    f"{PHASE}: epoch {self.epoch + 1} of {settings.epochs}: {name} is {value}; "
+                    "needs a finite number; a lower evaluate.weights.learning_rate may help"
+                )
+        return {"train_loss": loss / seen, "train_accuracy": 100 * correct / seen}
+
+    def _step(self, images: Tensor, labels: Tensor, drop_path: DropPath) -> Tensor:
+        """One step of SGD: summed loss, correct pictures and gradient norm, left on the device."""
+        with self.runtime.autocast():
+            logits, auxiliary = self.network.forward_training(images, drop_path)
+            loss = total = functional.cross_entropy(logits, labels)
+            if auxiliary is not None:
+                weight = self.settings.auxiliary_weight
+                total = loss + weight * functional.cross_entropy(auxiliary, labels)
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]  # torch gives no types
+        clip = self.settings.weights.clip_norm
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)
+        self.optimizer.step()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        return torch.stack([loss.detach() * len(labels), correct, norm]).double()

@@ -1,0 +1,50 @@
+"""From mixing weights and a mask to a genotype (METHOD section 4)."""
+
+from zostudy.errors import ArchitectureError
+from zostudy.networks.supernet import Mixing
+from zostudy.space.genotype import Genotype, Node
+from zostudy.space.mask import OperationMask
+
+
+def discretize(mixing: Mixing, mask: OperationMask) -> Genotype:
+    """Keep, for each node, the edges with the largest weights, and on each its best operation.
+
+    An edge's weight is max over o ≠ none of w_o, times its edge weight. Ties go to the earlier
+    edge and operation.
+
+    Args:
+        mixing: Softmax of α, and of β with edge normalisation.
+        mask: The mask; only unmasked operations can be kept.
+
+    Raises:
+        ArchitectureError: The mask leaves a node without enough usable edges.
+
+    References:
+        METHOD section 4; DARTS, section 2.4 (Liu et al. 2018).
+    """
+    space = mask.space
+    cells: dict[str, tuple[Node, ...]] = {}
+    for kind in space.cell_types:
+        weights = (mixing.operations[kind] * mixing.edges[kind][:, None]).tolist()
+        nodes = []
+        for target in space.targets:
+            strongest = []
+            for edge in space.incoming(target):
+                usable = [
+                    column
+                    for column, kept in enumerate(mask.rows[kind][edge])
+                    if kept and column != space.zero_index
+                ]
+                if usable:
+                    best = max(usable, key=weights[edge].__getitem__)
+                    strongest.append((weights[edge][best], edge, space.operations[best]))
+            if len(strongest) < space.kept_edges:
+                raise ArchitectureError(
+                    f"mask: {kind} node {target - space.inputs} has {len(strongest)} usable "
+                    f"edges; a genotype needs {space.kept_edges}"
+                )
+            strongest.sort(key=lambda item: -item[0])
+            kept = sorted(strongest[: space.kept_edges], key=lambda item: item[1])
+            nodes.append(tuple((name, space.edges[edge][0]) for _, edge, name in kept))
+        cells[kind] = tuple(nodes)
+    return Genotype(space, cells)

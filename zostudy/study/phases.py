@@ -1,0 +1,223 @@
+"""The three phases of a trial as cached computations: settings in, plain values and tensors out.
+
+A phase's key is the digest of all that determines its result: the code of the engine, the data, the
+machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over enters by
+its value, so that two trials which prune to the same mask share their search.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from zostudy import registry
+from zostudy.config.loading import digest, to_document
+from zostudy.config.settings import TrialConfig
+from zostudy.data.dataset import Dataset
+from zostudy.evaluation.training import evaluate
+from zostudy.pruning.mask_sources import PruneContext
+from zostudy.runtime import Runtime
+from zostudy.search.bilevel import search
+from zostudy.space import genotype as genotypes
+from zostudy.space import mask as masks
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace, search_space
+from zostudy.stage import StageContext
+
+_ENGINE = ("space", "networks", "data", "pruning", "search", "evaluation", "runtime.py")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a phase hands over.
+
+    Attributes:
+        values: Plain JSON values.
+        tensors: Tensors by name.
+    """
+
+    values: dict[str, Any]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A computation and the digests that name it.
+
+    Attributes:
+        name: ``prune``, ``search`` or ``evaluate``.
+        key: Digest of all that determines its result.
+        checkpoint_key: Digest under which its unfinished state is kept.
+        lasting: Whether that state is kept after the phase, because others go on from it.
+        settings: The settings it depends on, to be shown.
+        compute: The computation.
+    """
+
+    name: str
+    key: str
+    checkpoint_key: str
+    lasting: bool
+    settings: Mapping[str, Any]
+    compute: Callable[[StageContext], Computed]
+
+
+@dataclass(frozen=True)
+class TrialPhases:
+    """The phases of one trial.
+
+    Attributes:
+        config: Settings of the trial.
+        seed: Its seed.
+        dataset: Its data.
+        runtime: Device and precision.
+    """
+
+    config: TrialConfig
+    seed: int
+    dataset: Dataset
+    runtime: Runtime
+
+    @functools.cached_property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return search_space(self.config.search_space.name, self.config.extensions)
+
+    def prune(self) -> Phase:
+        """From the full search space to a mask, or to a genotype."""
+        config = self.config
+        component = registry.find(
+            "mask_source", config.prune.source, "prune.source", config.extensions
+        )
+        settings = {
+            "prune": to_document(config.prune),
+            "supernet": to_document(config.supernet),
+            "architecture_fraction": config.search.architecture_fraction,
+        }
+        continues = component.facts.get("continues", ())
+        further = continues if isinstance(continues, tuple) else ()
+        start = {k: v for k, v in settings["prune"].items() if k not in further}
+
+        def compute(stage: StageContext) -> Computed:
+            pictures, _ = self.dataset.search_parts(config.search.architecture_fraction)
+            context = PruneContext(
+                self.space, config.supernet, self.dataset, pictures, stage, config.extensions
+            )
+            result = component.load()(context, **config.prune.options)
+            names = self.space.operations
+            return Computed(
+                {
+                    "mask": result.mask.to_dict(),
+                    "added": [[kind, edge, names[column]] for kind, edge, column in result.added],
+                    "rounds": [done.to_dict() for done in result.rounds],
+                    "genotype": result.genotype.to_dict() if result.genotype else None,
+                    "operations": result.mask.count(),
+                    "seconds": result.seconds,
+                    "peak_bytes": result.peak_bytes,
+                    "figures": dict(result.figures),
+                }
+            )
+
+        return Phase(
+            "prune",
+            self._key("prune", settings),
+            self._key("prune", settings | {"prune": start}),
+            bool(further),
+            settings,
+            compute,
+        )
+
+    def search(self, mask: OperationMask) -> Phase:
+        """From a mask to a genotype."""
+        config = self.config
+        settings = {
+            "search": to_document(config.search),
+            "supernet": to_document(config.supernet),
+            "mask": mask.digest(),
+        }
+
+        def compute(stage: StageContext) -> Computed:
+            result = search(
+                mask, self.dataset, config.supernet, config.search, stage, config.extensions
+            )
+            return Computed(
+                {
+                    "genotype": result.genotype.to_dict(),
+                    "history": list(result.history),
+                    "alpha_history": list(result.alpha_history),
+                    "seconds": result.seconds,
+                    "peak_bytes": result.peak_bytes,
+                    "figures": dict(result.figures),
+                }
+            )
+
+        return self._phase("search", settings, compute)
+
+    def evaluate(self, genotype: Genotype) -> Phase:
+        """From a genotype to a trained network."""
+        config = self.config
+        settings = {"evaluate": to_document(config.evaluate), "genotype": genotype.to_dict()}
+
+        def compute(stage: StageContext) -> Computed:
+            result = evaluate(
+                genotype, self.dataset, config.evaluate, stage, extensions=config.extensions
+            )
+            values = {
+                "test_accuracy": result.test_accuracy,
+                "validation_accuracy": result.validation_accuracy,
+                "history": list(result.history),
+                "parameters": result.parameters,
+                "macs": result.macs,
+                "seconds": result.seconds,
+                "peak_bytes": result.peak_bytes,
+                "figures": dict(result.memory),
+            }
+            return Computed(values, result.weights)
+
+        return self._phase("evaluate", settings, compute)
+
+    def mask(self, values: Mapping[str, Any]) -> OperationMask:
+        """The mask in a prune phase's values."""
+        return masks.from_dict(values["mask"], self.space)
+
+    def genotype(self, values: Mapping[str, Any]) -> Genotype:
+        """The genotype in a phase's values."""
+        return genotypes.from_dict(values["genotype"], self.config.extensions)
+
+    def _phase(
+        self, name: str, settings: dict[str, Any], compute: Callable[[StageContext], Computed]
+    ) -> Phase:
+        key = self._key(name, settings)
+        return Phase(name, key, key, False, settings, compute)
+
+    def _key(self, name: str, settings: Mapping[str, Any]) -> str:
+        device = self.runtime.device.type
+        threads = self.config.runtime.threads if device == "cpu" else 0
+        common = {
+            "phase": name,
+            "engine": code_digest(self.config.extensions),
+            "data": self.dataset.digest,
+            "space": self.config.search_space.name,
+            "arithmetic": [device, self.runtime.precision, threads],
+            "seed": self.seed,
+        }
+        return digest(common | dict(settings))
+
+
+@functools.cache
+def code_digest(extensions: tuple[str, ...]) -> str:
+    """Digest of the source of the engine and of a study's extensions."""
+    root = registry.source("zostudy").parent
+    files = [
+        path
+        for part in _ENGINE
+        for path in (sorted((root / part).rglob("*.py")) if "." not in part else [root / part])
+    ]
+    files += [registry.source(extension) for extension in extensions]
+    content = hashlib.sha256()
+    for path in files:
+        content.update(path.read_bytes())
+    return content.hexdigest()

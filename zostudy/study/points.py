@@ -1,0 +1,220 @@
+"""The points of a sweep, and what is known of each.
+
+A *point* is one combination of swept values: one Optuna trial. It is repeated for every seed of the
+study; a point with one seed is a *trial*: one MLflow run.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zostudy.config.loading import StudyFile, canonical, digest
+from zostudy.config.settings import RangeSettings, TrialConfig
+from zostudy.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of swept values.
+
+    Attributes:
+        values: For each swept path, its value at this point.
+        config: The settings of this point.
+        key: Digest of the settings that determine its results; equal keys are the same point.
+        coinciding: How many further combinations of the grid resolve to the same settings.
+    """
+
+    values: Mapping[str, Any]
+    config: TrialConfig
+    key: str
+    coinciding: int = 0
+
+    def __str__(self) -> str:
+        return described(self.values)
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """What a finished trial hands over.
+
+    Attributes:
+        metrics: Figures by name: percent, seconds, bytes, counts.
+        genotype: The genotype as JSON holds it.
+        mlflow_run_id: The trial's MLflow run.
+    """
+
+    metrics: dict[str, float]
+    genotype: dict[str, Any]
+    mlflow_run_id: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed, in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the latest run of a point left.
+
+    Attributes:
+        point: The point.
+        number: Its number in Optuna.
+        outcomes: For each seed that was run to its end, what came of it.
+    """
+
+    point: Point
+    number: int
+    outcomes: Mapping[int, TrialOutcome | Failure]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a study stands.
+
+    Attributes:
+        points: The points known so far: all of a grid, or those sampled.
+        attempts: For each point that was begun, by its key, what is known of it.
+        seeds: The seeds of every point.
+        to_sample: Points that the sampler has still to propose.
+    """
+
+    points: tuple[Point, ...]
+    attempts: Mapping[str, Attempt]
+    seeds: tuple[int, ...]
+    to_sample: int = 0
+
+    def missing(self, point: Point) -> tuple[int, ...]:
+        """The seeds whose trial at this point is not complete."""
+        attempt = self.attempts.get(point.key)
+        outcomes = attempt.outcomes if attempt else {}
+        return tuple(s for s in self.seeds if not isinstance(outcomes.get(s), TrialOutcome))
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that are not complete, those of points to be sampled counted in."""
+        return sum(len(self.missing(p)) for p in self.points) + self.to_sample * len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A trial has begun or ended.
+
+    Attributes:
+        position: Its place among the trials of this call, from 1.
+        total: Trials of this call.
+        point: Its point.
+        seed: Its seed.
+        outcome: What came of it; nothing while it is only begun.
+    """
+
+    position: int
+    total: int
+    point: Point
+    seed: int
+    outcome: TrialOutcome | Failure | None = None
+
+
+def standing(file: StudyFile, begun: Sequence[tuple[int, Mapping[str, Any]]]) -> Standing:
+    """Where a study stands, from the records of the points that were begun.
+
+    Args:
+        file: The study file.
+        begun: Number and record of each run of a point, in their order. A record holds ``point``
+            (the key), ``values`` and, for a seed N that came to its end, ``seed:N``, in JSON.
+
+    Raises:
+        ConfigError: The settings are wrong at some point.
+    """
+    sweep = file.config.sweep
+    sampled = sweep.sampler.name == "tpe"
+    known = {} if sampled else {point.key: point for point in grid(file)}
+    attempts: dict[str, Attempt] = {}
+    draws = 0
+    for number, record in begun:
+        key = record.get("point", "")
+        if sampled and key and key not in known:
+            known[key] = point(file, json.loads(record["values"]))
+        if key not in known:
+            continue  # a point of the study file as it was before
+        outcomes = {s: from_json(record[f"seed:{s}"]) for s in sweep.seeds if f"seed:{s}" in record}
+        draws += _whole(outcomes, sweep.seeds)
+        old = attempts.get(key)
+        if old is None or not _whole(old.outcomes, sweep.seeds):
+            merged = (dict(old.outcomes) if old else {}) | outcomes
+            attempts[key] = Attempt(known[key], number, merged)
+    unfinished = sum(not _whole(attempt.outcomes, sweep.seeds) for attempt in attempts.values())
+    to_sample = max(0, sweep.trials - draws - unfinished) if sampled else 0
+    return Standing(tuple(known.values()), attempts, sweep.seeds, to_sample)
+
+
+def _whole(outcomes: Mapping[int, TrialOutcome | Failure], seeds: tuple[int, ...]) -> bool:
+    return all(isinstance(outcomes.get(seed), TrialOutcome) for seed in seeds)
+
+
+def to_json(outcome: TrialOutcome | Failure) -> str:
+    """An outcome as a record holds it."""
+    state = "complete" if isinstance(outcome, TrialOutcome) else "failed"
+    return json.dumps({"state": state, **asdict(outcome)})
+
+
+def from_json(text: str) -> TrialOutcome | Failure:
+    """The outcome that a record holds."""
+    content = json.loads(text)
+    complete = content.pop("state") == "complete"
+    return TrialOutcome(**content) if complete else Failure(**content)
+
+
+def described(values: Mapping[str, Any]) -> str:
+    """The values in one line."""
+    return " ".join(f"{path}={value}" for path, value in values.items()) or "(nothing swept)"
+
+
+def point(file: StudyFile, values: Mapping[str, Any]) -> Point:
+    """The point at these values.
+
+    Raises:
+        ConfigError: The settings are wrong at this point, which the message names.
+    """
+    try:
+        config = file.trial(values)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (at the point {described(values)})") from error
+    return Point(values, config, digest(canonical(config)))
+
+
+def grid(file: StudyFile) -> list[Point]:
+    """Every combination of the swept values, each distinct point once, in the order of the file.
+
+    Raises:
+        ConfigError: The settings are wrong at some point.
+    """
+    found: dict[str, Point] = {}
+    for values in _combinations(file):
+        new = point(file, values)
+        old = found.get(new.key)
+        kept = Point(old.values, old.config, old.key, old.coinciding + 1) if old else new
+        found[new.key] = kept
+    return list(found.values())
+
+
+def _combinations(file: StudyFile) -> Iterator[dict[str, Any]]:
+    parameters = file.config.sweep.parameters
+    choices = [
+        numbers(values) if isinstance(values, RangeSettings) else values
+        for values in parameters.values()
+    ]
+    for combination in itertools.product(*choices):
+        yield dict(zip(parameters, combination, strict=True))
+
+
+def numbers(values: RangeSettings) -> tuple[float | int, ...]:
+    """The values of a range with a step, from low up to high at most."""
+    count = int((values.high - values.low) / values.step + 1e-9) + 1
+    if all(isinstance(v, int) for v in (values.low, values.step)):
+        return tuple(values.low + i * values.step for i in range(count))
+    return tuple(float(f"{values.low + i * values.step:.12g}") for i in range(count))

@@ -1,0 +1,261 @@
+"""The folder of a study: results by the digest of what determines them, checkpoints, locks.
+
+Layout::
+
+    FOLDER/cache/PHASE/KEY/record.json          values, and the digest of the tensors
+    FOLDER/cache/PHASE/KEY/tensors.safetensors  absent where a record has no tensors
+    FOLDER/checkpoints/PHASE/KEY.pt             state of an unfinished phase
+    FOLDER/locks/STUDY.lock                     held while the study is run
+
+A record appears whole or not at all, and never changes: a writer that finds one there already has
+computed the same thing, and leaves it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from zostudy.errors import TrialError, ZostudyError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished phase.
+
+    Attributes:
+        folder: Where it lies.
+        values: Its JSON values.
+    """
+
+    folder: Path
+    values: dict[str, Any]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name, on the CPU."""
+        path = self.folder / "tensors.safetensors"
+        return safetensors.torch.load_file(path) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class FileCheckpoint:
+    """The state of an unfinished phase, in one file.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state saved, tensors on the CPU; nothing if there is none or it is damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            _log.warning("%s is damaged and starts anew (%s)", self.path, _first_line(error))
+            return None
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state (tensors and plain values), replacing the last one whole.
+
+        Raises:
+            TrialError: The disk is full or cannot be written.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        with _writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = _beside(self.path)
+            try:
+                _write(new, buffer.getbuffer())
+                new.replace(self.path)
+                _sync_folder(self.path.parent)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete it, once the phase's record is saved."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Store:
+    """zostudy's own folder.
+
+    Attributes:
+        folder: The folder; made when something is written.
+    """
+
+    folder: Path
+
+    def record(self, phase: str, key: str) -> Record | None:
+        """The finished phase under this key; nothing if there is none or it is damaged."""
+        folder = self._place("cache", phase, key)
+        try:
+            content = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            record = Record(folder, content["values"])
+            if content["tensors"] != _tensors_digest(folder):
+                raise ValueError("its tensors are not those that were saved")
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s is damaged and computed anew (%s)", folder, _first_line(error))
+            return None
+        return record
+
+    def save(
+        self, phase: str, key: str, values: dict[str, Any], tensors: Mapping[str, Tensor] = {}
+    ) -> None:
+        """Keep a finished phase, whole or not at all.
+
+        Args:
+            phase: The phase's name.
+            key: Digest of everything that determines the result.
+            values: JSON values; no NaN.
+            tensors: Tensors by name.
+
+        Raises:
+            TrialError: The disk is full or cannot be written.
+        """
+        folder = self._place("cache", phase, key)
+        with _writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            new = _beside(folder)
+            try:
+                new.mkdir()
+                _fill(new, values, tensors)
+                if folder.exists() and self.record(phase, key) is None:
+                    shutil.rmtree(folder)
+                with contextlib.suppress(FileExistsError):
+                    _rename_folder(new, folder)
+                _sync_folder(folder.parent)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+
+    def checkpoint(self, phase: str, key: str) -> FileCheckpoint:
+        """Where the unfinished phase under this key keeps its state."""
+        return FileCheckpoint(self._place("checkpoints", phase, key).with_suffix(".pt"))
+
+    @contextlib.contextmanager
+    def lock(self, study: str) -> Iterator[None]:
+        """Hold the study, so that one process at a time runs it; the system releases it on any end.
+
+        Raises:
+            ZostudyError: Another process holds it.
+        """
+        path = self.folder / "locks" / f"{_named(study)}.lock"
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise ZostudyError(
+                    f"study {study!r} is being run by process {file.read().strip() or '?'}; "
+                    "wait until it ends, or stop it"
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def _place(self, part: str, phase: str, key: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{8,128}", key):
+            raise ValueError(f"key {key!r} is no hexadecimal digest")
+        return self.folder / part / _named(phase) / key
+
+
+def _named(name: str) -> str:
+    """The name, if it is a plain file name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} is no plain name")
+    return name
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody else uses, in the same folder."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _fill(folder: Path, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    if tensors:
+        plain = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+        _write(folder / "tensors.safetensors", safetensors.torch.save(plain))
+    content = {"values": values, "tensors": _tensors_digest(folder)}
+    text = json.dumps(content, indent=1, allow_nan=False)
+    _write(folder / "record.json", text.encode())
+    _sync_folder(folder)
+
+
+def _rename_folder(new: Path, folder: Path) -> None:
+    """Rename; FileExistsError where another writer was first.
+
+    Raises:
+        FileExistsError: There is such a folder already.
+    """
+    try:
+        new.rename(folder)
+    except OSError as error:
+        if folder.exists():
+            raise FileExistsError(folder) from error
+        raise
+
+
+def _tensors_digest(folder: Path) -> str:
+    path = folder / "tensors.safetensors"
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrialError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

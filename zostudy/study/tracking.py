@@ -1,0 +1,398 @@
+"""MLflow: where every figure, file and picture of a study is kept.
+
+The experiment is the study; each trial is a run, and its phases are child runs of it. A run carries
+the digest of what it computes as the tag ``zostudy.key``: a run of the same key that did not finish
+(its process was killed, or it failed) is gone on with instead of being left behind.
+
+Only explicit clients are used, never MLflow's global state.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+# MLflow reads these when it is imported. A study reports to its own store and to nobody else.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+from alembic.util.exc import CommandError
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.utils import mlflow_tags, validation
+from sqlalchemy.exc import SQLAlchemyError
+
+from zostudy import __version__
+from zostudy.errors import ConfigError, ZostudyError
+
+#: MLflow's own default store, in the working directory.
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+_KEY = "zostudy.key"
+_REASON = "zostudy.reason"
+#: Tag that has MLflow's page open an experiment on its table of runs.
+_KIND = ("mlflow.experimentKind", "custom_model_development")
+
+_NOTE = mlflow_tags.MLFLOW_RUN_NOTE
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_REACH_SECONDS = 10
+
+
+class Run:
+    """A run that is being written to; see :meth:`Tracker.trial`.
+
+    Attributes:
+        id: MLflow's id of the run.
+    """
+
+    def __init__(self, tracker: "Tracker", run: MlflowRun) -> None:
+        self.id: str = run.info.run_id
+        self._tracker = tracker
+        self._client = tracker.client
+        self._logged = set(run.data.params)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Log parameters; those that the run has already keep their value, as MLflow demands."""
+        new = {name: value for name, value in values.items() if name not in self._logged}
+        limit = validation.MAX_PARAM_VAL_LENGTH
+        self._log(params=[Param(name, _cut(str(value), limit)) for name, value in new.items()])
+        self._logged |= set(new)
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log figures, also those that are not finite.
+
+        Args:
+            values: Figures by name.
+            step: Epoch or round they belong to; 0 for figures of the whole run.
+        """
+        now = int(time.time() * 1000)
+        self._log(metrics=[Metric(name, float(value), now, step) for name, value in values.items()])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags, replacing those of the same name."""
+        limit = validation.MAX_TAG_VAL_LENGTH
+        self._log(tags=[RunTag(name, _cut(value, limit)) for name, value in values.items()])
+
+    def _log(
+        self,
+        metrics: Sequence[Metric] = (),
+        params: Sequence[Param] = (),
+        tags: Sequence[RunTag] = (),
+    ) -> None:
+        """Send entries in requests no larger than MLflow takes."""
+        size = validation.MAX_PARAMS_TAGS_PER_BATCH
+        for start in range(0, max(len(metrics), len(params), len(tags)), size):
+            part = slice(start, start + size)
+            self._client.log_batch(self.id, metrics[part], params[part], tags[part])
+
+    def note(self, text: str) -> None:
+        """Set the description that MLflow's page shows with the run, in Markdown."""
+        self.tags({_NOTE: text})
+
+    def json(self, value: object, path: str) -> None:
+        """Keep plain values as a JSON artifact under this path."""
+        self.text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", path)
+
+    def text(self, text: str, path: str) -> None:
+        """Keep text as an artifact under this path."""
+        self._client.log_text(self.id, text, path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Keep a figure as an artifact under this path, whose ending is the format (``.png``)."""
+        self._client.log_figure(self.id, figure, path)
+
+    def file(self, local_path: Path, artifact_folder: str = "") -> None:
+        """Keep a file as an artifact under its own name, in a folder if one is given."""
+        self._client.log_artifact(self.id, str(local_path), artifact_folder or None)
+
+    def dataset(self, name: str, digest: str, context: str, source: Mapping[str, object]) -> None:
+        """Record the data that the run reads.
+
+        Args:
+            name: Name of the data set.
+            digest: Digest of its pictures and splits; MLflow shows its first 36 characters.
+            context: What it is read for, such as ``training``.
+            source: Where it comes from, as plain values.
+        """
+        short = digest[: validation.MAX_DATASET_DIGEST_SIZE]
+        data = Dataset(name, short, "code", json.dumps(dict(source)))
+        tag = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context)
+        self._client.log_inputs(self.id, [DatasetInput(data, [tag])])
+
+    def child(
+        self, name: str, key: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager["Run"]:
+        """A run under this one, otherwise as :meth:`Tracker.trial`."""
+        return self._tracker.open(name, key, params, tags, parent=self.id)
+
+
+class Tracker:
+    """One experiment in an MLflow store, both created where they are missing.
+
+    Args:
+        uri: MLflow tracking URI; ``default`` is ``MLFLOW_TRACKING_URI`` or else
+            :data:`DEFAULT_URI`.
+        experiment: Name of the experiment.
+
+    Attributes:
+        uri: The tracking URI, resolved; it may hold a password.
+        client: MLflow's client of it.
+        experiment_id: MLflow's id of the experiment.
+
+    Raises:
+        ConfigError: The store cannot be reached or is no MLflow store, or the experiment was
+            deleted.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.uri = resolved_uri(uri)
+        self._experiment = experiment
+        _check_reachable(self.uri)
+        try:
+            self.client = MlflowClient(self.uri)
+            self.experiment_id = self._experiment_id()
+        except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
+            raise ConfigError(
+                f"tracking.uri: {without_password(self.uri)!r} is not usable as an MLflow store "
+                f"({_one_line(error)})"
+            ) from error
+
+    @property
+    def location(self) -> str:
+        """Where the runs are, to be printed: the experiment's page, or the store."""
+        shown = without_password(self.uri)
+        if _is_server(self.uri):
+            return f"{shown.rstrip('/')}/#/experiments/{self.experiment_id}"
+        return f"experiment {self._experiment!r} in {shown}"
+
+    def describe(self, text: str) -> None:
+        """Set the description that MLflow's page shows with the experiment, in Markdown."""
+        self.client.set_experiment_tag(self.experiment_id, _NOTE, text)
+
+    def find(self, key: str) -> str | None:
+        """Id of the newest run of a key, whatever its state; nothing if there is none."""
+        run = self._newest(key)
+        return run.info.run_id if run else None
+
+    def trial(
+        self, name: str, key: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[Run]:
+        """The run of a trial: the unfinished one of this key, or a new one.
+
+        It ends as FINISHED; as KILLED on an interrupt; as FAILED, with its reason as a tag, on an
+        exception.
+
+        Args:
+            name: Name of the run.
+            key: Digest of what it computes.
+            params: Parameters to log at once.
+            tags: Tags to set at once.
+        """
+        here = {"zostudy.version": __version__}
+        if self._git_commit:
+            here[mlflow_tags.MLFLOW_GIT_COMMIT] = self._git_commit
+        return self.open(name, key, params, {**here, **tags})
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        name: str,
+        key: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str = "",
+    ) -> Iterator[Run]:
+        """As :meth:`trial`, and under a parent run where one is given."""
+        run = self._reopened(name, key, parent) or self._created(name, key, parent)
+        try:
+            run.tags(tags)
+            run.params(params)
+            yield run
+        except Exception as error:
+            with contextlib.suppress(MlflowException):  # the first error is the one that counts
+                run.tags({_REASON: _one_line(error)})
+                self.client.set_terminated(run.id, "FAILED")
+            raise
+        except BaseException:
+            with contextlib.suppress(MlflowException):  # likewise
+                self.client.set_terminated(run.id, "KILLED")
+            raise
+        self.client.set_terminated(run.id, "FINISHED")
+
+    def _experiment_id(self) -> str:
+        found = self.client.get_experiment_by_name(self._experiment)
+        if found is None:
+            try:
+                created: str = self.client.create_experiment(
+                    self._experiment, _artifact_location(self.uri, self._experiment)
+                )
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self._experiment_id()  # another process was faster
+            self.client.set_experiment_tag(created, *_KIND)
+            return created
+        if found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise ConfigError(
+                f"tracking.experiment: {self._experiment!r} was deleted in "
+                f"{without_password(self.uri)}; choose another name, or bring it back: "
+                f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
+        return str(found.experiment_id)
+
+    def _search(self, *conditions: str) -> Sequence[MlflowRun]:
+        query, order = " and ".join(conditions), ["attributes.start_time DESC"]
+        return self.client.search_runs([self.experiment_id], query, order_by=order)
+
+    def _newest(self, key: str, *conditions: str) -> MlflowRun | None:
+        return next(iter(self._search(f"tags.`{_KEY}` = '{_plain(key)}'", *conditions)), None)
+
+    def _reopened(self, name: str, key: str, parent: str) -> Run | None:
+        found = self._newest(key, *([_children_of(parent)] if parent else []))
+        if found is None or found.info.status == "FINISHED":
+            return None
+        run_id = found.info.run_id
+        for orphan in self._search(_children_of(run_id), "attributes.status = 'RUNNING'"):
+            self.client.set_terminated(orphan.info.run_id, "KILLED")
+        self.client.update_run(run_id, status="RUNNING", name=name)
+        if _REASON in found.data.tags:
+            self.client.delete_tag(run_id, _REASON)
+        return Run(self, found)
+
+    def _created(self, name: str, key: str, parent: str) -> Run:
+        tags = {
+            _KEY: _plain(key),
+            mlflow_tags.MLFLOW_SOURCE_NAME: "zostudy",
+            mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL",
+        }
+        if parent:
+            tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] = parent
+        return Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=name))
+
+    @functools.cached_property
+    def _git_commit(self) -> str:
+        """The commit that the working directory is at; empty outside a repository."""
+        try:
+            command = ["git", "rev-parse", "HEAD"]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def resolved_uri(uri: str) -> str:
+    """The tracking URI that a study file's ``tracking.uri`` stands for."""
+    if uri != "default":
+        return uri
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def without_password(text: str) -> str:
+    """Text with the passwords of the URLs in it replaced by stars."""
+    text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&]\w*password=)[^\s&]+", r"\1***", text, flags=re.IGNORECASE)
+
+
+def run_ui(uri: str, port: int) -> int:
+    """Serve MLflow's page of a store on 127.0.0.1 until Ctrl-C.
+
+    Args:
+        uri: As in a study file's ``tracking.uri``.
+        port: Port to listen on.
+
+    Returns:
+        Exit code: 0 after Ctrl-C, else the server's own.
+
+    Raises:
+        ConfigError: The URI is a server already, or the port is taken.
+    """
+    uri = resolved_uri(uri)
+    if _is_server(uri):
+        raise ConfigError(
+            f"tracking.uri: {without_password(uri)!r} is a server already; open it in a browser"
+        )
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"port: {port} is not free on 127.0.0.1 ({error})") from error
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: other users can list those
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    # A session of its own, so that the server and its workers can be ended together.
+    server = subprocess.Popen(
+        [*command, "--workers", "1"], env=environment, stdout=sys.stderr, start_new_session=True
+    )
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _is_server(uri: str) -> bool:
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def _check_reachable(uri: str) -> None:
+    """Fail at once where MLflow's own retries would take minutes."""
+    try:
+        parts = urlsplit(uri)
+        scheme = parts.scheme.partition("+")[0]
+        if not parts.hostname or scheme not in _PORTS or scheme in getproxies():
+            return
+        address = (parts.hostname, parts.port or _PORTS[scheme])
+        socket.create_connection(address, _REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"tracking.uri: {without_password(uri)!r} cannot be reached ({_one_line(error)})"
+        ) from error
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    """Beside a SQLite file in ``mlruns``, as in MLflow's default store; else MLflow's choice."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    folder = re.sub(r"[^A-Za-z0-9_-]", "_", experiment)
+    return str(database.resolve().parent / "mlruns" / folder)
+
+
+def _children_of(run_id: str) -> str:
+    return f"tags.`{mlflow_tags.MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
+
+
+def _plain(key: str) -> str:
+    if not re.fullmatch(r"[\w.:/-]+", key):
+        raise ValueError(f"key {key!r} is not of letters, digits and . : / _ -")
+    return key
+
+
+def _one_line(error: BaseException) -> str:
+    text = without_password(" ".join(str(error).split()))
+    return text if isinstance(error, ZostudyError) else f"{type(error).__name__}: {text}"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,250 @@
+"""One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zostudy import registry
+from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
+from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.data.dataset import Dataset, load
+from zostudy.errors import ConfigError, TrialError
+from zostudy.evaluation.training import standalone
+from zostudy.pruning.mask_sources import PruneContext
+from zostudy.runtime import environment, prepare
+from zostudy.space.genotype import Genotype, from_dict
+from zostudy.space.search_space import search_space
+from zostudy.stage import Progress, StageContext
+from zostudy.study import drawing
+from zostudy.study.export import Bundle, export
+from zostudy.study.phases import Computed, Phase, TrialPhases
+from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.store import Store
+from zostudy.study.tracking import Run, Tracker
+
+Report = Callable[[Progress], None]
+
+
+class Trials:
+    """Runs the trials of a study; what they share is opened once.
+
+    Args:
+        file: The study.
+        report: Called after every epoch and round.
+
+    Attributes:
+        tracker: The study's MLflow experiment.
+
+    Raises:
+        ConfigError: The device or the tracking store cannot be used.
+    """
+
+    def __init__(self, file: StudyFile, report: Report) -> None:
+        config = file.config
+        self._config = config
+        self._report = report
+        self._runtime = prepare(config.runtime)
+        self._store = Store(Path(config.storage.folder))
+        self._datasets: dict[str, Dataset] = {}
+        experiment = config.tracking.experiment
+        self.tracker = Tracker(
+            config.tracking.uri, config.study if experiment == "default" else experiment
+        )
+
+    def check(self, points: list[Point]) -> None:
+        """Whether every point has its data and its files, before anything is computed.
+
+        Raises:
+            InputError: Something is missing or does not fit.
+        """
+        for point in points:
+            dataset = self._dataset(point.config.dataset)
+            check_source(point.config, dataset)
+
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+        """Run a trial, or go on with it where it was stopped.
+
+        Args:
+            point: Its settings.
+            seed: Its seed.
+            number: Its number in the study.
+
+        Raises:
+            ZostudyError: The trial failed.
+        """
+        config = point.config
+        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._runtime)
+        key = digest([self._config.study, point.key, seed])
+        params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
+        tags = {
+            "zostudy.study": self._config.study,
+            "zostudy.trial": str(number),
+            "zostudy.data": phases.dataset.digest,
+        }
+        with self.tracker.trial(f"trial-{number}", key, params, tags) as run:
+            self._describe(run, point, phases)
+            try:
+                metrics, genotype = self._phases(phases, run)
+            except torch.OutOfMemoryError as error:
+                raise TrialError(f"out of memory: {str(error).splitlines()[0]}") from error
+            run.metrics(metrics)
+            return TrialOutcome(metrics, genotype.to_dict(), run.id)
+
+    def _dataset(self, settings: DatasetSettings) -> Dataset:
+        key = settings.model_dump_json()
+        if key not in self._datasets:
+            self._datasets[key] = load(settings, self._config.extensions)
+        return self._datasets[key]
+
+    def _describe(self, run: Run, point: Point, phases: TrialPhases) -> None:
+        """What a trial's run carries whatever comes of it."""
+        config, dataset = point.config, phases.dataset
+        run.note(f"{self._config.study}: {point}, seed {phases.seed}")
+        run.json(to_document(config) | {"seed": phases.seed}, "settings.json")
+        run.json(environment(), "environment.json")
+        run.json(dataset.record(config.search.architecture_fraction), "splits.json")
+        run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
+
+    def _phases(self, phases: TrialPhases, run: Run) -> tuple[dict[str, float], Genotype]:
+        metrics: dict[str, float] = {}
+        pruned = self._phase(phases.prune(), phases, run, metrics)
+        mask = phases.mask(pruned)
+        metrics["operations"] = pruned["operations"]
+        run.json(pruned["mask"], "mask.json")
+        if pruned["genotype"] is None:
+            found = self._phase(phases.search(mask), phases, run, metrics)
+        else:
+            found = pruned
+            metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
+        genotype = phases.genotype(found)
+        run.json(genotype.to_dict(), "genotype.json")
+        run.figure(drawing.genotype_figure(genotype), "genotype.png")
+        run.metrics(metrics)
+        evaluated = self._phase(phases.evaluate(genotype), phases, run, metrics)
+        for name in ("test_accuracy", "validation_accuracy", "parameters", "macs"):
+            if evaluated[name] is not None:
+                metrics[name] = evaluated[name]
+        return metrics, genotype
+
+    def _phase(
+        self, phase: Phase, phases: TrialPhases, run: Run, metrics: dict[str, float]
+    ) -> dict[str, Any]:
+        """A phase's values, from the cache or computed; its figures are added to the metrics."""
+        record = self._store.record(phase.name, phase.key)
+        if record is None or not run.has_finished_child(phase.key):
+            tags = {"zostudy.phase": phase.name, "zostudy.cache_hit": str(record is not None)}
+            if record is not None:
+                tags["zostudy.cache_from"] = record.values["mlflow_run_id"]
+            with run.child(phase.name, phase.key, flat(phase.settings), tags) as child:
+                if record is None:
+                    self._compute(phase, phases, child)
+                    record = self._store.record(phase.name, phase.key)
+                else:
+                    _log_history(child, record.values)
+                if record is None:
+                    raise TrialError(f"{phase.name}: the record cannot be read back")
+                _log_phase(child, phase.name, record.values, phases)
+        for name in ("seconds", "peak_bytes"):
+            metrics[f"{phase.name}_{name}"] = record.values[name]
+        return record.values
+
+    def _compute(self, phase: Phase, phases: TrialPhases, child: Run) -> None:
+        def report(progress: Progress) -> None:
+            child.metrics(progress.metrics, step=progress.done)
+            self._report(progress)
+
+        checkpoint = self._store.checkpoint(phase.name, phase.checkpoint_key)
+        stage = StageContext(self._runtime, phases.seed, checkpoint, report)
+        computed: Computed = phase.compute(stage)
+        values = computed.values | {"mlflow_run_id": child.id}
+        self._store.save(phase.name, phase.key, values, computed.tensors)
+        if not phase.lasting:
+            checkpoint.clear()
+
+
+def check_source(config: TrialConfig, dataset: Dataset) -> None:
+    """Run the check that a mask source names, if it names one.
+
+    Raises:
+        InputError: The mask source cannot work with these settings and this data.
+    """
+    component = registry.find("mask_source", config.prune.source, "prune.source", config.extensions)
+    check = component.facts.get("check")
+    if check is None:
+        return
+    pictures, _ = dataset.search_parts(config.search.architecture_fraction)
+    space = search_space(config.search_space.name, config.extensions)
+    context = PruneContext(space, config.supernet, dataset, pictures, None, config.extensions)
+    component.sibling(str(check))(context, **config.prune.options)
+
+
+def _log_history(run: Run, values: Mapping[str, Any]) -> None:
+    """The figures of each epoch, as the run that computed them logged them."""
+    for step, figures in enumerate(values.get("history", ()), start=1):
+        run.metrics(figures, step=step)
+
+
+def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
+    """A finished phase's figures and artifacts."""
+    figures = {key: values[key] for key in ("seconds", "peak_bytes")} | values["figures"]
+    run.metrics(figures)
+    if name == "prune":
+        run.json(values["mask"], "mask.json")
+        run.json({"rounds": values["rounds"], "added": values["added"]}, "trajectory.json")
+        run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
+    if name == "search":
+        run.json(values["genotype"], "genotype.json")
+        run.json(values["alpha_history"], "alpha_history.json")
+        run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
+    if name == "evaluate":
+        accuracies = ("test_accuracy", "validation_accuracy", "parameters", "macs")
+        run.metrics({key: values[key] for key in accuracies if values[key] is not None})
+
+
+def export_trial(file: StudyFile, trial: Mapping[str, Any], output: Path) -> list[Path]:
+    """Write the deployment bundle of a finished trial.
+
+    Args:
+        file: The study.
+        trial: The trial as `results` lists it.
+        output: The folder to make.
+
+    Raises:
+        ConfigError: The trial has no trained weights here.
+    """
+    config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
+    dataset = load(config.dataset, config.extensions)
+    genotype = from_dict(trial["genotype"], config.extensions)
+    phases = TrialPhases(config, trial["seed"], dataset, prepare(config.runtime))
+    record = Store(Path(file.config.storage.folder)).record(
+        "evaluate", phases.evaluate(genotype).key
+    )
+    if record is None:
+        raise ConfigError(
+            f"export: the trained weights of trial {trial['number']} are not in "
+            f"{file.config.storage.folder!r}; run the study again to train them"
+        )
+    network = standalone(genotype, dataset, config.evaluate, config.extensions)
+    network.load_state_dict(record.tensors())
+    provenance = {
+        "study": file.config.study,
+        "trial": trial["number"],
+        "seed": trial["seed"],
+        "params": json.dumps(trial["params"]),
+        "mlflow_run_id": trial["mlflow_run_id"],
+    } | dict(trial["metrics"])
+    bundle = Bundle(
+        network=network,
+        genotype=genotype,
+        mean=dataset.mean,
+        std=dataset.std,
+        channels=dataset.channels,
+        height=dataset.height,
+        width=dataset.width,
+        classes=dataset.classes,
+        provenance=provenance,
+    )
+    return export(bundle, output)
