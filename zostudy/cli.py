@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What is heavy is imported by the command that uses it."""
 
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -148,6 +149,7 @@ def run(study: StudyPath, assignments: Assignments) -> None:
 
 @app.command()
 def ui(
+    assignments: Assignments,
     study: Annotated[
         Path | None, typer.Argument(metavar="[STUDY]", help="Study whose tracking.uri is shown.")
     ] = None,
@@ -156,7 +158,7 @@ def ui(
     """Open MLflow's page of all runs on 127.0.0.1."""
     from zostudy.study import tracking
 
-    uri = _load(study, []).config.tracking.uri if study else "default"
+    uri = _load(study, assignments).config.tracking.uri if study else "default"
     typer.echo(f"MLflow starts at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
     raise typer.Exit(tracking.run_ui(uri, port))
 
@@ -176,8 +178,8 @@ def export(
 
     from zostudy.study.trial import export_trial
 
-    export_trial(file, chosen, output)
-    typer.echo(f"wrote trial {chosen['number']} to {output}")
+    for path in export_trial(file, chosen, output):
+        typer.echo(path)
 
 
 def _run(path: Path, assignments: list[str]) -> int:
@@ -190,26 +192,27 @@ def _run(path: Path, assignments: list[str]) -> int:
     failures = 0
     if standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
-        failures = len(_run_missing(file).failures)
+        failures = len(_run_missing(file, standing).failures)
     else:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
-    _print_outcome(file, path)
+    _print_outcome(file, path, assignments)
     return failures
 
 
-def _run_missing(file: "StudyFile") -> "SweepSummary":
-    from zostudy.study import console, sweep
+def _run_missing(file: "StudyFile", standing: "Standing") -> "SweepSummary":
+    from zostudy.study import console, points, sweep
     from zostudy.study.store import Store
     from zostudy.study.trial import Trials
 
-    with (
-        Store(Path(file.config.storage.folder)).lock(file.config.study),
-        console.reporter(console.output(stderr=True)) as reporter,
-    ):
-        return sweep.run(file, Trials(file, reporter.report), reporter.notice)
+    reporter = console.reporter(console.output(stderr=True))
+    trials = Trials(file, reporter.report)
+    trials.check(list(standing.points) or [points.first(file)])
+    with Store(Path(file.config.storage.folder)).lock(file.config.study), reporter:
+        return sweep.run(file, trials, reporter.notice)
 
 
-def _print_outcome(file: "StudyFile", path: Path) -> None:
+def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
+    """Print the results, where the runs are, and what to type next with the same overrides."""
     from zostudy.study import console, tracking
     from zostudy.study.results import document
 
@@ -219,11 +222,15 @@ def _print_outcome(file: "StudyFile", path: Path) -> None:
     name = file.config.study if tracked.experiment == "default" else tracked.experiment
     uri = tracking.without_password(tracking.resolved_uri(tracked.uri))
     which = "" if found["best"] else " --trial N"
+    arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])
+    tracking_only = [text for text in assignments if text.startswith("tracking.")]
+    shown = shlex.join([str(path), *(f"--set={text}" for text in tracking_only)])
     stdout.print(
         f"\nMLflow: experiment {name!r} in {uri}\n"
-        f"next:   zostudy ui {path}\n"
-        f"        zostudy export {path} --output {file.config.study}-export{which}",
+        f"next:   zostudy ui {shown}\n"
+        f"        zostudy export {arguments} --output {file.config.study}-export{which}",
         markup=False,
+        soft_wrap=True,
     )
 
 

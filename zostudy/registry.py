@@ -123,8 +123,12 @@ class Component:
 
     def load(self) -> Callable[..., Any]:
         """Import the module and return the function or class."""
-        loaded: Callable[..., Any] = getattr(importlib.import_module(self.module), self.attribute)
-        return loaded
+        return self.sibling(self.attribute)
+
+    def sibling(self, attribute: str) -> Callable[..., Any]:
+        """A function beside the component, such as one that its facts name."""
+        found: Callable[..., Any] = getattr(importlib.import_module(self.module), attribute)
+        return found
 
     def option(self, name: str) -> Option | None:
         """The option of that name, if the component has it."""
@@ -205,17 +209,35 @@ def scan(module: str) -> tuple[Component, ...]:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         for decorator in node.decorator_list:
-            if not (isinstance(decorator, ast.Call) and decorator.args):
-                continue
-            kind = ast.unparse(decorator.func).rsplit(".", 1)[-1]
-            if kind in get_args(Kind):
-                facts = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg}
-                name = ast.literal_eval(decorator.args[0])
-                summary = (ast.get_docstring(node) or "").split("\n")[0]
-                found.append(
-                    Component(kind, name, module, node.name, _options(node), facts, summary)
-                )
+            try:
+                component = _declared(module, node, decorator)
+            except ValueError as error:
+                raise ConfigError(
+                    f"extensions: {path}:{node.lineno}: {node.name!r} needs a name, facts, options "
+                    f"and defaults that are literals ({error})"
+                ) from error
+            if component is not None:
+                found.append(component)
     return tuple(found)
+
+
+def _declared(
+    module: str, node: ast.FunctionDef | ast.ClassDef, decorator: ast.expr
+) -> Component | None:
+    """The component that a decorator declares, if it declares one.
+
+    Raises:
+        ValueError: The declaration is no literal.
+    """
+    if not (isinstance(decorator, ast.Call) and decorator.args):
+        return None
+    kind = ast.unparse(decorator.func).rsplit(".", 1)[-1]
+    if kind not in get_args(Kind):
+        return None
+    facts = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg}
+    name = ast.literal_eval(decorator.args[0])
+    summary = (ast.get_docstring(node) or "").split("\n")[0]
+    return Component(kind, name, module, node.name, _options(node), facts, summary)
 
 
 def components(kind: Kind, extensions: tuple[str, ...] = ()) -> dict[str, Component]:

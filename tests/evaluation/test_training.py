@@ -8,7 +8,7 @@ from zostudy.config.settings import AugmentSettings, EvaluateSettings, SGDSettin
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import NumericalError
-from zostudy.evaluation.training import accuracy, evaluate, learning_rate
+from zostudy.evaluation.training import accuracy, evaluate, learning_rate, standalone
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.runtime import Runtime, seeded
 from zostudy.space.genotype import from_notation
@@ -109,12 +109,10 @@ def test_learns_to_tell_stripes_apart():
 
 
 def test_result_holds_cost_figures_and_weights_of_the_network_without_auxiliary_head():
-    result = evaluate(GENOTYPE, dataset(channels=3), settings(epochs=1), context())
-    network = StandaloneNetwork(
-        GENOTYPE, cells=2, channels=2, classes=2, in_channels=3, auxiliary=False
-    )
-    network.load_state_dict(result.weights)
     data = dataset(channels=3)
+    result = evaluate(GENOTYPE, data, settings(epochs=1), context())
+    network = standalone(GENOTYPE, data, settings())
+    network.load_state_dict(result.weights)
     assert accuracy(network, data, data.test, 5, CPU) == result.test_accuracy
     assert result.parameters == sum(p.numel() for p in network.parameters())
     assert result.macs > 0

@@ -18,8 +18,8 @@ EVERY_OPERATION = from_notation(
     "('skip_connect', 2), ('sep_conv_3x3', 0), ('dil_conv_3x3', 4)], reduce_concat=range(2, 6))"
 )
 
-#: Genotypes with the number of parameters that the authors' code counts for them with 20 cells and
-#: C = 36 on ten classes (DARTS second order, P-DARTS); the last adds the auxiliary head's.
+#: Genotypes with their number of parameters at 20 cells and C = 36 on ten classes, without and with
+#: the auxiliary head. Both of P-DARTS are published; of DARTS (second order), 3.3 million without.
 PUBLISHED = {
     "darts": (
         "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "

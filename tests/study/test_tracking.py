@@ -163,6 +163,16 @@ def test_a_child_belongs_to_its_parent_alone(tracker):
         assert kept.data.params == {"level": "1"}
 
 
+def test_a_run_knows_which_of_its_children_are_finished(tracker):
+    with tracker.trial("other", "aa", {}, {}) as other, other.child("prune", "aap", {}, {}):
+        pass
+    with tracker.trial("t", "ab", {}, {}) as run:
+        assert not run.has_finished_child("aap")
+        with run.child("prune", "aap", {}, {}):
+            assert not run.has_finished_child("aap")
+        assert run.has_finished_child("aap")
+
+
 def test_a_failing_child_fails_its_parent_too(tracker):
     with (
         pytest.raises(TrialError),

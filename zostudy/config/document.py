@@ -20,8 +20,10 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Document:
     found: Document = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
         place = f"line {key_node.start_mark.line + 1}"
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{place}: merge keys (<<) are not allowed; write the keys out")
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise ConfigError(f"{place}: key {key!r} is no text")
         if key in found:
@@ -80,7 +82,10 @@ def assignment(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", path):
         raise ConfigError(f"--set {text!r}: needs the form path=value, such as search.epochs=10")
-    return path, parse(value)
+    try:
+        return path, parse(value)
+    except ConfigError as error:
+        raise ConfigError(f"--set {path}: {error}") from error
 
 
 def override(document: Document, values: Mapping[str, Any]) -> Document:

@@ -115,6 +115,34 @@ def evaluate(
     )
 
 
+def standalone(
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: EvaluateSettings,
+    extensions: tuple[str, ...] = (),
+    *,
+    auxiliary: bool = False,
+) -> StandaloneNetwork:
+    """The untrained network of a genotype for a data set, which `EvaluationResult.weights` fit.
+
+    Args:
+        genotype: The architecture.
+        dataset: Whose channels and classes it has.
+        settings: Its number of cells and channels.
+        extensions: Modules that may declare further operations.
+        auxiliary: Whether to build the auxiliary head, which only training uses.
+    """
+    return StandaloneNetwork(
+        genotype,
+        cells=settings.cells,
+        channels=settings.channels,
+        classes=len(dataset.classes),
+        in_channels=dataset.channels,
+        auxiliary=auxiliary,
+        extensions=extensions,
+    )
+
+
 def accuracy(
     network: nn.Module, dataset: Dataset, pictures: Pictures, batch_size: int, runtime: Runtime
 ) -> float:
@@ -171,14 +199,8 @@ class _Training:
         self.earlier_seconds = 0.0
         self.memory = PeakMemory(self.runtime.device)
         seed_everything(context.seed)
-        network = StandaloneNetwork(
-            genotype,
-            cells=settings.cells,
-            channels=settings.channels,
-            classes=len(dataset.classes),
-            in_channels=dataset.channels,
-            auxiliary=settings.auxiliary_weight > 0,
-            extensions=extensions,
+        network = standalone(
+            genotype, dataset, settings, extensions, auxiliary=settings.auxiliary_weight > 0
         )
         # Faster than the default on every device; tensor and weights must agree.
         self.network = network.to(memory_format=torch.channels_last).to(self.runtime.device)

@@ -60,7 +60,7 @@ def _place(values: list[Any]) -> Place:
 
 
 def lowest(mask: OperationMask, scores: Scores, operations_per_round: int) -> tuple[Place, ...]:
-    """On every edge, the operations of lowest score, but never the edge's last.
+    """On every edge, the operations of lowest score, but never the last one that has a score.
 
     Args:
         mask: The mask.
@@ -72,7 +72,7 @@ def lowest(mask: OperationMask, scores: Scores, operations_per_round: int) -> tu
         for edge, row in enumerate(rows):
             places = [(kind, edge, column) for column, kept in enumerate(row) if kept]
             scored = sorted((p for p in places if p in scores), key=lambda p: scores[p])
-            removed.extend(scored[: min(operations_per_round, len(places) - 1)])
+            removed.extend(scored[: min(operations_per_round, len(scored) - 1)] if scored else ())
     return tuple(removed)
 
 

@@ -124,7 +124,7 @@ def random(context: PruneContext, *, xi: Annotated[float, "(0, 1]"]) -> PruneRes
     return result
 
 
-@mask_source("file")
+@mask_source("file", check="check_file")
 def file(context: PruneContext, *, path: str) -> PruneResult:
     """A mask from a JSON file, as every prune run logs one.
 
@@ -161,7 +161,30 @@ def read_mask(path: str, space: SearchSpace) -> OperationMask:
     return mask
 
 
-@mask_source("zero_shot", continues=("xi",), components={"ranking": "ranking_function"})
+def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN401  # any option
+    """Whether zero-shot pruning can work with these settings and this data.
+
+    Raises:
+        ConfigError: There are too few pictures, or a batch would hold one.
+    """
+    check_images(context.pictures, options["images"], options["batch_size"])
+
+
+def check_file(context: PruneContext, *, path: str) -> None:
+    """Whether the file holds a mask of the search space under which a genotype exists.
+
+    Raises:
+        InputError: It does not.
+    """
+    read_mask(path, context.space)
+
+
+@mask_source(
+    "zero_shot",
+    continues=("xi", "measure", "until"),
+    components={"ranking": "ranking_function"},
+    check="check_zero_shot",
+)
 def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     context: PruneContext,
     *,
@@ -193,7 +216,6 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     References:
         The paper, Algorithm 1; METHOD section 5.
     """
-    check_images(context.pictures, images, batch_size)
     rankings = [Ranking.of(settings, context.extensions) for settings in _named(ranking)]
     scorer = _Scorer(context, rankings, images, batch_size, repeats)
     start = OperationMask.full(context.space)
@@ -257,12 +279,13 @@ class _Trajectory:
         self._stage = context.stage
         self._xi = xi
         self._measure = measure
+        self._edges = len(start.space.edges) * len(start.space.cell_types)
         state = self._stage.checkpoint.load() or {"rounds": "[]"}
         self.rounds = [greedy.Round.of(data, start) for data in json.loads(state["rounds"])]
 
     def stop(self, mask: OperationMask) -> bool:
-        """Whether the pruning level is reached."""
-        return greedy.reached(mask, self._xi, self._measure)
+        """Whether the pruning level is reached, or every edge is down to one operation."""
+        return mask.count() == self._edges or greedy.reached(mask, self._xi, self._measure)
 
     def keeping(self, next_round: Any) -> Any:  # noqa: ANN401  # (mask, index) -> Round
         """The function, each of its rounds saved and reported."""
@@ -286,7 +309,8 @@ class _Trajectory:
             return 0
         if self._measure == "architectures":
             return 1
-        return -(-max(mask.count() - int(self._xi * mask.space.size), 1) // removed)
+        goal = max(int(self._xi * mask.space.size), self._edges)
+        return -(-max(mask.count() - goal, 1) // removed)
 
 
 @dataclass
@@ -307,7 +331,9 @@ class _Scorer:
         total: dict[Place, float] = {}
         for repeat in range(self.repeats):
             supernet, batches = self._draw(mask, index, repeat)
-            for place, score in exact_scores(supernet, self.rankings, batches).items():
+            memory = self.memory if repeat == 0 else None
+            scores = exact_scores(supernet, self.rankings, batches, memory)
+            for place, score in scores.items():
                 total[place] = total.get(place, 0.0) + score / self.repeats
         return total
 
@@ -367,13 +393,7 @@ class _Scorer:
         generator = seeded("cpu", stage.seed, _IMAGES, index, repeat)
         order = torch.randperm(len(context.pictures.labels), generator=generator)[: self.images]
         batches = [
-            (
-                normalized(context.pictures.images[part].to(device), context.dataset),
-                context.pictures.labels[part].to(device),
-            )
+            normalized(context.pictures.images[part].to(device), context.dataset)
             for part in order.split(self.batch_size)
         ]
-        if index == 0 and repeat == 0:
-            with self.memory.sample(supernet, *(images for images, _ in batches)), torch.no_grad():
-                supernet(batches[0][0])
         return supernet, batches

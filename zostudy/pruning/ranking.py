@@ -1,48 +1,46 @@
 """Ranking functions: one number for an untrained network (METHOD section 5).
 
-A ranking function is ``(network, images, labels, *, options) -> scalar tensor``, where
-``network(images)`` gives logits. Its declaration carries ``sign``: 1 where a better network has the
-larger value, −1 where it has the smaller one. It raises NumericalError rather than returning a
-number that means nothing.
+A ranking function is ``(logits, *, options) -> scalar tensor`` for the logits of a batch. Its
+declaration carries ``sign``: 1 where a better network has the larger value, −1 where it has the
+smaller one. It raises NumericalError rather than returning a number that means nothing.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from zostudy.errors import NumericalError
 from zostudy.registry import ranking_function
 
-Network = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch classes"]]
-
 
 @ranking_function("nngp", sign=1)
 def nngp(
-    network: Network,
-    images: Float[Tensor, "batch channels height width"],
-    labels: Int64[Tensor, " batch"],  # noqa: ARG001  # the kernel sees no labels
+    logits: Float[Tensor, "batch classes"],
     *,
     kernel: Literal["correlation", "plain"] = "correlation",
 ) -> Float[Tensor, ""]:
     """Frobenius norm of the NNGP kernel of the logits.
 
     Args:
-        network: The network.
-        images: A batch of pictures.
-        labels: Not used.
+        logits: Logits of a batch.
         kernel: ``correlation`` centres and normalises each picture's logits, ``plain`` is their
             inner product divided by the number of classes.
 
     Raises:
-        NumericalError: A picture's logits are all equal, or not finite.
+        NumericalError: A picture's logits are all equal or not finite; or there are two classes,
+            for which every correlation is 1 or −1 and every network ranks the same.
 
     References:
         METHOD section 5; Rumiantsev and Coates 2023; Park et al. 2020.
     """
-    return frobenius(nngp_kernel(network(images), correlation=kernel == "correlation"))
+    if kernel == "correlation" and logits.shape[1] < 3:
+        raise NumericalError(
+            f"nngp: the correlation kernel tells nothing of {logits.shape[1]} classes; "
+            "set kernel to 'plain'"
+        )
+    return frobenius(nngp_kernel(logits, correlation=kernel == "correlation"))
 
 
 def nngp_kernel(

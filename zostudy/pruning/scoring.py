@@ -7,20 +7,27 @@ Symbols:
     s_j      Σ_r sign_r (r(N) − r(N \\ e_j)) / r(N); the lowest is pruned first
 """
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
+from torch.func import vmap
 
 from zostudy.errors import NumericalError
+from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
 from zostudy.registry import find
 from zostudy.space.mask import OperationMask, Place
 
-Batch = tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+Batch = Float[Tensor, "batch channels height width"]
+
+#: Pixels of pictures, over all variants, that go through the network together.
+_VARIANT_BUDGET = 2**15
 
 #: An edge: cell type and row.
 Edge = tuple[str, int]
@@ -32,7 +39,7 @@ class Ranking:
 
     Attributes:
         name: Its registered name.
-        function: ``(network, images, labels) -> scalar``.
+        function: ``logits -> scalar``.
         sign: 1 where larger is better, −1 where smaller is.
     """
 
@@ -45,14 +52,27 @@ class Ranking:
         """The ranking function that ``{"name": …, option: value, …}`` names."""
         component = find("ranking_function", settings["name"], "prune.ranking", extensions)
         options = {key: value for key, value in settings.items() if key != "name"}
-        loaded = component.load()
+        function = functools.partial(component.load(), **options)
+        return cls(settings["name"], function, -1 if component.facts.get("sign") == -1 else 1)
 
-        def function(network: object, images: Tensor, labels: Tensor) -> Tensor:
-            value: Tensor = loaded(network, images, labels, **options)
-            return value
 
-        sign = component.facts.get("sign", 1)
-        return cls(settings["name"], function, -1 if sign == -1 else 1)
+@dataclass(frozen=True)
+class Mixings:
+    """Variants of a mixing that differ in some cell types.
+
+    Attributes:
+        base: The mixing of the cell types in which they do not differ.
+        operations: float[variants, E, O] by cell type.
+        edges: float[variants, E] by cell type.
+    """
+
+    base: Mixing
+    operations: Mapping[str, Float[Tensor, "variants edges operations"]]
+    edges: Mapping[str, Float[Tensor, "variants edges"]]
+
+    def around(self, operations: Mapping[str, Tensor], edges: Mapping[str, Tensor]) -> Mixing:
+        """The base with one variant's weights in it."""
+        return Mixing({**self.base.operations, **operations}, {**self.base.edges, **edges})
 
 
 def uniform_mixing(
@@ -85,22 +105,52 @@ def uniform_mixing(
 
 @torch.no_grad()
 def rank(
-    supernet: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch], mixing: Mixing
-) -> list[float]:
-    """Each ranking function's value, averaged over the batches.
+    supernet: Supernet,
+    rankings: Sequence[Ranking],
+    batches: Sequence[Batch],
+    mixings: Mixings,
+    memory: PeakMemory | None = None,
+) -> Float[Tensor, "variants rankings"]:
+    """Every ranking function's value for every variant of the mixing, averaged over the batches.
+
+    The variants go through the network together, so that what they share (all cells before the
+    first one that differs) is computed once, and the rest as one larger batch.
+
+    Args:
+        supernet: An initialised supernet.
+        rankings: Ranking functions.
+        batches: Batches of pictures.
+        mixings: The variants.
+        memory: Measures the first pass through the network, where it is given.
 
     Raises:
         NumericalError: A value is not finite.
     """
-    values = []
-    for ranking in rankings:
-        total = 0.0
-        for images, labels in batches:
-            value = float(ranking.function(lambda x: supernet(x, mixing), images, labels))
-            if not abs(value) < float("inf"):
-                raise NumericalError(f"{ranking.name}: the ranking is {value}")
-            total += value
-        values.append(total / len(batches))
+
+    def forward(
+        images: Batch, operations: Mapping[str, Tensor], edges: Mapping[str, Tensor]
+    ) -> Tensor:
+        return vmap(lambda o, e: supernet(images, mixings.around(o, e)))(operations, edges)
+
+    count = len(next(iter((*mixings.operations.values(), *mixings.edges.values()))))
+    values = torch.zeros(count, len(rankings), dtype=torch.float64)
+    for images in batches:
+        variants = max(1, _VARIANT_BUDGET // (images.numel() // images.shape[1]))
+        for start in range(0, count, variants):
+            part = slice(start, start + variants)
+            with memory.sample(supernet, images) if memory else contextlib.nullcontext():
+                logits = forward(
+                    images,
+                    {kind: weights[part] for kind, weights in mixings.operations.items()},
+                    {kind: weights[part] for kind, weights in mixings.edges.items()},
+                )
+            memory = None
+            for variant, row in enumerate(logits, start=start):
+                for column, ranking in enumerate(rankings):
+                    values[variant, column] += float(ranking.function(row)) / len(batches)
+    if not bool(torch.isfinite(values).all()):
+        names = ", ".join(ranking.name for ranking in rankings)
+        raise NumericalError(f"{names}: a ranking is not finite")
     return values
 
 
@@ -108,15 +158,15 @@ def exact_scores(
     supernet: Supernet,
     rankings: Sequence[Ranking],
     batches: Sequence[Batch],
-    after: Callable[[int, int], None] = lambda done, total: None,
+    memory: PeakMemory | None = None,
 ) -> dict[Place, float]:
     """The score of every operation that is not its edge's last, by leaving each out in turn.
 
     Args:
         supernet: An initialised supernet of the mask to be scored.
         rankings: Ranking functions, summed.
-        batches: Batches that each ranking is averaged over.
-        after: Called with operations done and in all.
+        batches: Batches of pictures that each ranking is averaged over.
+        memory: Measures a pass through the network, where it is given.
 
     Raises:
         NumericalError: A ranking is not finite, or is 0 for the whole supernet.
@@ -124,47 +174,60 @@ def exact_scores(
     References:
         The paper, Algorithm 1, lines 4 to 9.
     """
-    whole = rank(supernet, rankings, batches, uniform_mixing(supernet))
-    removable = [place for place in supernet.mask.places() if _removable(supernet.mask, place)]
-    scores = {}
-    for done, place in enumerate(removable, start=1):
-        parts = rank(supernet, rankings, batches, uniform_mixing(supernet, without=place))
-        scores[place] = relative_loss(rankings, whole, parts)
-        after(done, len(removable))
+    mask = supernet.mask
+    scores: dict[Place, float] = {}
+    for kind in mask.space.cell_types:
+        places = [p for p in mask.places() if p[0] == kind and sum(mask.rows[kind][p[1]]) > 1]
+        if places:
+            variants = [uniform_mixing(supernet)]
+            variants += [uniform_mixing(supernet, without=place) for place in places]
+            stacked = torch.stack([mixing.operations[kind] for mixing in variants])
+            mixings = Mixings(variants[0], {kind: stacked}, {})
+            values = rank(supernet, rankings, batches, mixings, memory)
+            scores |= _losses(rankings, values, places)
     return scores
 
 
 def edge_scores(
     supernet: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch], edges: Sequence[Edge]
 ) -> dict[Edge, float]:
-    """The score of edges, by leaving each out in turn: the ranking of ETENAS's last step."""
-    whole = rank(supernet, rankings, batches, uniform_mixing(supernet))
-    return {
-        edge: relative_loss(
-            rankings,
-            whole,
-            rank(supernet, rankings, batches, uniform_mixing(supernet, without_edge=edge)),
-        )
-        for edge in edges
-    }
+    """The score of edges, by leaving each out in turn: the ranking of ETENAS's last step.
+
+    Args:
+        supernet: An initialised supernet.
+        rankings: Ranking functions, summed.
+        batches: Batches of pictures that each ranking is averaged over.
+        edges: The edges to score.
+
+    Raises:
+        NumericalError: A ranking is not finite, or is 0 for the whole supernet.
+    """
+    scores: dict[Edge, float] = {}
+    for kind in supernet.space.cell_types:
+        chosen = [edge for edge in edges if edge[0] == kind]
+        variants = [uniform_mixing(supernet)]
+        variants += [uniform_mixing(supernet, without_edge=edge) for edge in chosen]
+        stacked = torch.stack([mixing.edges[kind] for mixing in variants])
+        mixings = Mixings(variants[0], {}, {kind: stacked})
+        scores |= _losses(rankings, rank(supernet, rankings, batches, mixings), chosen)
+    return scores
 
 
-def relative_loss(
-    rankings: Sequence[Ranking], whole: Sequence[float], parts: Sequence[float]
-) -> float:
-    """Σ_r sign_r (r(N) − r(N \\ e)) / r(N).
+K = TypeVar("K")
+
+
+def _losses(
+    rankings: Sequence[Ranking], values: Float[Tensor, "variants rankings"], left_out: Sequence[K]
+) -> dict[K, float]:
+    """Σ_r sign_r (r(N) − r(N \\ e)) / r(N) for each e left out; the first variant is N itself.
 
     Raises:
         NumericalError: The whole network's ranking is 0.
     """
-    score = 0.0
-    for ranking, all_in, left_out in zip(rankings, whole, parts, strict=True):
-        if all_in == 0:
-            raise NumericalError(f"{ranking.name}: is 0 for the whole supernet; no relative loss")
-        score += ranking.sign * (all_in - left_out) / all_in
-    return score
-
-
-def _removable(mask: OperationMask, place: Place) -> bool:
-    kind, edge, _ = place
-    return sum(mask.rows[kind][edge]) > 1
+    whole = values[0]
+    if bool((whole == 0).any()):
+        names = ", ".join(ranking.name for ranking in rankings)
+        raise NumericalError(f"{names}: a ranking is 0 for the whole supernet; no relative loss")
+    signs = torch.tensor([ranking.sign for ranking in rankings], dtype=values.dtype)
+    losses = ((whole - values[1:]) / whole * signs).sum(dim=1)
+    return dict(zip(left_out, losses.tolist(), strict=True))

@@ -78,7 +78,9 @@ class OperationMask:
                     if kept:
                         yield kind, edge, column
 
-    def changed(self, *, remove: Iterable[Place] = (), add: Iterable[Place] = ()) -> "OperationMask":
+    def changed(
+        self, *, remove: Iterable[Place] = (), add: Iterable[Place] = ()
+    ) -> "OperationMask":
         """The mask without and with some operations.
 
         Raises:

@@ -61,10 +61,10 @@ def figure(metric: str, value: float) -> str:
 
 
 def short_paths(paths: Sequence[str]) -> dict[str, str]:
-    """For each path, the end of it that no other has."""
+    """For each path, the end of it that no other has; ``regularizer.name`` is ``regularizer``."""
 
     def end(path: str, parts: int) -> str:
-        return ".".join(path.split(".")[-parts:])
+        return ".".join(path.removesuffix(".name").split(".")[-parts:])
 
     short = {}
     for path in paths:
@@ -122,6 +122,7 @@ def print_results(
                 f"trial {trial['number']} failed ({described}, seed {trial['seed']}): "
                 f"{trial['reason']}",
                 markup=False,
+                soft_wrap=True,
             )
     best = document["best"]
     if best is not None:
@@ -130,6 +131,7 @@ def print_results(
             f"its best trial by validation accuracy: number {best['number']}, "
             f"seed {best['seed']}, genotype:",
             markup=False,
+            soft_wrap=True,
         )
         console.print(str(genotype.from_dict(best["genotype"], extensions)), markup=False)
 
@@ -145,12 +147,12 @@ def print_plan(study: str, standing: Standing, console: Console) -> None:
     table = Table(title=f"study {study}")
     for path in paths:
         table.add_column(names[path])
-    for heading in ("seeds complete", "seeds missing", ""):
+    for heading in ("seeds complete", "seeds missing", "same combinations"):
         table.add_column(heading)
     for point in standing.points:
         missing = standing.missing(point)
         done = [str(seed) for seed in standing.seeds if seed not in missing]
-        same = f"{point.coinciding} further combinations are the same" if point.coinciding else ""
+        same = f"{point.coinciding} more" if point.coinciding else "–"
         table.add_row(
             *(escape(str(value)) for value in point.values.values()),
             " ".join(done) or "–",

@@ -1,38 +1,45 @@
 """Pictures of genotypes, masks and the course of a search, for any search space.
 
 Nodes are named as in the DARTS paper: c_{k-2} and c_{k-1} are the outputs of the two cells before,
-0, 1, … the intermediate nodes, c_k the cell's output. An operation has the colour of its family: its
-name without the kernel size.
+0, 1, … the intermediate nodes, c_k the cell's output. An operation has the colour of its family:
+its name without the kernel size. Lengths are in inches, the data units of a cell's panel.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, PathPatch
-from matplotlib.path import Path as Outline
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
-#: Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
-_GREY = "#767676"
+#: Okabe and Ito's colours, which colour-blind readers can tell apart, darkened to be read as text.
+_COLOURS = ("#0072B2", "#C44E00", "#00875F", "#AE4A86", "#A97400", "#2B8CC4", "#6B4E16", "#000000")
+_GREY = "#707070"
+_PALE = "#EDEDED"
 _LINE_STYLES = ("-", "--", ":", "-.")
+_DPI = 150
 
-#: Inches: between the nodes of a cell, between its tracks, half a node's width and height.
-_STEP, _TRACK, _HALF_WIDTH, _HALF_HEIGHT = 1.35, 0.34, 0.30, 0.19
-_FIRST_TRACK = 0.45
-_CORNER = 0.12
-_PORT = 0.085
+_HALF_WIDTH, _HALF_HEIGHT = 0.27, 0.17  # of a node's box
+_FIRST_TRACK, _TRACK = 0.5, 0.27  # height of the lowest wire, and between wires
+_PORT = 0.09  # between the wires at a node, where they fit
+_CORNER = 0.1
+_ABOVE, _BELOW = 0.5, 0.65  # what a panel needs beside its wires
+_LETTER = 0.062
+
+#: Softmax(α) of one epoch: for each cell type, edges by operations.
+Probabilities = Mapping[str, Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True)
 class _Wire:
-    """A kept edge of a cell and the height it runs at, counted in tracks."""
+    """A kept edge; wires on the same track share a height and do not overlap."""
 
     operation: str
     source: int
@@ -41,22 +48,27 @@ class _Wire:
 
 
 def genotype_figure(genotype: Genotype) -> Figure:
-    """Every cell as a graph: nodes in a row, each kept edge a labelled line above them."""
-    wires = {kind: _wires(genotype, kind) for kind in genotype.cells}
+    """Every cell as a graph: its nodes in a row, each kept edge a labelled wire above them."""
     space = genotype.space
-    width = _STEP * (space.inputs + space.nodes + 0.2)
+    letters = max(len(name) for name in space.operations)
+    step = max(1.2, 2 * _HALF_WIDTH + 0.25 + _LETTER * letters)
+    width = step * (space.inputs + space.nodes) + 2 * (_HALF_WIDTH + 0.15)
+    wires = {kind: _wires(genotype, kind) for kind in genotype.cells}
     heights = [
-        _FIRST_TRACK + _TRACK * (1 + max(wire.track for wire in wires[kind])) + 1.25
+        _FIRST_TRACK + _TRACK * max(wire.track for wire in wires[kind]) + _ABOVE + _BELOW
         for kind in wires
     ]
-    figure = Figure(figsize=(width, sum(heights)), dpi=150)
-    top = sum(heights)
+    figure = Figure(figsize=(width, sum(heights)), dpi=_DPI)
+    top = 1.0
     for kind, height in zip(wires, heights, strict=True):
-        top -= height
-        axes = figure.add_axes((0, top / sum(heights), 1, height / sum(heights)))
-        axes.set(xlim=(-0.6 * _STEP, width - 0.6 * _STEP), ylim=(-0.75, height - 0.75))
+        share = height / sum(heights)
+        top -= share
+        axes = figure.add_axes((0, top, 1, share))
+        left = -_HALF_WIDTH - 0.15
+        axes.set(xlim=(left, left + width), ylim=(-_BELOW, height - _BELOW))
         axes.set_axis_off()
-        _draw_cell(axes, space, kind, wires[kind])
+        axes.text(left + 0.15, height - _BELOW - 0.22, f"{kind} cell", weight="bold", size=10)
+        _draw_cell(axes, space, wires[kind], step)
     return figure
 
 
@@ -64,28 +76,228 @@ def mask_figure(mask: OperationMask) -> Figure:
     """For every cell type, edges by operations: filled where the operation remains."""
     space = mask.space
     rows, columns = len(space.edges), len(space.operations)
-    size = (len(mask.rows) * (0.32 * columns + 1.2) + 0.3, 0.26 * rows + 1.9)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    size = (len(mask.rows) * (0.25 * columns + 1.3), 0.25 * rows + 1.7)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     colours = _colours(space)
-    for axes, (kind, cells) in zip(
-        figure.subplots(1, len(mask.rows), squeeze=False)[0], mask.rows.items(), strict=True
-    ):
+    panels = figure.subplots(1, len(mask.rows), squeeze=False)[0]
+    for axes, (kind, cells) in zip(panels, mask.rows.items(), strict=True):
         for row, edge in enumerate(cells):
             for column, kept in enumerate(edge):
-                colour = colours[space.operations[column]] if kept else "#EFEFEF"
-                axes.add_patch(
-                    FancyBboxPatch(
-                        (column - 0.4, row - 0.4), 0.8, 0.8, boxstyle="square,pad=0", color=colour
-                    )
-                )
-        for row, (edge, following) in enumerate(zip(space.edges, space.edges[1:], strict=False)):
-            if edge[1] != following[1]:
-                axes.axhline(row + 0.5, color=_GREY, linewidth=0.8)
+                colour = colours[space.operations[column]] if kept else _PALE
+                axes.add_patch(Rectangle((column - 0.42, row - 0.42), 0.84, 0.84, color=colour))
+        for row in range(1, rows):
+            if space.edges[row][1] != space.edges[row - 1][1]:
+                axes.axhline(row - 0.5, color=_GREY, linewidth=0.8)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
-        axes.set_xticks(range(columns), [_words(name) for name in space.operations], rotation=90)
+        axes.set_xticks(range(columns), [_words(o) for o in space.operations], rotation=90)
         axes.set_yticks(range(rows), [_edge_name(space, edge) for edge in space.edges])
         axes.tick_params(length=0, labelsize=8)
         axes.spines[:].set_visible(False)
-        count = sum(map(sum, cells))
-        axes.set_title(f"{kind} cell: {count} of {rows * columns} remain", fontsize=9)
+        axes.set_title(f"{kind} cell: {sum(map(sum, cells))} of {rows * columns} remain", size=9)
     return figure
+
+
+def alpha_figure(history: Sequence[Probabilities], space: SearchSpace) -> Figure:
+    """Softmax(α) over the epochs: a panel for each edge, in its target's row and source's column.
+
+    Args:
+        history: For each epoch, for each cell type, probabilities of edges by operations.
+        space: The search space they belong to.
+
+    Raises:
+        ValueError: There is no epoch.
+    """
+    if not history:
+        raise ValueError("history: has no epochs; needs at least one")
+    columns = space.inputs + space.nodes - 1
+    legend, height = 0.35, _course_height(space)
+    width = len(space.cell_types) * 1.25 * columns
+    figure = Figure(figsize=(width, legend + height), dpi=_DPI)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, legend))[:, 0]
+    halves = above.subfigures(1, len(space.cell_types), squeeze=False)[0]
+    highest = max(p for epoch in history for rows in epoch.values() for row in rows for p in row)
+    for half, kind in zip(halves, space.cell_types, strict=True):
+        _draw_course(half, [epoch[kind] for epoch in history], space, highest)
+        half.suptitle(f"{kind} cell", x=0.06, ha="left", weight="bold", size=10)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    below.legend(handles, labels, loc="center", ncols=len(labels), frameon=False, fontsize=8)
+    return figure
+
+
+def _course_height(space: SearchSpace) -> float:
+    return 1.05 * space.nodes + 0.9
+
+
+def _draw_course(
+    figure: SubFigure,
+    course: Sequence[Sequence[Sequence[float]]],
+    space: SearchSpace,
+    highest: float,
+) -> None:
+    height = _course_height(space)
+    margins = {"left": 0.09, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.4 / height}
+    grid = figure.subplots(
+        space.nodes, space.inputs + space.nodes - 1, sharex=True, sharey=True, squeeze=False,
+        gridspec_kw={**margins, "hspace": 0.5},
+    )  # fmt: skip  # one line an argument says no more
+    epochs = range(1, len(course) + 1)
+    colours, styles = _colours(space), _styles(space)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, (source, target) in enumerate(space.edges):
+        axes = grid[target - space.inputs][source]
+        axes.set_axis_on()
+        for column, name in enumerate(space.operations):
+            line = [epoch[row][column] for epoch in course]
+            axes.plot(
+                epochs,
+                line if any(line) else [float("nan")] * len(line),  # masked: never there
+                color=colours[name],
+                linestyle=styles[name],
+                linewidth=1.2,
+                marker="." if len(course) == 1 else None,
+                label=_words(name),
+            )
+        axes.set_title(_edge_name(space, (source, target)), size=8, pad=3)
+        axes.set_ylim(0, 1.08 * highest)
+        axes.tick_params(labelsize=6, length=2, pad=1.5)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[-1][0].set_xlabel("epoch", size=8)
+    grid[-1][0].set_ylabel("softmax(α)", size=8)
+
+
+def _wires(genotype: Genotype, kind: str) -> list[_Wire]:
+    """The kept edges, shorter ones lower, so that a wire runs above all that it contains."""
+    edges = [
+        (target - source, source, target, operation)
+        for target, node in zip(genotype.space.targets, genotype.cells[kind], strict=True)
+        for operation, source in node
+    ]
+    tracks: list[list[tuple[int, int]]] = []
+    wires = []
+    for _, source, target, operation in sorted(edges):
+        number = next(
+            number
+            for number, track in enumerate([*tracks, []])
+            if all(target <= start or end <= source for start, end in track)
+        )
+        if number == len(tracks):
+            tracks.append([])
+        tracks[number].append((source, target))
+        wires.append(_Wire(operation, source, target, number))
+    return wires
+
+
+def _draw_cell(axes: Axes, space: SearchSpace, wires: list[_Wire], step: float) -> None:
+    output = space.inputs + space.nodes
+    for node in range(output + 1):
+        _draw_node(axes, space, node, node * step)
+    colours = _colours(space)
+    ports = _ports(wires, output, step)
+    for wire in wires:
+        start, end = ports[wire, "out"], ports[wire, "in"]
+        height = _FIRST_TRACK + _TRACK * wire.track
+        colour = colours[wire.operation]
+        bow = [(start, _HALF_HEIGHT), (start, height), (end, height), (end, 0.22)]
+        _draw_line(axes, bow, colour)
+        axes.plot(end, _HALF_HEIGHT + 0.045, marker="v", markersize=5, color=colour, linewidth=0)
+        middle = wire.source + (wire.target - wire.source - 1) // 2 + 0.5  # between two nodes
+        axes.text(
+            middle * step, height, _words(wire.operation), color=colour, size=8, ha="center",
+            va="center_baseline", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip  # one line an argument says no more
+    bus = -0.42
+    for node in space.targets:
+        corner = [(node * step, -_HALF_HEIGHT), (node * step, bus), (output * step, bus)]
+        _draw_line(axes, [*corner, (output * step, -0.22)], _GREY)
+    tip = -_HALF_HEIGHT - 0.045
+    axes.plot(output * step, tip, marker="^", markersize=5, color=_GREY, linewidth=0)
+    axes.text(
+        (output - 0.5) * step, bus, "concatenated", color=_GREY, size=8, ha="center",
+        va="center_baseline", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )  # fmt: skip  # one line an argument says no more
+
+
+def _draw_node(axes: Axes, space: SearchSpace, node: int, x: float) -> None:
+    inner = node in space.targets
+    box = FancyBboxPatch(
+        (x - _HALF_WIDTH + 0.05, -_HALF_HEIGHT + 0.05),
+        2 * _HALF_WIDTH - 0.1,
+        2 * _HALF_HEIGHT - 0.1,
+        boxstyle="round,pad=0.05,rounding_size=0.08",
+        facecolor="white" if inner else _PALE,
+        edgecolor="#303030",
+        linewidth=1.1,
+        zorder=3,
+    )
+    axes.add_patch(box)
+    axes.text(x, -0.01, _node_name(space, node), ha="center", va="center", size=10, zorder=4)
+
+
+def _ports(wires: list[_Wire], output: int, step: float) -> dict[tuple[_Wire, str], float]:
+    """Where wires leave and enter: arriving ones left, low ones outermost, so that none cross."""
+    ports: dict[tuple[_Wire, str], float] = {}
+    for node in range(output):
+        arriving = sorted((w for w in wires if w.target == node), key=lambda w: w.track)
+        leaving = sorted((w for w in wires if w.source == node), key=lambda w: -w.track)
+        ends = [(w, "in") for w in arriving] + [(w, "out") for w in leaving]
+        gap = min(_PORT, 2 * (_HALF_WIDTH - 0.06) / max(1, len(ends) - 1))
+        for place, end in enumerate(ends):
+            ports[end] = node * step + gap * (place - (len(ends) - 1) / 2)
+    return ports
+
+
+def _draw_line(axes: Axes, points: list[tuple[float, float]], colour: str) -> None:
+    """Upright and level lines through the points, with round corners."""
+    vertices, codes = [points[0]], [Path.MOVETO]
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        vertices += [_towards(corner, before), corner, _towards(corner, after)]
+        codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
+    outline = Path([*vertices, points[-1]], [*codes, Path.LINETO])
+    axes.add_patch(PathPatch(outline, facecolor="none", edgecolor=colour, linewidth=1.5, zorder=1))
+
+
+def _towards(point: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """A corner's length from a point in the direction of another."""
+    across, up = other[0] - point[0], other[1] - point[1]
+    share = min(0.5, _CORNER / max(abs(across), abs(up), _CORNER))
+    return point[0] + share * across, point[1] + share * up
+
+
+def _family(operation: str) -> str:
+    return re.sub(r"[_-]?\d+x\d+", "", operation)
+
+
+def _colours(space: SearchSpace) -> dict[str, str]:
+    """A colour for each operation, that of its family; grey for the zero operation."""
+    families = list(dict.fromkeys(_family(o) for o in space.operations if o != space.zero))
+    colours = {
+        o: _COLOURS[families.index(_family(o)) % len(_COLOURS)]
+        for o in space.operations
+        if o != space.zero
+    }
+    return {space.zero: "#9A9A9A", **colours}
+
+
+def _styles(space: SearchSpace) -> dict[str, str]:
+    """A line style for each operation, different ones in a family."""
+    styles: dict[str, str] = {}
+    for name in space.operations:
+        before = sum(_family(other) == _family(name) for other in styles)
+        styles[name] = _LINE_STYLES[before % len(_LINE_STYLES)]
+    return styles
+
+
+def _words(operation: str) -> str:
+    return re.sub(r"(\d)x(\d)", r"\1×\2", operation.replace("_", " "))
+
+
+def _node_name(space: SearchSpace, node: int) -> str:
+    if node < space.inputs:
+        return f"$c_{{k-{space.inputs - node}}}$"
+    return str(node - space.inputs) if node in space.targets else "$c_k$"
+
+
+def _edge_name(space: SearchSpace, edge: tuple[int, int]) -> str:
+    return f"{_node_name(space, edge[0])} → {_node_name(space, edge[1])}"

@@ -194,17 +194,19 @@ class TrialPhases:
         return Phase(name, key, key, False, settings, compute)
 
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
+        return digest({"phase": name} | self.common() | dict(settings))
+
+    def common(self) -> dict[str, Any]:
+        """What determines every phase's result beside its own settings."""
         device = self.runtime.device.type
         threads = self.config.runtime.threads if device == "cpu" else 0
-        common = {
-            "phase": name,
+        return {
             "engine": code_digest(self.config.extensions),
             "data": self.dataset.digest,
             "space": self.config.search_space.name,
             "arithmetic": [device, self.runtime.precision, threads],
             "seed": self.seed,
         }
-        return digest(common | dict(settings))
 
 
 @functools.cache

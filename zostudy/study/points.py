@@ -187,6 +187,18 @@ def point(file: StudyFile, values: Mapping[str, Any]) -> Point:
     return Point(values, config, digest(canonical(config)))
 
 
+def first(file: StudyFile) -> Point:
+    """The point at the first value of every swept setting.
+
+    Raises:
+        ConfigError: The settings are wrong at this point.
+    """
+    parameters = file.config.sweep.parameters
+    return point(
+        file, {p: v.low if isinstance(v, RangeSettings) else v[0] for p, v in parameters.items()}
+    )
+
+
 def grid(file: StudyFile) -> list[Point]:
     """Every combination of the swept values, each distinct point once, in the order of the file.
 

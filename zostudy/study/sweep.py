@@ -5,8 +5,8 @@ and ``values``), the outcome of each seed as soon as it is there (``seed:N``), a
 (``reason``). A trial that Optuna holds as failed without a reason was interrupted. A point that
 failed or was interrupted gets a new Optuna trial, which takes over the seeds that are complete.
 
-A grid is not Optuna's own grid sampler, which never returns to a point that raised. In a study
-without objectives every complete trial has the value 0, which means nothing: nothing is selected.
+Optuna's own grid sampler is not used: it never returns to a point that raised. Without objectives
+every complete trial has the value 0, which means nothing.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -165,7 +166,9 @@ class _Sweep:
         try:
             point = points.point(self.file, values)
         except ConfigError as error:
-            self._fail(trial, _one_line(error))
+            trial.set_user_attr("reason", _one_line(error))
+            self.study.tell(trial, state=TrialState.FAIL)
+            self.failures.append(f"point {trial.number}: {_one_line(error)}")
             return
         trial.set_user_attr("values", json.dumps(values))
         trial.set_user_attr("point", point.key)
@@ -208,12 +211,6 @@ class _Sweep:
             self.failures.append(f"trial {number} ({point}, seed {seed}): {outcome.reason}")
         self.notify(replace(notice, outcome=outcome))
         return outcome
-
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        """Fail a proposal that is no point."""
-        trial.set_user_attr("reason", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
-        self.failures.append(f"point {trial.number}: {reason}")
 
 
 def _begun(study: optuna.Study) -> list[tuple[int, dict[str, Any]]]:
@@ -342,6 +339,10 @@ def _url(config: StudyConfig) -> URL:
         ) from error
 
 
+def _reason(error: Exception) -> str:
+    return str(error.__cause__ or error).split("\n")[0]
+
+
 def _sqlite_file(config: StudyConfig) -> Path | None:
     url = _url(config)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
@@ -353,10 +354,12 @@ def _storage(config: StudyConfig) -> Iterator[optuna.storages.RDBStorage]:
     try:
         storage = optuna.storages.RDBStorage(config.storage.optuna)
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ConfigError(f"storage.optuna: {_url(config)} cannot be opened ({reason})") from error
+        where = f"storage.optuna: {_url(config)}"
+        raise ConfigError(f"{where} cannot be opened ({_reason(error)})") from error
     try:
         yield storage
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise ZostudyError(f"storage.optuna: {_url(config)}: {_reason(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -382,7 +385,8 @@ def _created(file: StudyFile) -> Iterator[optuna.Study]:
     config = file.config
     path = _sqlite_file(config)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # opening the storage says what is wrong
+            path.parent.mkdir(parents=True, exist_ok=True)
     with _storage(config) as storage:
         study = optuna.create_study(
             storage=storage,

@@ -48,6 +48,7 @@ _REASON = "zostudy.reason"
 _KIND = ("mlflow.experimentKind", "custom_model_development")
 
 _NOTE = mlflow_tags.MLFLOW_RUN_NOTE
+_SOURCE = {mlflow_tags.MLFLOW_SOURCE_NAME: "zostudy", mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL"}
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 10
 
@@ -139,6 +140,11 @@ class Run:
         """A run under this one, otherwise as :meth:`Tracker.trial`."""
         return self._tracker.open(name, key, params, tags, parent=self.id)
 
+    def has_finished_child(self, key: str) -> bool:
+        """Whether the newest run of a key under this one is complete."""
+        found = self._tracker.newest(key, _children_of(self.id))
+        return found is not None and found.info.status == "FINISHED"
+
 
 class Tracker:
     """One experiment in an MLflow store, both created where they are missing.
@@ -187,7 +193,7 @@ class Tracker:
 
     def find(self, key: str) -> str | None:
         """Id of the newest run of a key, whatever its state; nothing if there is none."""
-        run = self._newest(key)
+        run = self.newest(key)
         return run.info.run_id if run else None
 
     def trial(
@@ -238,10 +244,9 @@ class Tracker:
     def _experiment_id(self) -> str:
         found = self.client.get_experiment_by_name(self._experiment)
         if found is None:
+            location = _artifact_location(self.uri, self._experiment)
             try:
-                created: str = self.client.create_experiment(
-                    self._experiment, _artifact_location(self.uri, self._experiment)
-                )
+                created: str = self.client.create_experiment(self._experiment, location)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -260,11 +265,12 @@ class Tracker:
         query, order = " and ".join(conditions), ["attributes.start_time DESC"]
         return self.client.search_runs([self.experiment_id], query, order_by=order)
 
-    def _newest(self, key: str, *conditions: str) -> MlflowRun | None:
+    def newest(self, key: str, *conditions: str) -> MlflowRun | None:
+        """The newest run of a key that meets further conditions in MLflow's query language."""
         return next(iter(self._search(f"tags.`{_KEY}` = '{_plain(key)}'", *conditions)), None)
 
     def _reopened(self, name: str, key: str, parent: str) -> Run | None:
-        found = self._newest(key, *([_children_of(parent)] if parent else []))
+        found = self.newest(key, *([_children_of(parent)] if parent else []))
         if found is None or found.info.status == "FINISHED":
             return None
         run_id = found.info.run_id
@@ -276,11 +282,7 @@ class Tracker:
         return Run(self, found)
 
     def _created(self, name: str, key: str, parent: str) -> Run:
-        tags = {
-            _KEY: _plain(key),
-            mlflow_tags.MLFLOW_SOURCE_NAME: "zostudy",
-            mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL",
-        }
+        tags = _SOURCE | {_KEY: _plain(key)}
         if parent:
             tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] = parent
         return Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=name))
@@ -290,10 +292,10 @@ class Tracker:
         """The commit that the working directory is at; empty outside a repository."""
         try:
             command = ["git", "rev-parse", "HEAD"]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
-        except (OSError, subprocess.TimeoutExpired):
+            answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+        except (OSError, subprocess.SubprocessError):
             return ""
-        return answer.stdout.strip() if answer.returncode == 0 else ""
+        return answer.stdout.strip()
 
 
 def resolved_uri(uri: str) -> str:

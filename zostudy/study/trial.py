@@ -77,7 +77,7 @@ class Trials:
         """
         config = point.config
         phases = TrialPhases(config, seed, self._dataset(config.dataset), self._runtime)
-        key = digest([self._config.study, point.key, seed])
+        key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
             "zostudy.study": self._config.study,

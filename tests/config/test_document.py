@@ -1,0 +1,99 @@
+import pytest
+
+from zostudy.config import document
+from zostudy.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2E+5", -2e5),
+        ("3.5e4", 3.5e4),
+        (".5e1", 5.0),
+        ("0.25", 0.25),
+        ("3", 3),
+        ("e-3", "e-3"),
+        ("1e", "1e"),
+        ("beta_decay", "beta_decay"),
+        ("true", True),
+        ("[1, 2e0]", [1, 2.0]),
+        ("{a: 1}", {"a": 1}),
+    ],
+)
+def test_values_are_read_as_they_look(text, value):
+    parsed = document.parse(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", r"line 3: key 'a' stands twice"),
+        ("a:\n  b: 1\n  b: 1", r"line 3: key 'b' stands twice"),
+        ("1: a", r"line 1: key 1 is no text"),
+        ("a: [1, 2", r"line 1: "),
+        ("a: b: c", r"line 1: mapping values are not allowed here"),
+        ("a: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
+        ("a: &x {b: 1}\nc: {<<: *x}", r"line 2: merge keys \(<<\) are not allowed"),
+        ("a: &x [*x]", r"line 1: found unconstructable recursive node"),
+    ],
+)
+def test_wrong_yaml_is_an_error_that_names_the_line(text, message):
+    with pytest.raises(ConfigError, match=message):
+        document.parse(text)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"no\.yaml: cannot be read \(No such file"):
+        document.read(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "is no UTF-8 text"),
+        (b"- a\n- b", "needs keys and values at its top"),
+        (b"", "needs keys and values at its top"),
+        (b"a: 1\na: 1", r"s\.yaml: line 2: key 'a' stands twice"),
+    ],
+)
+def test_a_file_that_is_no_study_file_is_an_error(tmp_path, content, message):
+    path = tmp_path / "s.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        document.read(path)
+
+
+def test_an_assignment_has_a_path_and_a_yaml_value():
+    assert document.assignment("search.weights.learning_rate=1e-3") == (
+        "search.weights.learning_rate",
+        1e-3,
+    )
+    assert document.assignment("dataset.root=/a=b") == ("dataset.root", "/a=b")
+    assert document.assignment("sweep.seeds=[0, 1]") == ("sweep.seeds", [0, 1])
+
+
+@pytest.mark.parametrize("text", ["search.epochs", "=3", "search..epochs=3", ".a=1", "a b=1"])
+def test_an_assignment_without_path_or_value_is_an_error(text):
+    with pytest.raises(ConfigError, match="needs the form path=value"):
+        document.assignment(text)
+
+
+def test_an_override_sets_a_path_and_leaves_the_document_alone():
+    before = {"a": {"b": 1}, "c": [1]}
+    after = document.override(before, {"a.b": 2, "a.x.y": 3, "c": [2]})
+    assert after == {"a": {"b": 2, "x": {"y": 3}}, "c": [2]}
+    assert before == {"a": {"b": 1}, "c": [1]}
+
+
+def test_an_override_through_a_value_is_an_error():
+    with pytest.raises(ConfigError, match=r"a\.b\.c: a\.b has no keys"):
+        document.override({"a": {"b": 1}}, {"a.b.c": 2})
+
+
+def test_the_document_above_wins_in_a_merge():
+    base = {"a": {"b": 1, "c": 2}, "d": {"e": 1}}
+    assert document.merge(base, {"a": {"b": 9}, "d": 4}) == {"a": {"b": 9, "c": 2}, "d": 4}
+    assert base == {"a": {"b": 1, "c": 2}, "d": {"e": 1}}

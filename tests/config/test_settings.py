@@ -1,0 +1,81 @@
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from zostudy.config import settings
+from zostudy.config.settings import (
+    EvaluateSettings,
+    RangeSettings,
+    SearchSettings,
+    Settings,
+    SGDSettings,
+    SupernetSettings,
+    SweepSettings,
+)
+
+
+def all_settings() -> list[type[BaseModel]]:
+    found = [v for v in vars(settings).values() if isinstance(v, type) and issubclass(v, Settings)]
+    return [model for model in found if model is not Settings]
+
+
+@pytest.mark.parametrize("model", all_settings(), ids=lambda model: model.__name__)
+def test_every_setting_has_a_description(model):
+    missing = [name for name, field in model.model_fields.items() if not field.description]
+    assert missing == []
+
+
+def test_defaults_are_the_papers():
+    search, evaluate = SearchSettings(), EvaluateSettings()
+    assert (search.epochs, search.warmup_epochs, search.batch_size) == (50, 15, 256)
+    assert search.weights == SGDSettings(
+        learning_rate=0.1, momentum=0.9, weight_decay=3e-4, clip_norm=5.0
+    )
+    assert search.architecture.learning_rate == 6e-4
+    assert (evaluate.cells, evaluate.channels, evaluate.epochs) == (20, 36, 600)
+    assert (evaluate.drop_path, evaluate.auxiliary_weight, evaluate.batch_size) == (0.3, 0.4, 128)
+    assert evaluate.weights.learning_rate == 0.025
+    assert evaluate.augment.cutout == 16
+
+
+def test_settings_do_not_change_and_take_no_unknown_keys():
+    made = SupernetSettings()
+    with pytest.raises(ValidationError, match="frozen"):
+        made.cells = 3
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        SupernetSettings(cell=3)
+
+
+def test_a_range_keeps_whole_numbers_whole():
+    assert isinstance(RangeSettings.model_validate_json('{"low": 1, "high": 3}').low, int)
+    assert isinstance(RangeSettings.model_validate_json('{"low": 1.0, "high": 3}').low, float)
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        (SupernetSettings, {"channels": 6, "partial_channels": 4}, "allowed: 1, 2, 3, 6"),
+        (SupernetSettings, {"cells": 2.0}, "valid integer"),
+        (SupernetSettings, {"cells": "3"}, "valid integer"),
+        (SupernetSettings, {"edge_normalization": 1}, "valid boolean"),
+        (SGDSettings, {"learning_rate": float("nan")}, "finite number"),
+        (SGDSettings, {"learning_rate": 0}, "greater than 0"),
+        (SearchSettings, {"epochs": 5, "warmup_epochs": 5}, "allowed: 0 to 4"),
+        (
+            SearchSettings,
+            {"order": "second", "architecture_fraction": 0.0},
+            "'second' needs",
+        ),
+        (RangeSettings, {"low": 3, "high": 3}, "low: 3 is not below high 3"),
+        (RangeSettings, {"low": 0, "high": 3, "log": True}, "log: needs low above 0"),
+        (SweepSettings, {"parameters": {"prune.xi": ()}}, "has no values; needs at least one"),
+        (SweepSettings, {"parameters": {"a": RangeSettings(low=0, high=1)}}, "needs a step"),
+        (SweepSettings, {"seeds": ()}, "needs at least one, each once"),
+        (SweepSettings, {"seeds": (1, 1)}, "needs at least one, each once"),
+        (SweepSettings, {"seeds": (-1,)}, "allowed: 0 and above"),
+        (SweepSettings, {"trials": 3}, "a grid runs every combination"),
+        (SweepSettings, {"sampler": {"name": "tpe"}}, "'tpe' needs trials"),
+    ],
+)
+def test_wrong_settings_are_refused_with_what_is_allowed(model, values, message):
+    with pytest.raises(ValidationError, match=message):
+        model(**values)

@@ -1,0 +1,362 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import pytest
+
+from zostudy import cli
+from zostudy.config.loading import load
+from zostudy.errors import DataError, NumericalError, ZostudyError
+from zostudy.registry import components
+from zostudy.study.points import Point, TrialOutcome
+
+STUDY = """
+study: small
+prune: {source: random}
+sweep:
+  parameters:
+    prune.xi: [0.25, 0.5]
+  seeds: [0, 1]
+"""
+CELL = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
+GENOTYPE = {"search_space": "darts", "cells": {"normal": CELL, "reduction": CELL}}
+
+
+class Trials:
+    """Stands for the engine: trials that take no time."""
+
+    error: BaseException | None = None
+    bad_data: ZostudyError | None = None
+
+    def __init__(self, _file, report):
+        self.report = report
+
+    def check(self, points: list[Point]) -> None:
+        assert points
+        if self.bad_data:
+            raise self.bad_data
+
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+        xi = point.config.prune.options["xi"]
+        if self.error is not None and xi == 0.5 and seed == 1:
+            raise self.error
+        return TrialOutcome({"validation_accuracy": 90 + xi + seed}, GENOTYPE, f"run-{number}")
+
+
+def export_trial(_file, trial, output: Path) -> list[Path]:
+    output.mkdir()
+    (output / "genotype.json").write_text(json.dumps(trial))
+    return [output / "genotype.json"]
+
+
+@pytest.fixture
+def zostudy(tmp_path, monkeypatch, capsys):
+    """Runs a command in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    engine = types.SimpleNamespace(Trials=Trials, export_trial=export_trial)
+    monkeypatch.setitem(sys.modules, "zostudy.study.trial", engine)
+    monkeypatch.setattr(Trials, "error", None)
+    monkeypatch.setattr(Trials, "bad_data", None)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zostudy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    yield command
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+# -- checking and writing study files ------------------------------------------------------------
+
+
+def test_a_valid_study_is_said_to_be_valid(zostudy, study):
+    code, out, err = zostudy("validate", study)
+    assert (code, err) == (0, "")
+    assert out.endswith("small.yaml: valid; study 'small', 4 trials\n")
+    code, out, _ = zostudy("validate", study, "--json", "--set", "sweep.seeds=[3]")
+    assert json.loads(out) == {
+        "study": "small",
+        "valid": True,
+        "points": 2,
+        "seeds": [3],
+        "trials": 2,
+    }
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "run", "results"])
+def test_mistakes_are_lines_on_stderr_with_exit_code_2_and_nothing_is_written(
+    zostudy, study, command, tmp_path
+):
+    study.write_text(STUDY + "serach: {}\nsearch: {epoch: 3}\n")
+    code, out, err = zostudy(command, study)
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: search.epoch: unknown key; did you mean 'epochs'?",
+        "error: serach: unknown key; did you mean 'search'?",
+    ]
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_a_wrong_combination_of_the_sweep_is_found_before_running(zostudy, study, tmp_path):
+    parameters = "{search.epochs: [40, 20], search.warmup_epochs: [2, 30]}"
+    for command in ("validate", "run"):
+        code, _, err = zostudy(
+            command, study, "--set", f"sweep.parameters={parameters}", "--set", "prune.xi=0.5"
+        )
+        assert code == 2
+        assert "(at the point search.epochs=20 search.warmup_epochs=30)" in err
+    assert list(tmp_path.iterdir()) == [study]
+
+
+@pytest.mark.parametrize("dataset", list(components("dataset")))
+def test_a_new_study_is_valid_whatever_its_data_set(zostudy, dataset, tmp_path):
+    code, out, _ = zostudy("new", "my-study", "--dataset", dataset)
+    assert (code, out) == (0, "wrote my-study.yaml; next: zostudy run my-study.yaml\n")
+    config = load(tmp_path / "my-study.yaml").config
+    assert (config.study, config.dataset.name) == ("my-study", dataset)
+    assert zostudy("validate", "my-study.yaml")[0] == 0
+
+
+def test_a_new_study_overwrites_nothing(zostudy, study):
+    code, _, err = zostudy("new", study)
+    assert code == 2
+    assert "small.yaml: is there already; choose another name" in err
+    assert study.read_text() == STUDY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "../.."], "error: study: '..' is not allowed"),
+        (["new", "nosuch/folder/name"], "cannot be written (No such file or directory)"),
+        (["new", "x", "--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
+    ],
+)
+def test_a_new_study_with_a_wrong_name_is_refused(zostudy, arguments, message, tmp_path):
+    code, _, err = zostudy(*arguments)
+    assert code == 2
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_is_json(zostudy):
+    code, out, _ = zostudy("schema")
+    assert code == 0
+    assert "properties" in json.loads(out)
+
+
+# -- running -------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_table_best_genotype_runs_and_next_commands(zostudy, study):
+    code, out, err = zostudy("run", study)
+    assert code == 0
+    assert "91.00 ± 0.71" in out
+    assert "n0 = sep_conv_3x3(c-2)" in out
+    assert "MLflow: experiment 'small' in sqlite:///mlflow.db" in out
+    assert f"zostudy export {study} --output small-export" in out
+    assert "4 trials, 0 complete, 4 to run" in err
+    assert "[4/4] complete, validation accuracy 91.50 %" in err
+
+
+def test_the_next_commands_repeat_the_overrides(zostudy, study):
+    _, out, _ = zostudy("run", study, "--set", "sweep.seeds=[4, 5]")
+    assert f"zostudy export {study} '--set=sweep.seeds=[4, 5]' --output small-export" in out
+    assert f"zostudy ui {study}\n" in out
+
+
+def test_a_complete_study_says_so_and_nothing_changes(zostudy, study, tmp_path):
+    zostudy("run", study)
+    first = zostudy("results", study, "--json")
+    database = (tmp_path / "optuna.db").read_bytes()
+    code, out, err = zostudy("run", study)
+    assert code == 0
+    assert err == "study 'small' is complete; nothing to run\n"
+    assert "91.00 ± 0.71" in out
+    assert zostudy("results", study, "--json") == first
+    assert (tmp_path / "optuna.db").read_bytes() == database
+
+
+def test_results_are_one_json_document(zostudy, study):
+    zostudy("run", study)
+    code, out, err = zostudy("results", study, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(found) == {"study", "trials", "points", "best"}
+    assert [t["number"] for t in found["trials"]] == [0, 1, 2, 3]
+    assert found["best"]["params"] == {"prune.xi": 0.5}
+    assert found["best"]["mlflow_run_id"] == "run-3"
+
+
+def test_results_and_plan_of_nothing_write_nothing(zostudy, study, tmp_path):
+    assert "nothing was run yet" in zostudy("results", study)[1]
+    assert "4 trials, 0 complete, 4 to run" in zostudy("plan", study)[1]
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_a_plan_has_what_is_missing(zostudy, study, monkeypatch):
+    monkeypatch.setattr(Trials, "error", NumericalError("loss is nan"))
+    zostudy("run", study)
+    plan = json.loads(zostudy("plan", study, "--json")[1])
+    assert plan == {
+        "study": "small",
+        "seeds": [0, 1],
+        "points": [
+            {"params": {"prune.xi": 0.25}, "coinciding": 0, "missing_seeds": []},
+            {"params": {"prune.xi": 0.5}, "coinciding": 0, "missing_seeds": [1]},
+        ],
+        "points_to_sample": 0,
+        "trials_to_run": 1,
+    }
+
+
+def test_a_failed_trial_is_shown_and_makes_the_exit_code_1(zostudy, study, monkeypatch):
+    monkeypatch.setattr(Trials, "error", NumericalError("loss is nan"))
+    code, out, err = zostudy("run", study)
+    assert code == 1
+    assert "trial 3 failed (prune.xi=0.5, seed 1): loss is nan" in out
+    assert "1 trials failed; run the same command to try them again" in err
+    monkeypatch.setattr(Trials, "error", None)
+    assert zostudy("run", study)[0] == 0
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (cli._Terminated(), 143)])
+def test_a_stopped_run_says_how_to_go_on(zostudy, study, monkeypatch, error, code):
+    monkeypatch.setattr(Trials, "error", error)
+    ended, out, err = zostudy("run", study)
+    assert (ended, out) == (code, "")
+    assert err.endswith("stopped; run the same command to continue\n")
+    monkeypatch.setattr(Trials, "error", None)
+    assert "3 complete, 1 to run" in zostudy("run", study)[2]
+
+
+def test_bad_data_is_an_error_before_anything_is_written(zostudy, study, monkeypatch, tmp_path):
+    monkeypatch.setattr(Trials, "bad_data", DataError("dataset.root: 'x' has one class"))
+    code, _, err = zostudy("run", study)
+    assert code == 2
+    assert err.splitlines()[-1] == "error: dataset.root: 'x' has one class"
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_a_study_that_is_being_run_is_not_run_again(zostudy, study, tmp_path):
+    from zostudy.study.store import Store
+
+    with Store(tmp_path / ".zostudy").lock("small"):
+        code, _, err = zostudy("run", study)
+    assert code == 1
+    assert f"study 'small' is being run by process {os.getpid()}" in err
+
+
+def test_a_sampled_study_is_checked_at_its_first_values(zostudy, study):
+    sweep = "{sampler: {name: tpe}, trials: 2, parameters: {prune.xi: {low: 0.1, high: 0.9}}}"
+    assert zostudy("run", study, "--set", f"sweep={sweep}")[0] == 0
+
+
+# -- export --------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_or_a_chosen_one_is_exported(zostudy, study, tmp_path):
+    zostudy("run", study)
+    code, out, _ = zostudy("export", study, "--output", "best")
+    assert (code, out) == (0, "best/genotype.json\n")
+    assert json.loads((tmp_path / "best" / "genotype.json").read_text())["number"] == 3
+    zostudy("export", study, "--output", "other", "--trial", "0")
+    assert json.loads((tmp_path / "other" / "genotype.json").read_text())["number"] == 0
+
+
+def test_nothing_is_exported_where_there_is_no_such_trial(zostudy, study, tmp_path):
+    code, _, err = zostudy("export", study, "--output", "out")
+    assert code == 2
+    assert "study 'small': no best trial" in err
+    zostudy("run", study)
+    code, _, err = zostudy("export", study, "--output", "out", "--trial", "9")
+    assert code == 2
+    assert "--trial: 9 is no complete trial; complete: 0, 1, 2, 3" in err
+    assert not (tmp_path / "out").exists()
+
+
+# -- as a process --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], ["torch", "mlflow", "optuna", "numpy", "pydantic"]),
+        (["run", "--help"], ["torch", "mlflow", "optuna", "numpy"]),
+        (["validate", "small.yaml"], ["torch", "mlflow", "optuna", "numpy"]),
+        (["schema"], ["torch", "mlflow", "optuna", "numpy"]),
+        (["new", "other"], ["torch", "mlflow", "optuna", "numpy"]),
+        (["results", "small.yaml"], ["torch", "mlflow"]),
+        (["plan", "small.yaml"], ["torch", "mlflow"]),
+    ],
+)
+@pytest.mark.usefixtures("study")
+def test_a_command_imports_only_what_it_uses(arguments, heavy, tmp_path):
+    code = textwrap.dedent(f"""
+        import sys
+        sys.argv = ["zostudy", *{arguments!r}]
+        from zostudy.cli import main
+        try:
+            main()
+        except SystemExit as ended:
+            assert not ended.code, ended.code
+        print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "[]\n"
+
+
+SLOW = """
+import sys, time, types
+sys.path.insert(0, {folder!r})
+import test_cli
+from zostudy import cli
+
+class Slow(test_cli.Trials):
+    def __call__(self, point, seed, number):
+        print("in a trial", flush=True)
+        time.sleep(60)
+
+sys.modules["zostudy.study.trial"] = types.SimpleNamespace(Trials=Slow)
+sys.argv = ["zostudy", "run", "small.yaml"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("study")
+def test_signals_stop_a_run_cleanly(number, code, tmp_path):
+    folder = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(folder=folder)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "in a trial\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.endswith("stopped; run the same command to continue\n")
+    assert "Traceback" not in err
