@@ -148,6 +148,7 @@ def notices(reporter: console.Reporter, tick) -> None:
         tick(4)
         reporter.report(Progress("evaluate", 1, 1, {"train_loss": 0.51234}))
         reporter.notice(Notice(1, 3, point, 0, outcome))
+        reporter.notice(Notice(2, 3, point, 1))
         reporter.notice(Notice(2, 3, point, 1, Failure("[b]disk full")))
 
 
@@ -161,10 +162,11 @@ def test_plain_lines_tell_trial_phase_epoch_accuracy_and_time_left(screen):
     notices(console.LineReporter(screen, clock=lambda: now), tick)
     assert shown(screen).splitlines() == [
         "[1/3] prune.source=none prune.xi=0.25, seed 0",
-        "[1/3] search 3/4, train accuracy 30.00 %, 0:04 left in this phase",
+        "[1/3] search 3/4, train accuracy 30.00 %, about 0:04 left in this phase",
         "[1/3] search 4/4, train accuracy 40.00 %",
         "[1/3] evaluate 1/1, train loss 0.5123",
         "[1/3] complete, validation accuracy 95.13 % (0:20; about 0:40 left)",
+        "[2/3] prune.source=none prune.xi=0.25, seed 1",
         "[2/3] failed: [b]disk full (0:00; about 0:10 left)",
     ]
 

@@ -243,11 +243,16 @@ def test_the_data_that_a_run_reads_is_recorded_with_its_digest(tracker):
     assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
 
 
-def test_the_experiment_opens_on_its_table_of_runs_and_can_be_described(tracker):
-    tracker.describe("Which mask?")
-    tags = tracker.client.get_experiment(tracker.experiment_id).tags
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
+def test_an_experiment_has_a_description_and_a_view_with_the_columns_to_compare(tracker):
+    other = Tracker(tracker.uri, "viewed")
+    plain = f"http://host/#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
+    assert other.page("http://host/") == plain
+    other.present("Which mask?", ["prune.level"], ["test_accuracy"])
+    tags = other.client.get_experiment(other.experiment_id).tags
     assert tags["mlflow.note.content"] == "Which mask?"
+    view = json.loads(tags["mlflow.sharedViewState.zostudy"])
+    assert view == {"selectedColumns": ["params.`prune.level`", "metrics.`test_accuracy`"]}
+    assert other.page("http://host") == f"{plain}&viewStateShareKey=zostudy"
 
 
 def test_a_second_tracker_uses_the_same_experiment(tracker):
@@ -409,7 +414,7 @@ def test_runs_are_kept_over_http_and_the_page_ends_on_an_interrupt(
 ):
     process, url = server
     remote = Tracker(url, "ablation")
-    assert remote.location == f"{url}/#/experiments/{tracker.experiment_id}"
+    assert remote.location == remote.page(url)
     other = Tracker(url, "made over http")
     with pytest.raises(TrialError), other.trial("t", "e1", {"p": "", "q": 1}, {"t": "u"}) as run:
         raise TrialError("no")

@@ -95,7 +95,7 @@ def normalized(images: UInt8[Tensor, "batch channels height width"], dataset: Da
     std = _sent(torch.tensor(dataset.std), images.device).view(shape)
     if images.shape[1] > 1:
         images = images.contiguous(memory_format=torch.channels_last)
-    return images.float().div_(255).sub_(mean).div_(std)
+    return images.to(mean.dtype).div_(255).sub_(mean).div_(std)
 
 
 def _moved(

@@ -12,7 +12,6 @@ from rich.progress import (
     MofNCompleteColumn,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -232,6 +231,29 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _about(left: str) -> str:
+    return f"about {left} left" if left else ""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast units are done, measured from a beginning.
+
+    Attributes:
+        begun: When it was, in seconds.
+        done: Units done by then, in an earlier run perhaps.
+    """
+
+    begun: float
+    done: int = 0
+
+    def left(self, now: float, done: int, total: int) -> str:
+        """The time that the rest takes at this pace; empty where that is unknown or nothing."""
+        if done <= self.done or done >= total:
+            return ""
+        return _clock((now - self.begun) / (done - self.done) * (total - done))
+
+
 @dataclass
 class LineReporter:
     """Plain lines: one as a trial begins and ends, and now and then one of its phase.
@@ -245,12 +267,13 @@ class LineReporter:
     clock: Callable[[], float] = time.monotonic
     _head: str = ""
     _last_line: float = 0.0
+    _trial_begun: float = 0.0
+    _trials: Pace = field(default_factory=lambda: Pace(0.0))
     _phase: str = ""
-    _phase_begun: tuple[float, int] = (0.0, 0)
-    _ends: list[float] = field(default_factory=list)
+    _units: Pace = field(default_factory=lambda: Pace(0.0))
 
     def __enter__(self) -> Self:
-        self._ends = [self.clock()]
+        self._trials = Pace(self.clock())
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -259,28 +282,26 @@ class LineReporter:
     def notice(self, notice: Notice) -> None:
         """A trial has begun or ended."""
         self._head, self._phase = f"[{notice.position}/{notice.total}]", ""
+        now = self.clock()
         if notice.outcome is None:
+            self._trial_begun = now
             self._line(f"{notice.point}, seed {notice.seed}")
             return
-        self._ends.append(self.clock())
-        took = self._ends[-1] - self._ends[-2]
-        each = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        left = each * (notice.total - notice.position)
-        self._line(f"{_ended(notice)} ({_clock(took)}; about {_clock(left)} left)")
+        left = self._trials.left(now, notice.position, notice.total)
+        after = f"; {_about(left)}" if left else ""
+        self._line(f"{_ended(notice)} ({_clock(now - self._trial_begun)}{after})")
 
     def report(self, progress: "Progress") -> None:
         """A stage has done a unit of its work."""
         now = self.clock()
         if progress.phase != self._phase:
-            self._phase, self._phase_begun = progress.phase, (now, progress.done)
+            self._phase, self._units = progress.phase, Pace(now, progress.done)
         if now - self._last_line < LINE_INTERVAL and progress.done < progress.total:
             return
-        begun, first = self._phase_begun
-        done = progress.done - first
-        left = (now - begun) / done * (progress.total - progress.done) if done else 0.0
+        left = self._units.left(now, progress.done, progress.total)
         text = f"{progress.phase} {progress.done}/{progress.total}"
         figures = _figures(progress.metrics)
-        after = f", {_clock(left)} left in this phase" if left else ""
+        after = f", {_about(left)} in this phase" if left else ""
         self._line(f"{text}{', ' if figures else ''}{figures}{after}")
 
     def _line(self, text: str) -> None:
@@ -296,20 +317,21 @@ class BarReporter:
     """
 
     def __init__(self, console: Console) -> None:
-        self.console = console
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[figures]}"),
             console=console,
             transient=True,
         )
-        self._trials: TaskID | None = None
-        self._phases: dict[str, TaskID] = {}
+        self._task: TaskID | None = None
+        self._trials = Pace(0.0)
+        self._phases: dict[str, tuple[TaskID, Pace]] = {}
 
     def __enter__(self) -> Self:
+        self._trials = Pace(time.monotonic())
         self._bars.start()
         return self
 
@@ -319,29 +341,35 @@ class BarReporter:
 
     def notice(self, notice: Notice) -> None:
         """A trial has begun or ended."""
-        if self._trials is None:
-            self._trials = self._bars.add_task("trials", total=notice.total, figures="")
-        head = f"[{notice.position}/{notice.total}] {notice.point}, seed {notice.seed}"
+        if self._task is None:
+            self._task = self._bars.add_task("trials", total=notice.total, left="", figures="")
+        trial = f"{notice.point}, seed {notice.seed}"
         if notice.outcome is None:
-            self._bars.update(self._trials, figures=escape(f"{notice.point}, seed {notice.seed}"))
+            self._bars.update(self._task, figures=escape(trial))
             return
-        for task in self._phases.values():
-            self._bars.remove_task(task)
-        self._phases.clear()
-        self._bars.update(self._trials, completed=notice.position)
+        self._remove_phases()
+        left = self._trials.left(time.monotonic(), notice.position, notice.total)
+        self._bars.update(self._task, completed=notice.position, left=_about(left))
+        head = f"[{notice.position}/{notice.total}] {trial}"
         self._bars.console.print(f"{head}: {_ended(notice)}", markup=False)
 
     def report(self, progress: "Progress") -> None:
         """A stage has done a unit of its work."""
+        now = time.monotonic()
         if progress.phase not in self._phases:
-            for task in self._phases.values():
-                self._bars.remove_task(task)
-            self._phases = {
-                progress.phase: self._bars.add_task(f"  {progress.phase}", total=None, figures="")
-            }
+            self._remove_phases()
+            task = self._bars.add_task(f"  {progress.phase}", total=None, left="", figures="")
+            self._phases = {progress.phase: (task, Pace(now, progress.done))}
+        task, units = self._phases[progress.phase]
         self._bars.update(
-            self._phases[progress.phase],
+            task,
             total=progress.total,
             completed=progress.done,
+            left=_about(units.left(now, progress.done, progress.total)),
             figures=_figures(progress.metrics),
         )
+
+    def _remove_phases(self) -> None:
+        for task, _ in self._phases.values():
+            self._bars.remove_task(task)
+        self._phases.clear()

@@ -236,8 +236,7 @@ def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:
 
 def _values(config: StudyConfig, outcomes: list[TrialOutcome]) -> list[float]:
     objectives = config.sweep.objectives
-    means = [fmean(o.metrics[objective.metric] for o in outcomes) for objective in objectives]
-    return means or [0.0]
+    return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in objectives] or [0.0]
 
 
 # -- what Optuna holds ---------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -44,8 +45,9 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 
 _KEY = "zostudy.key"
 _REASON = "zostudy.reason"
-#: Tag that has MLflow's page open an experiment on its table of runs.
-_KIND = ("mlflow.experimentKind", "custom_model_development")
+#: Name of a view of the table of runs, and the experiment's tag that MLflow's page keeps it in.
+_VIEW = "zostudy"
+_VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 
 _NOTE = mlflow_tags.MLFLOW_RUN_NOTE
 _SOURCE = {mlflow_tags.MLFLOW_SOURCE_NAME: "zostudy", mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL"}
@@ -70,35 +72,25 @@ class Run:
         """Log parameters; those that the run has already keep their value, as MLflow demands."""
         new = {name: value for name, value in values.items() if name not in self._logged}
         limit = validation.MAX_PARAM_VAL_LENGTH
-        self._log(params=[Param(name, _cut(str(value), limit)) for name, value in new.items()])
+        self._log("params", [Param(name, _cut(str(value), limit)) for name, value in new.items()])
         self._logged |= set(new)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log figures, also those that are not finite.
-
-        Args:
-            values: Figures by name.
-            step: Epoch or round they belong to; 0 for figures of the whole run.
-        """
+        """Log figures, finite or not, of an epoch or round (the step) or of the whole run (0)."""
         now = int(time.time() * 1000)
-        self._log(metrics=[Metric(name, float(value), now, step) for name, value in values.items()])
+        self._log("metrics", [Metric(name, float(v), now, step) for name, v in values.items()])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
         limit = validation.MAX_TAG_VAL_LENGTH
-        self._log(tags=[RunTag(name, _cut(value, limit)) for name, value in values.items()])
+        self._log("tags", [RunTag(name, _cut(value, limit)) for name, value in values.items()])
 
-    def _log(
-        self,
-        metrics: Sequence[Metric] = (),
-        params: Sequence[Param] = (),
-        tags: Sequence[RunTag] = (),
-    ) -> None:
+    def _log(self, kind: str, entries: list[Any]) -> None:
         """Send entries in requests no larger than MLflow takes."""
         size = validation.MAX_PARAMS_TAGS_PER_BATCH
-        for start in range(0, max(len(metrics), len(params), len(tags)), size):
-            part = slice(start, start + size)
-            self._client.log_batch(self.id, metrics[part], params[part], tags[part])
+        for start in range(0, len(entries), size):
+            part: Any = entries[start : start + size]
+            self._client.log_batch(self.id, **{kind: part})
 
     def note(self, text: str) -> None:
         """Set the description that MLflow's page shows with the run, in Markdown."""
@@ -183,13 +175,25 @@ class Tracker:
     def location(self) -> str:
         """Where the runs are, to be printed: the experiment's page, or the store."""
         shown = without_password(self.uri)
-        if _is_server(self.uri):
-            return f"{shown.rstrip('/')}/#/experiments/{self.experiment_id}"
+        if _is_server(shown):
+            return self.page(shown)
         return f"experiment {self._experiment!r} in {shown}"
 
-    def describe(self, text: str) -> None:
-        """Set the description that MLflow's page shows with the experiment, in Markdown."""
-        self.client.set_experiment_tag(self.experiment_id, _NOTE, text)
+    def page(self, server: str) -> str:
+        """Address of the experiment's table of runs on an MLflow server.
+
+        MLflow's page otherwise opens on its part for language models, and without any figures.
+        """
+        view = _VIEW_TAG in self.client.get_experiment(self.experiment_id).tags
+        query = "workflowType=machine_learning" + (f"&viewStateShareKey={_VIEW}" if view else "")
+        return f"{server.rstrip('/')}/#/experiments/{self.experiment_id}/runs?{query}"
+
+    def present(self, description: str, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Set what :meth:`page` shows: a description in Markdown, and columns beside the runs."""
+        columns = [*(f"params.`{p}`" for p in params), *(f"metrics.`{m}`" for m in metrics)]
+        view = json.dumps({"selectedColumns": columns})
+        self.client.set_experiment_tag(self.experiment_id, _NOTE, description)
+        self.client.set_experiment_tag(self.experiment_id, _VIEW_TAG, view)
 
     def find(self, key: str) -> str | None:
         """Id of the newest run of a key, whatever its state; nothing if there is none."""
@@ -202,13 +206,7 @@ class Tracker:
         """The run of a trial: the unfinished one of this key, or a new one.
 
         It ends as FINISHED; as KILLED on an interrupt; as FAILED, with its reason as a tag, on an
-        exception.
-
-        Args:
-            name: Name of the run.
-            key: Digest of what it computes.
-            params: Parameters to log at once.
-            tags: Tags to set at once.
+        exception. The key is a digest of all that determines what it computes.
         """
         here = {"zostudy.version": __version__}
         if self._git_commit:
@@ -246,13 +244,11 @@ class Tracker:
         if found is None:
             location = _artifact_location(self.uri, self._experiment)
             try:
-                created: str = self.client.create_experiment(self._experiment, location)
+                return str(self.client.create_experiment(self._experiment, location))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 return self._experiment_id()  # another process was faster
-            self.client.set_experiment_tag(created, *_KIND)
-            return created
         if found.lifecycle_stage != LifecycleStage.ACTIVE:
             raise ConfigError(
                 f"tracking.experiment: {self._experiment!r} was deleted in "

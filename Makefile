@@ -1,0 +1,34 @@
+# Everything sets itself up: a virtual environment in .venv, then what the target needs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+demo: .venv/installed  ## Install and run the ablation study.
+	$(BIN)/zostudy run studies/ablation.yaml
+
+test: .venv/tested check  ## Install and run every check and test.
+	$(BIN)/python -m pytest
+
+check: .venv/tested  ## Format, lint, types and imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/tested  ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove the environment and what a study leaves behind.
+	rm -rf .venv build *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zostudy needs Python 3.11 or later; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from zostudy.config.settings import DatasetSettings
+from zostudy.data.dataset import Dataset
+from zostudy.data.sources import Pictures
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Tests run on one thread: small tensors, and several tests at a time."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def double():
+    """Arithmetic in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def pictures(count, side, channels, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    images = torch.randint(0, 256, (count, channels, side, side), generator=generator)
+    images[torch.arange(count), :, labels % side] = 255  # something that can be learned
+    return Pictures(images.to(torch.uint8), labels)
+
+
+@pytest.fixture
+def small_dataset():
+    """Ninety random 8×8 pictures of three classes, each with a bright row of its own."""
+    return Dataset(
+        name="small",
+        classes=("a", "b", "c"),
+        train=pictures(90, 8, 1, 3, 0),
+        validation=pictures(30, 8, 1, 3, 1),
+        test=pictures(30, 8, 1, 3, 2),
+        mean=(0.5,),
+        std=(0.3,),
+        seed=DatasetSettings().seed,
+        splits={},
+        digest="0" * 64,
+    )

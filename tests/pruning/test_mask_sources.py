@@ -1,0 +1,173 @@
+import json
+
+import pytest
+import torch
+
+from zostudy.config.settings import SupernetSettings
+from zostudy.errors import ArchitectureError, ConfigError
+from zostudy.pruning import mask_sources
+from zostudy.pruning.mask_sources import PruneContext
+from zostudy.runtime import Runtime
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import search_space
+from zostudy.stage import NoCheckpoint, StageContext
+
+SPACE = search_space("darts")
+
+
+class MemoryCheckpoint:
+    def __init__(self):
+        self.state = None
+
+    def load(self):
+        return self.state
+
+    def save(self, state):
+        self.state = state
+
+
+@pytest.fixture
+def prune(small_dataset):
+    def run(name, seed=0, checkpoint=None, report=lambda progress: None, **options):
+        stage = StageContext(
+            Runtime(torch.device("cpu")), seed, checkpoint or NoCheckpoint(), report
+        )
+        settings = SupernetSettings(
+            cells=3, channels=4, partial_channels=2, edge_normalization=True
+        )
+        pictures, _ = small_dataset.search_parts(0.5)
+        context = PruneContext(SPACE, settings, small_dataset, pictures, stage)
+        return getattr(mask_sources, name)(context, **options)
+
+    return run
+
+
+def test_none_keeps_everything(prune):
+    assert prune("none").mask == OperationMask.full(SPACE)
+
+
+@pytest.mark.parametrize("xi", [0.05, 0.5, 1.0])
+def test_a_random_mask_keeps_about_its_share_and_always_leaves_a_genotype(prune, xi):
+    counts = []
+    for seed in range(30):
+        result = prune("random", seed, xi=xi)
+        assert not result.mask.missing_edges()
+        counts.append(result.mask.count() - len(result.added))
+    mean = sum(counts) / len(counts)
+    empty = (1 - xi) ** 8  # such an edge keeps one operation all the same
+    assert mean == pytest.approx(28 * (8 * xi + empty), rel=0.05)
+
+
+def test_a_random_mask_is_fixed_by_its_seed_and_nested_in_xi(prune):
+    assert prune("random", 3, xi=0.5).mask == prune("random", 3, xi=0.5).mask
+    assert prune("random", 3, xi=0.5).mask != prune("random", 4, xi=0.5).mask
+
+
+ZERO_SHOT = {"images": 24, "batch_size": 12}
+
+
+@pytest.mark.parametrize("measure", ["operations", "architectures"])
+def test_zero_shot_stops_at_its_level(prune, measure):
+    result = prune("zero_shot", xi=0.5, measure=measure, operations_per_round=2, **ZERO_SHOT)
+    before = result.mask.changed(remove=result.added)
+    assert before.level(measure) <= 0.5 < result.rounds[-1].mask.level(measure)
+    assert not result.mask.missing_edges()
+    assert result.peak_bytes > 0
+
+
+def test_one_trajectory_serves_every_xi_bit_for_bit(prune):
+    shared = MemoryCheckpoint()
+    together = [
+        prune("zero_shot", xi=xi, checkpoint=shared, operations_per_round=2, **ZERO_SHOT)
+        for xi in (0.25, 0.75, 0.5)
+    ]
+    alone = [
+        prune("zero_shot", xi=xi, operations_per_round=2, **ZERO_SHOT) for xi in (0.25, 0.75, 0.5)
+    ]
+    assert [r.mask for r in together] == [r.mask for r in alone]
+    assert [len(r.rounds) for r in together] == [3, 1, 2]
+
+
+def test_an_interrupted_prune_goes_on_and_ends_the_same(prune):
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.done == 1:
+            raise StoppedError
+
+    checkpoint = MemoryCheckpoint()
+    with pytest.raises(StoppedError):
+        prune(
+            "zero_shot", xi=0.5, operations_per_round=2, checkpoint=checkpoint, report=stop,
+            **ZERO_SHOT,
+        )
+    reports = []
+    resumed = prune(
+        "zero_shot", xi=0.5, operations_per_round=2, checkpoint=checkpoint,
+        report=reports.append, **ZERO_SHOT,
+    )
+    assert resumed.mask == prune("zero_shot", xi=0.5, operations_per_round=2, **ZERO_SHOT).mask
+    assert [progress.done for progress in reports] == [2]
+
+
+@pytest.mark.parametrize("none_operation", ["candidate", "kept", "removed"])
+def test_etenas_ends_with_a_genotype_of_one_operation_an_edge(prune, none_operation):
+    result = prune(
+        "zero_shot",
+        until="genotype",
+        none_operation=none_operation,
+        operations_per_round=4,
+        **ZERO_SHOT,
+    )
+    assert result.genotype is not None
+    for kind, nodes in result.genotype.cells.items():
+        for target, node in zip(SPACE.targets, nodes, strict=True):
+            for name, source in node:
+                row = result.mask.rows[kind][SPACE.edges.index((source, target))]
+                assert row[SPACE.operations.index(name)]
+    if none_operation == "removed":
+        assert result.mask.count() == 28
+    if none_operation == "kept":
+        assert all(row[0] for rows in result.mask.rows.values() for row in rows)
+
+
+def test_repeats_average_over_initialisations(prune):
+    one = prune("zero_shot", xi=0.9, repeats=1, **ZERO_SHOT).rounds[0].scores
+    two = prune("zero_shot", xi=0.9, repeats=2, **ZERO_SHOT).rounds[0].scores
+    assert one != two
+
+
+def test_a_mask_from_a_file_is_the_mask_that_was_saved(prune, tmp_path):
+    mask = prune("random", xi=0.5).mask
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps(mask.to_dict()))
+    assert prune("file", path=str(path)).mask == mask
+
+
+def test_a_file_that_holds_no_usable_mask_is_refused(prune, tmp_path):
+    path = tmp_path / "mask.json"
+    with pytest.raises(ConfigError, match=r"prune\.path: .* cannot be read"):
+        prune("file", path=str(path))
+    path.write_text("{")
+    with pytest.raises(ConfigError, match="is no JSON"):
+        prune("file", path=str(path))
+    data = OperationMask.full(SPACE).to_dict()
+    data["cells"]["normal"][0] = ["none"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(ArchitectureError, match="normal node 0 lacks 1 incoming edges"):
+        prune("file", path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "message"),
+    [(999, 12, "999 is more than the 45 pictures"), (13, 12, "leaves a batch of one picture")],
+)
+def test_too_few_pictures_are_refused_before_any_compute(
+    prune, small_dataset, images, batch_size, message
+):
+    stage = StageContext(Runtime(torch.device("cpu")), 0)
+    pictures, _ = small_dataset.search_parts(0.5)
+    context = PruneContext(SPACE, SupernetSettings(), small_dataset, pictures, stage)
+    with pytest.raises(ConfigError, match=message):
+        mask_sources.check_zero_shot(context, images=images, batch_size=batch_size)

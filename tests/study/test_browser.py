@@ -1,0 +1,132 @@
+"""MLflow's own page, in a real browser, on runs that the tracker wrote."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import search_space
+from zostudy.study.drawing import genotype_figure
+from zostudy.study.tracking import Tracker
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
+    pytest.mark.filterwarnings(
+        # MLflow's own mapping, raised when its SQL store is imported
+        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def tracker(folder):
+    """Two finished trials, in the folder's default store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracker = Tracker("default", "ablation")
+        space = search_space("darts")
+        node = (("sep_conv_3x3", 0), ("skip_connect", 1))
+        genotype = Genotype(space, dict.fromkeys(space.cell_types, (node,) * space.nodes))
+        for number, (level, accuracy) in enumerate([(0.25, 91.75), (0.5, 93.5)]):
+            params = {"prune.level": level, "technique": "zero-one-shot"}
+            with tracker.trial(f"trial-{number}", f"key{number}", params, {}) as run:
+                run.metrics({"validation_accuracy": accuracy})
+                run.figure(genotype_figure(genotype), "genotype.png")
+                with run.child("search", f"search{number}", {}, {}) as child:
+                    child.metrics({"loss": 0.5}, step=1)
+        tracker.present("Which mask?", ["prune.level"], ["validation_accuracy"])
+        yield tracker
+
+
+@pytest.fixture(scope="module")
+def server(folder, tracker):
+    """A plain `mlflow ui` in that folder."""
+    del tracker  # it has made the store
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    log = (folder / "ui.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.set_default_timeout(40_000)
+        expect.set_options(timeout=40_000)
+        page.goto(server)  # the page's scripts are loaded once for all tests
+        yield page
+        browser.close()
+
+
+def test_the_table_shows_the_trials_with_their_params_and_metrics(page, tracker, server):
+    page.goto(tracker.page(server))
+    for text in ("trial-0", "trial-1", "0.25", "0.5", "91.75", "93.5", "Which mask?"):
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
+    for column in ("prune.level", "validation_accuracy"):
+        expect(page.get_by_role("columnheader", name=column).first).to_be_visible()
+    expect(page.get_by_text("search", exact=True)).to_have_count(0)  # children are folded away
+
+
+def test_the_trials_can_be_compared_side_by_side(page, tracker, server):
+    runs = ",".join(f'"{tracker.find(key)}"' for key in ("key0", "key1"))
+    page.goto(f'{server}/#/compare-runs?runs=[{runs}]&experiments=["{tracker.experiment_id}"]')
+    for text in ("trial-0", "trial-1", "zero-one-shot", "91.75", "93.5"):
+        expect(page.get_by_text(text, exact=True).first).to_be_attached()
+
+
+def test_the_artifacts_show_the_genotype_s_picture(page, tracker, server):
+    experiment, run = tracker.experiment_id, tracker.find("key1")
+    page.goto(f"{server}/#/experiments/{experiment}/runs/{run}/artifacts")
+    page.get_by_text("genotype.png", exact=True).click()
+    picture = page.locator("img[alt='genotype.png']").first
+    expect(picture).to_have_attribute("src", re.compile("^blob:"))
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
