@@ -218,15 +218,13 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)
-    tracked = file.config.tracking
-    name = file.config.study if tracked.experiment == "default" else tracked.experiment
-    uri = tracking.without_password(tracking.resolved_uri(tracked.uri))
+    uri = tracking.without_password(tracking.resolved_uri(file.config.tracking.uri))
     which = "" if found["best"] else " --trial N"
     arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])
     tracking_only = [text for text in assignments if text.startswith("tracking.")]
     shown = shlex.join([str(path), *(f"--set={text}" for text in tracking_only)])
     stdout.print(
-        f"\nMLflow: experiment {name!r} in {uri}\n"
+        f"\nMLflow: experiment {file.config.experiment!r} in {uri}\n"
         f"next:   zostudy ui {shown}\n"
         f"        zostudy export {arguments} --output {file.config.study}-export{which}",
         markup=False,

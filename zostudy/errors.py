@@ -1,7 +1,7 @@
 """Every error that zostudy raises on purpose.
 
 ZostudyError
-├── InputError            what the user gave is wrong: exit code 2, before any compute
+├── InputError            the user's input is wrong: exit code 2, before any compute
 │   ├── ConfigError       a study file, an override or a component's option
 │   ├── DataError         a data set or a picture
 │   └── ArchitectureError a mask or a genotype that does not fit its search space
@@ -11,7 +11,7 @@ ZostudyError
 
 
 class ZostudyError(Exception):
-    """Root of the tree; its text is one line that names the place, the value and what is allowed."""
+    """Root of the tree; its text is one line: the place, the value and what is allowed."""
 
 
 class InputError(ZostudyError):

@@ -32,6 +32,7 @@ BUILTIN_MODULES = (
     "zostudy.networks.operations",
     "zostudy.data.sources",
     "zostudy.pruning.mask_sources",
+    "zostudy.pruning.zero_shot",
     "zostudy.pruning.ranking",
     "zostudy.search.regularizers",
 )

@@ -18,9 +18,7 @@ def score_of(place):
 def next_round(per_round, calls):
     def compute(mask, index):
         calls.append(index)
-        counted = {
-            p: score_of(p) for p in mask.places() if sum(mask.rows[p[0]][p[1]]) > 1
-        }
+        counted = {p: score_of(p) for p in mask.places() if sum(mask.rows[p[0]][p[1]]) > 1}
         return Round(mask, counted, greedy.lowest(mask, counted, per_round), 0.5, 10)
 
     return compute
@@ -76,7 +74,7 @@ def test_a_round_survives_json():
 def test_no_edge_ever_loses_its_last_operation_or_its_last_scored_one():
     only = {(kind, edge, 3): 0.0 for kind in SPACE.cell_types for edge in range(14)}
     assert greedy.lowest(FULL, only, 5) == ()
-    everything = {place: 1.0 for place in FULL.places()}
+    everything = dict.fromkeys(FULL.places(), 1.0)
     removed = greedy.lowest(FULL, everything, 100)
     assert FULL.changed(remove=removed).count() == 28
 

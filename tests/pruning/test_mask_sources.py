@@ -5,12 +5,13 @@ import torch
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import ArchitectureError, ConfigError
-from zostudy.pruning import mask_sources
+from zostudy.pruning import zero_shot
 from zostudy.pruning.mask_sources import PruneContext
+from zostudy.registry import components
 from zostudy.runtime import Runtime
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
-from zostudy.stage import NoCheckpoint, StageContext
+from zostudy.stage import NoCheckpoint, StageContext, silent
 
 SPACE = search_space("darts")
 
@@ -28,7 +29,7 @@ class MemoryCheckpoint:
 
 @pytest.fixture
 def prune(small_dataset):
-    def run(name, seed=0, checkpoint=None, report=lambda progress: None, **options):
+    def run(name, seed=0, checkpoint=None, report=silent, **options):
         stage = StageContext(
             Runtime(torch.device("cpu")), seed, checkpoint or NoCheckpoint(), report
         )
@@ -37,7 +38,7 @@ def prune(small_dataset):
         )
         pictures, _ = small_dataset.search_parts(0.5)
         context = PruneContext(SPACE, settings, small_dataset, pictures, stage)
-        return getattr(mask_sources, name)(context, **options)
+        return components("mask_source")[name].load()(context, **options)
 
     return run
 
@@ -99,13 +100,21 @@ def test_an_interrupted_prune_goes_on_and_ends_the_same(prune):
     checkpoint = MemoryCheckpoint()
     with pytest.raises(StoppedError):
         prune(
-            "zero_shot", xi=0.5, operations_per_round=2, checkpoint=checkpoint, report=stop,
+            "zero_shot",
+            xi=0.5,
+            operations_per_round=2,
+            checkpoint=checkpoint,
+            report=stop,
             **ZERO_SHOT,
         )
     reports = []
     resumed = prune(
-        "zero_shot", xi=0.5, operations_per_round=2, checkpoint=checkpoint,
-        report=reports.append, **ZERO_SHOT,
+        "zero_shot",
+        xi=0.5,
+        operations_per_round=2,
+        checkpoint=checkpoint,
+        report=reports.append,
+        **ZERO_SHOT,
     )
     assert resumed.mask == prune("zero_shot", xi=0.5, operations_per_round=2, **ZERO_SHOT).mask
     assert [progress.done for progress in reports] == [2]
@@ -164,10 +173,10 @@ def test_a_file_that_holds_no_usable_mask_is_refused(prune, tmp_path):
     [(999, 12, "999 is more than the 45 pictures"), (13, 12, "leaves a batch of one picture")],
 )
 def test_too_few_pictures_are_refused_before_any_compute(
-    prune, small_dataset, images, batch_size, message
+    small_dataset, images, batch_size, message
 ):
     stage = StageContext(Runtime(torch.device("cpu")), 0)
     pictures, _ = small_dataset.search_parts(0.5)
     context = PruneContext(SPACE, SupernetSettings(), small_dataset, pictures, stage)
     with pytest.raises(ConfigError, match=message):
-        mask_sources.check_zero_shot(context, images=images, batch_size=batch_size)
+        zero_shot.check_zero_shot(context, images=images, batch_size=batch_size)

@@ -26,9 +26,7 @@ def half_mask():
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.usefixtures("double")
 def test_exact_scores_are_those_of_a_plain_loop_of_full_passes(k):
-    settings = SupernetSettings(
-        cells=3, channels=4, partial_channels=k, edge_normalization=k > 1
-    )
+    settings = SupernetSettings(cells=3, channels=4, partial_channels=k, edge_normalization=k > 1)
     supernet = Supernet(SPACE, half_mask(), settings, in_channels=1, classes=5)
     supernet.kaiming_normal_(torch.Generator().manual_seed(0))
     batches = [torch.randn(6, 1, 8, 8), torch.randn(5, 1, 8, 8)]

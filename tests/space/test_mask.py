@@ -37,7 +37,9 @@ def test_a_repaired_mask_always_has_a_genotype_and_an_unbroken_one_is_left_alone
     repaired = mask.changed(add=added)
     assert not repaired.missing_edges()
     uniform = torch.ones(14, 8) / 8
-    mixing = Mixing(dict.fromkeys(SPACE.cell_types, uniform), dict.fromkeys(SPACE.cell_types, uniform[:, 0]))
+    mixing = Mixing(
+        dict.fromkeys(SPACE.cell_types, uniform), dict.fromkeys(SPACE.cell_types, uniform[:, 0])
+    )
     genotype = discretize(mixing, repaired)
     for kind, nodes in genotype.cells.items():
         for target, node in zip(SPACE.targets, nodes, strict=True):

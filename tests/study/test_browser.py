@@ -31,10 +31,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
-    pytest.mark.filterwarnings(
-        # MLflow's own mapping, raised when its SQL store is imported
-        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-    ),
 ]
 
 

@@ -17,11 +17,6 @@ from zostudy import __version__
 from zostudy.errors import ConfigError, TrialError
 from zostudy.study.tracking import Tracker, run_ui, without_password
 
-pytestmark = pytest.mark.filterwarnings(
-    # MLflow's own mapping, raised when its SQL store is imported
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

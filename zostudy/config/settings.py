@@ -348,6 +348,12 @@ class StudyConfig(TrialConfig):
     storage: StorageSettings = StorageSettings()
     """Storage."""
 
+    @property
+    def experiment(self) -> str:
+        """Name of the study's MLflow experiment."""
+        named = self.tracking.experiment
+        return self.study if named == "default" else named
+
     @model_validator(mode="after")
     def _selection_has_pictures(self) -> Self:
         metrics = [objective.metric for objective in self.sweep.objectives]

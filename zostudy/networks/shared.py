@@ -1,9 +1,9 @@
 """All operations that read one node, computed together for every edge that leaves it.
 
-Edges that leave a node read the same tensor. Their shared work is done once: the ReLU, each pool and
-its BN. What differs by edge is done in one call a kind of operation: a depthwise and the pointwise
-convolution behind it are one linear map, so the product of their kernels is one convolution whose
-outputs are the channels of all edges. The mixing weight w_o is the scale of the BN that closes an
+Edges that leave a node read the same tensor. Their shared work is done once: the ReLU, each pool
+and its BN. What differs by edge is done in one call a kind of operation: a depthwise and the
+pointwise convolution behind it are one linear map, so the product of their kernels is one
+convolution whose outputs are the channels of all edges. The mixing weight w_o is the scale of the BN that closes an
 operation, so its gradient comes out of BN's backward pass and the weighted output is kept nowhere.
 ``none`` costs nothing.
 
@@ -64,7 +64,7 @@ class SharedSeparable(nn.Module):
 
     def forward(self, active: Node) -> Rows:
         """Convolved pictures of all rows; the input has passed ReLU."""
-        rows, channels = self.depthwise[0].shape[:2]
+        rows = self.depthwise[0].shape[0]
         padding = self.dilation * (self.kernel // 2)
         images = active
         for index, (depthwise, pointwise) in enumerate(
@@ -83,7 +83,6 @@ class SharedSeparable(nn.Module):
                 self.dilation,
                 1 if first else rows,
             )
-        del channels
         return images
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
@@ -111,7 +110,7 @@ class SharedReduction(nn.Module):
         for kernel, images in ((self.first, active), (self.second, shifted(active))):
             if kernel.shape[1]:
                 flat = functional.conv2d(images, kernel.flatten(0, 1)[..., None, None], stride=2)
-                halves.append(flat.unflatten(1, kernel.shape[:2]))
+                halves.append(flat.reshape(len(flat), *kernel.shape[:2], *flat.shape[2:]))
         return torch.cat(halves, dim=2).flatten(1, 2)
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
@@ -191,7 +190,7 @@ class NodeOperations(nn.Module):
                 column, rows = self._shared_rows[name]
                 scale = weights[rows, column].repeat_interleave(self.channels)
                 mixed = normalized(module(active), scale.to(images.dtype))
-                for row, part in zip(rows, mixed.split(self.channels, dim=1), strict=True):
+                for row, part in zip(rows, torch.split(mixed, self.channels, dim=1), strict=True):
                     parts[row].append(part)
         for kind, column, rows in self._pools:
             pooled = normalized(pool(kind, images, self.stride))
@@ -215,7 +214,7 @@ class NodeOperations(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """torch's default initialisation of a convolution, by the global generator."""
+        """Default initialisation of a convolution, by the global generator."""
         for module in self.shared.values():
             for kernel, fan_in, _ in module.convolutions():  # type: ignore[operator]  # ours
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)

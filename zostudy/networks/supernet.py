@@ -50,7 +50,7 @@ def masked_softmax(
 def edge_softmax(values: Float[Tensor, " edges"], space: SearchSpace) -> Float[Tensor, " edges"]:
     """Softmax over the edges that enter the same node (edges are ordered by target)."""
     incoming = [len(space.incoming(target)) for target in space.targets]
-    return torch.cat([part.softmax(dim=0) for part in values.split(incoming)])
+    return torch.cat([part.softmax(dim=0) for part in torch.split(values, incoming)])
 
 
 class SearchCell(nn.Module):
@@ -157,7 +157,7 @@ class SearchCell(nn.Module):
             bypass[source] = rest
 
 
-def _output_shape(states: list[Tensor], reduction: bool) -> tuple[int, int]:  # noqa: FBT001
+def _output_shape(states: list[Tensor], reduction: bool) -> tuple[int, int]:
     height, width = states[0].shape[-2:]
     return ((height + 1) // 2, (width + 1) // 2) if reduction else (height, width)
 
@@ -201,7 +201,7 @@ class Supernet(nn.Module):
         extensions: Modules that may declare further operations.
     """
 
-    def __init__(  # noqa: PLR0913  # what a supernet is made of
+    def __init__(  # what a supernet is made of
         self,
         space: SearchSpace,
         mask: OperationMask,

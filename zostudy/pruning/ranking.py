@@ -59,7 +59,7 @@ def nngp_kernel(
         raise NumericalError(
             "nngp: the logits of a picture are all equal or not finite; no correlation is defined"
         )
-    rows = centred / norms
+    rows: Tensor = centred / norms
     return rows @ rows.T
 
 

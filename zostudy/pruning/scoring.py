@@ -1,10 +1,10 @@
-"""Scores of operations: what a ranking function loses when one operation goes (Algorithm 1).
+r"""Scores of operations: what a ranking function loses when one operation goes (Algorithm 1).
 
 Symbols:
     N        the supernet, uniform weights over the unmasked operations of each edge
-    N \\ e_j  the same network without operation j: 1/(|E_i| − 1) on its edge
+    N \ e_j  the same network without operation j: 1/(|E_i| − 1) on its edge
     r        a ranking function, averaged over batches
-    s_j      Σ_r sign_r (r(N) − r(N \\ e_j)) / r(N); the lowest is pruned first
+    s_j      Σ_r sign_r (r(N) − r(N \ e_j)) / r(N); the lowest is pruned first
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
 from zostudy.registry import find
-from zostudy.space.mask import OperationMask, Place
+from zostudy.space.mask import Place
 
 Batch = Float[Tensor, "batch channels height width"]
 
@@ -130,7 +130,9 @@ def rank(
     def forward(
         images: Batch, operations: Mapping[str, Tensor], edges: Mapping[str, Tensor]
     ) -> Tensor:
-        return vmap(lambda o, e: supernet(images, mixings.around(o, e)))(operations, edges)
+        passes = vmap(lambda o, e: supernet(images, mixings.around(o, e)))
+        logits: Tensor = passes(operations, edges)
+        return logits
 
     count = len(next(iter((*mixings.operations.values(), *mixings.edges.values()))))
     values = torch.zeros(count, len(rankings), dtype=torch.float64)
@@ -219,7 +221,7 @@ K = TypeVar("K")
 def _losses(
     rankings: Sequence[Ranking], values: Float[Tensor, "variants rankings"], left_out: Sequence[K]
 ) -> dict[K, float]:
-    """Σ_r sign_r (r(N) − r(N \\ e)) / r(N) for each e left out; the first variant is N itself.
+    r"""Σ_r sign_r (r(N) − r(N \ e)) / r(N) for each e left out; the first variant is N itself.
 
     Raises:
         NumericalError: The whole network's ranking is 0.

@@ -84,7 +84,7 @@ def search(
 class _Session:
     """The state of a search between epochs."""
 
-    def __init__(  # noqa: PLR0913  # what `search` is given
+    def __init__(  # what `search` is given
         self,
         mask: OperationMask,
         dataset: Dataset,
@@ -198,7 +198,7 @@ class _Session:
         self._save()
         self.context.report(Progress("search", self.epoch, total, figures))
 
-    def _steps(self, searching: bool) -> dict[str, float]:  # noqa: FBT001  # one of two kinds
+    def _steps(self, searching: bool) -> dict[str, float]:  # one of two kinds
         """The epoch's steps; mean losses and accuracies in percent."""
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         architecture_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -242,7 +242,7 @@ class _Session:
         with self.context.runtime.autocast():
             logits = self.supernet(batch[0])
             loss = functional.cross_entropy(logits, batch[1])
-        loss.backward(inputs=self.weights)
+        torch.autograd.backward(loss, inputs=self.weights)
         torch.nn.utils.clip_grad_norm_(self.weights, self.settings.weights.clip_norm)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
 """Terms on α that the architecture step adds to its loss.
 
-A regularizer is ``(alpha, mask, epoch, epochs, *, options) -> scalar tensor``; ``alpha`` and ``mask``
-hold all cell types' edges, one below the other.
+A regularizer is ``(alpha, mask, epoch, epochs, *, options) -> scalar tensor``; ``alpha`` and
+``mask`` hold all cell types' edges, one below the other.
 
 Symbols:
     α      float[E, O], architecture parameters of all cell types
@@ -29,7 +29,7 @@ def none(alpha: Alpha, mask: Kept, epoch: int, epochs: int) -> Float[Tensor, ""]
 
 
 @regularizer("beta_decay")
-def beta_decay(  # noqa: PLR0913  # the interface and two options
+def beta_decay(  # the interface and two options
     alpha: Alpha,
     mask: Kept,
     epoch: int,

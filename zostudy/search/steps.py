@@ -24,6 +24,9 @@ from torch import Tensor, nn
 
 Loss = Callable[[], Tensor]
 
+#: Length of the finite difference's step along the gradient (public DARTS code).
+_FINITE_STEP = 0.01
+
 
 def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """The loss's gradient for each parameter, zeros where the loss does not depend on it."""
@@ -67,7 +70,7 @@ def second_order(
         found = gradients(loss, [*architecture, *weights])
     direct, direction = found[: len(architecture)], found[len(architecture) :]
     norm = torch.stack([g.norm() for g in direction]).norm()
-    epsilon = 0.01 / float(norm.clamp_min(1e-12))
+    epsilon = _FINITE_STEP / float(norm.clamp_min(1e-12))
     sides = []
     for sign in (1, -1):
         with _moved(weights, direction, sign * epsilon):

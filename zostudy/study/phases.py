@@ -1,8 +1,8 @@
 """The three phases of a trial as cached computations: settings in, plain values and tensors out.
 
-A phase's key is the digest of all that determines its result: the code of the engine, the data, the
-machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over enters by
-its value, so that two trials which prune to the same mask share their search.
+A phase's key is the digest of all that determines its result: the code of the engine, the data,
+the machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over
+enters by its value, so that two trials which prune to the same mask share their search.
 """
 
 import functools
@@ -92,7 +92,7 @@ class TrialPhases:
         component = registry.find(
             "mask_source", config.prune.source, "prune.source", config.extensions
         )
-        settings = {
+        settings: dict[str, Any] = {
             "prune": to_document(config.prune),
             "supernet": to_document(config.supernet),
             "architecture_fraction": config.search.architecture_fraction,

@@ -38,7 +38,7 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
     whole = [attempt for attempt in begun if not standing.missing(attempt.point)]
     return {
         "study": file.config.study,
-        "trials": sorted(trials, key=lambda trial: trial["number"]),
+        "trials": trials,
         "points": [_point(attempt) for attempt in begun],
         "best": _best(whole, file.config.sweep.objectives, standing.seeds),
     }

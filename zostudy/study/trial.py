@@ -1,5 +1,6 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,18 @@ from zostudy.study.tracking import Run, Tracker
 
 Report = Callable[[Progress], None]
 
+#: Metrics that MLflow's table of runs shows beside each other.
+_SHOWN = (
+    "validation_accuracy",
+    "test_accuracy",
+    "search_peak_bytes",
+    "prune_seconds",
+    "search_seconds",
+    "evaluate_seconds",
+    "parameters",
+    "macs",
+)
+
 
 class Trials:
     """Runs the trials of a study; what they share is opened once.
@@ -35,11 +48,8 @@ class Trials:
         file: The study.
         report: Called after every epoch and round.
 
-    Attributes:
-        tracker: The study's MLflow experiment.
-
     Raises:
-        ConfigError: The device or the tracking store cannot be used.
+        ConfigError: The device cannot be used.
     """
 
     def __init__(self, file: StudyFile, report: Report) -> None:
@@ -49,10 +59,19 @@ class Trials:
         self._runtime = prepare(config.runtime)
         self._store = Store(Path(config.storage.folder))
         self._datasets: dict[str, Dataset] = {}
-        experiment = config.tracking.experiment
-        self.tracker = Tracker(
-            config.tracking.uri, config.study if experiment == "default" else experiment
-        )
+
+    @functools.cached_property
+    def tracker(self) -> Tracker:
+        """The study's MLflow experiment, made on first use.
+
+        Raises:
+            ConfigError: The tracking store cannot be used.
+        """
+        config = self._config
+        tracker = Tracker(config.tracking.uri, config.experiment)
+        swept = [path for path in config.sweep.parameters if path != "technique"]
+        tracker.present(config.description, ["technique", *swept, "seed"], _SHOWN)
+        return tracker
 
     def check(self, points: list[Point]) -> None:
         """Whether every point has its data and its files, before anything is computed.
@@ -62,7 +81,7 @@ class Trials:
         """
         for point in points:
             dataset = self._dataset(point.config.dataset)
-            check_source(point.config, dataset)
+            check_source(point.config, dataset, StageContext(self._runtime, seed=0))
 
     def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
         """Run a trial, or go on with it where it was stopped.
@@ -165,7 +184,7 @@ class Trials:
             checkpoint.clear()
 
 
-def check_source(config: TrialConfig, dataset: Dataset) -> None:
+def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
     """Run the check that a mask source names, if it names one.
 
     Raises:
@@ -177,7 +196,7 @@ def check_source(config: TrialConfig, dataset: Dataset) -> None:
         return
     pictures, _ = dataset.search_parts(config.search.architecture_fraction)
     space = search_space(config.search_space.name, config.extensions)
-    context = PruneContext(space, config.supernet, dataset, pictures, None, config.extensions)
+    context = PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
     component.sibling(str(check))(context, **config.prune.options)
 
 

@@ -1,0 +1,186 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tests.reference import search as reference
+from tests.reference.pairing import reference_of
+from zostudy.config.settings import (
+    ArchitectureOptimizerSettings,
+    AugmentSettings,
+    RegularizerSettings,
+    SearchSettings,
+    SupernetSettings,
+)
+from zostudy.data.batches import training_batches
+from zostudy.errors import NumericalError
+from zostudy.networks.supernet import Mixing
+from zostudy.runtime import Runtime, seeded
+from zostudy.search import bilevel
+from zostudy.search.bilevel import search
+from zostudy.search.discretize import discretize
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import search_space
+from zostudy.stage import NoCheckpoint, StageContext, silent
+
+SPACE = search_space("darts")
+SUPERNET = SupernetSettings(cells=3, channels=2, partial_channels=2, edge_normalization=True)
+MASK = OperationMask(
+    SPACE,
+    {
+        kind: tuple(
+            tuple((edge + column + shift) % 3 > 0 for column in range(8)) for edge in range(14)
+        )
+        for shift, kind in enumerate(SPACE.cell_types)
+    },
+)
+
+
+def settings(**changes):
+    return SearchSettings(
+        **{
+            "epochs": 3,
+            "warmup_epochs": 1,
+            "batch_size": 16,
+            "architecture": ArchitectureOptimizerSettings(learning_rate=0.05),
+            "regularizer": RegularizerSettings(
+                name="beta_decay", options={"weight": 1.0, "schedule": "linear"}
+            ),
+            "augment": AugmentSettings(crop_padding=1, flip=True),
+        }
+        | changes
+    )
+
+
+class Memory:
+    def __init__(self):
+        self.state = None
+
+    def load(self):
+        return self.state
+
+    def save(self, state):
+        self.state = state
+
+
+def context(checkpoint=None, report=silent, precision="fp32", seed=0):
+    runtime = Runtime(torch.device("cpu"), precision)
+    return StageContext(runtime, seed, checkpoint or NoCheckpoint(), report)
+
+
+@pytest.mark.usefixtures("double")
+def test_five_epochs_are_those_of_the_plain_formulas(small_dataset):
+    chosen = settings(epochs=5, warmup_epochs=2)
+    result = search(MASK, small_dataset, SUPERNET, chosen, context())
+    expected = plain_search(small_dataset, chosen)
+    assert result.genotype == discretize(expected, MASK)
+    for kind in SPACE.cell_types:
+        ours = torch.tensor(result.alpha_history[-1][kind])
+        torch.testing.assert_close(ours, expected.operations[kind].detach(), rtol=1e-6, atol=1e-9)
+
+
+def plain_search(dataset, chosen):
+    """The same search by the per-edge supernet and formulas of tests/reference."""
+    session = bilevel._Session(MASK, dataset, SUPERNET, chosen, context(), ())
+    network = reference_of(session.supernet, SUPERNET, 1, 3)
+    parts = dataset.search_parts(0.5)
+    weights, architecture = (
+        (part, seeded("cpu", 0, stream))
+        for part, stream in zip(
+            parts, (bilevel._WEIGHT_BATCHES, bilevel._ARCHITECTURE_BATCHES), strict=True
+        )
+    )
+
+    def batches(part):
+        pictures, generator = part
+        device = torch.device("cpu")
+        return training_batches(
+            dataset, pictures, chosen.batch_size, chosen.augment, generator, device
+        )
+
+    velocity, state = [], {}
+    for epoch in range(chosen.epochs):
+        rate = 0.1 * (1 + math.cos(math.pi * epoch / chosen.epochs)) / 2
+        others = itertools.chain.from_iterable(batches(architecture) for _ in itertools.count())
+        for batch in batches(weights):
+            if epoch >= chosen.warmup_epochs:
+                reference.architecture_step(
+                    network,
+                    next(others),
+                    state,
+                    epoch=epoch,
+                    decay_scale=1.0 / chosen.epochs,
+                    lr=chosen.architecture.learning_rate,
+                )
+            reference.weight_step(network, batch, velocity, lr=rate)
+    return Mixing(
+        {kind: network.mixing(kind) for kind in SPACE.cell_types},
+        {kind: network.edge_weights(kind) for kind in SPACE.cell_types},
+    )
+
+
+def test_warm_up_leaves_alpha_alone_and_the_search_then_moves_it(small_dataset):
+    result = search(MASK, small_dataset, SUPERNET, settings(), context())
+    first, second, third = result.alpha_history
+    for kind in SPACE.cell_types:
+        before = torch.tensor(first[kind])
+        counts = torch.tensor(MASK.rows[kind]).sum(1, keepdim=True)
+        torch.testing.assert_close(
+            before, torch.tensor(MASK.rows[kind]) / counts, rtol=0, atol=1e-3
+        )
+        assert not torch.allclose(torch.tensor(second[kind]), torch.tensor(third[kind]))
+    assert "architecture_loss" not in result.history[0]
+    assert "architecture_loss" in result.history[1]
+    assert result.peak_bytes > 0
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_an_interrupted_search_goes_on_bit_for_bit(small_dataset, order):
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.done == 2:
+            raise StoppedError
+
+    chosen = settings(order=order)
+    whole, checkpoint = Memory(), Memory()
+    undisturbed = search(MASK, small_dataset, SUPERNET, chosen, context(whole))
+    with pytest.raises(StoppedError):
+        search(MASK, small_dataset, SUPERNET, chosen, context(checkpoint, stop))
+    torch.manual_seed(99)  # what happened in between leaves no trace
+    resumed = search(MASK, small_dataset, SUPERNET, chosen, context(checkpoint))
+    assert resumed.genotype == undisturbed.genotype
+    assert resumed.alpha_history == undisturbed.alpha_history
+    assert resumed.history == undisturbed.history
+    assert resumed.peak_bytes == undisturbed.peak_bytes
+    for name, tensor in whole.state["supernet"].items():
+        assert torch.equal(tensor, checkpoint.state["supernet"][name])
+
+
+def test_another_seed_gives_another_search(small_dataset):
+    one, two = (
+        search(MASK, small_dataset, SUPERNET, settings(), context(seed=seed)).alpha_history
+        for seed in (0, 1)
+    )
+    assert one != two
+
+
+def test_without_a_half_of_its_own_alpha_sees_the_pictures_of_the_weights(small_dataset):
+    result = search(MASK, small_dataset, SUPERNET, settings(architecture_fraction=0.0), context())
+    assert len(result.history) == 3
+
+
+def test_bf16_searches_too(small_dataset):
+    result = search(MASK, small_dataset, SUPERNET, settings(), context(precision="bf16"))
+    assert all(math.isfinite(figures["train_loss"]) for figures in result.history)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_names_its_epoch(small_dataset, monkeypatch):
+    monkeypatch.setattr(
+        bilevel.functional, "cross_entropy", lambda *a: cross_entropy(*a) * torch.nan
+    )
+    with pytest.raises(NumericalError, match="search: the loss is nan in epoch 1"):
+        search(MASK, small_dataset, SUPERNET, settings(), context())

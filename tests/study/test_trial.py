@@ -1,0 +1,250 @@
+"""Whole studies through the command line, small: the engine, the stores and MLflow, all real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+TINY = {
+    "study": "tiny",
+    "supernet": {
+        "cells": 2,
+        "channels": 2,
+        "partial_channels": 2,
+        "edge_normalization": True,
+    },
+    "prune": {"source": "random", "xi": 0.5, "operations_per_round": 3},
+    "search": {"epochs": 4, "warmup_epochs": 1, "batch_size": 128},
+    "evaluate": {
+        "cells": 2,
+        "channels": 2,
+        "epochs": 3,
+        "batch_size": 128,
+        "drop_path": 0.1,
+        "augment": {"crop_padding": 1},
+    },
+    "runtime": {"threads": 1, "device": "cpu"},
+}
+
+#: What must be the same however often a study was stopped; times are not.
+SAME = ("validation_accuracy", "test_accuracy", "search_peak_bytes", "parameters", "macs")
+
+
+def write(folder, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes))
+    return path
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "from zostudy.cli import main; main()", *map(str, arguments)]
+
+
+def zostudy(folder, *arguments, code=0):
+    done = subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def results(folder):
+    return json.loads(zostudy(folder, "results", "study.yaml", "--json").stdout)
+
+
+def essence(document):
+    return [
+        (trial["params"], trial["seed"], trial["genotype"], [trial["metrics"][m] for m in SAME])
+        for trial in document["trials"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A study of two points, run once."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write(folder, sweep=SWEEP)
+    zostudy(folder, "run", "study.yaml")
+    return folder
+
+
+SWEEP = {"parameters": {"prune.xi": [0.25, 0.5]}, "seeds": [1]}
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_every_metric_of_every_trial(undisturbed):
+    document = results(undisturbed)
+    assert [trial["state"] for trial in document["trials"]] == ["complete"] * 2
+    for trial in document["trials"]:
+        assert trial["metrics"].keys() >= {
+            "validation_accuracy", "test_accuracy", "parameters", "macs",
+            "prune_seconds", "search_seconds", "evaluate_seconds",
+            "prune_peak_bytes", "search_peak_bytes", "evaluate_peak_bytes",
+        }  # fmt: skip
+        assert trial["metrics"]["search_peak_bytes"] > 0
+    assert [point["n"] for point in document["points"]] == [1, 1]
+    best = max(p["metrics"]["validation_accuracy"]["mean"] for p in document["points"])
+    assert document["best"]["metrics"]["validation_accuracy"]["mean"] == best
+
+
+@pytest.mark.slow
+def test_mlflow_holds_a_run_a_trial_with_its_phases_as_children(undisturbed):
+    client = MlflowClient(f"sqlite:///{undisturbed}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    trials = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(trials) == 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for trial in trials:
+        assert {"prune.xi", "prune.source", "seed", "search.regularizer.name"} <= set(
+            trial.data.params
+        )
+        assert {"validation_accuracy", "search_peak_bytes", "macs"} <= set(trial.data.metrics)
+        assert trial.data.tags["zostudy.data"]
+        names = {artifact.path for artifact in client.list_artifacts(trial.info.run_id)}
+        assert names >= {
+            "genotype.json", "genotype.png", "mask.json", "settings.json", "environment.json",
+            "splits.json",
+        }  # fmt: skip
+        children = [
+            run for run in runs if run.data.tags.get("mlflow.parentRunId") == trial.info.run_id
+        ]
+        assert sorted(child.info.run_name for child in children) == ["evaluate", "prune", "search"]
+        search = next(child for child in children if child.info.run_name == "search")
+        steps = [m.step for m in client.get_metric_history(search.info.run_id, "train_loss")]
+        assert steps == [1, 2, 3, 4]
+        artifacts = {artifact.path for artifact in client.list_artifacts(search.info.run_id)}
+        assert artifacts >= {"genotype.json", "alpha_history.json", "alpha.png"}
+
+
+@pytest.mark.slow
+def test_run_again_when_complete_says_so_and_changes_nothing(undisturbed):
+    before = results(undisturbed)
+    again = zostudy(undisturbed, "run", "study.yaml")
+    assert "is complete; nothing to run" in again.stderr
+    assert results(undisturbed) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_killed_in_the_middle_of_a_search_ends_bit_for_bit_the_same(
+    undisturbed, tmp_path, number
+):
+    write(tmp_path, sweep=SWEEP)
+    process = subprocess.Popen(
+        command("run", "study.yaml"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = tmp_path / ".zostudy" / "checkpoints" / "search"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    if number == signal.SIGTERM:
+        assert "run the same command to continue" in errors
+    zostudy(tmp_path, "run", "study.yaml")
+    assert essence(results(tmp_path)) == essence(results(undisturbed))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 8
+
+
+@pytest.mark.slow
+def test_a_finished_phase_is_not_computed_again_for_another_study(undisturbed, tmp_path):
+    changed = write(
+        tmp_path,
+        study="other",
+        storage={"folder": str(undisturbed / ".zostudy")},
+        sweep={"seeds": [1]},
+    )
+    done = zostudy(tmp_path, "run", changed)
+    assert "search 1/4" not in done.stderr
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("other")
+    hits = [
+        run.data.tags["zostudy.cache_from"]
+        for run in client.search_runs([experiment.experiment_id])
+        if run.data.tags.get("zostudy.cache_hit") == "True"
+    ]
+    assert len(hits) == 3
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_leaves_the_others_alone_and_shows_in_the_exit_code(tmp_path):
+    sweep = {"parameters": {"search.weights.learning_rate": [1e30, 0.05]}}
+    write(tmp_path, sweep=sweep)
+    done = zostudy(tmp_path, "run", "study.yaml", code=1)
+    states = {
+        trial["params"]["search.weights.learning_rate"]: trial
+        for trial in results(tmp_path)["trials"]
+    }
+    assert states[0.05]["state"] == "complete"
+    assert states[1e30]["state"] == "failed"
+    assert "the loss is" in states[1e30]["reason"]
+    assert "NumericalError" not in done.stdout or "the loss is" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    failed = client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
+    assert any("the loss is" in run.data.tags["zostudy.reason"] for run in failed)
+
+
+@pytest.mark.slow
+def test_the_best_trial_is_exported_and_reproduces_its_test_accuracy(undisturbed, tmp_path):
+    zostudy(undisturbed, "export", "study.yaml", "--output", tmp_path / "bundle")
+    names = {path.name for path in (tmp_path / "bundle").iterdir()}
+    assert names >= {
+        "genotype.json", "genotype.png", "weights.safetensors", "model.pt2",
+        "preprocessing.json", "labels.json", "README.md",
+    }  # fmt: skip
+    code = """
+import json, sys, torch
+from zostudy.config.settings import DatasetSettings
+from zostudy.data.dataset import load
+dataset = load(DatasetSettings())
+model = torch.export.load(sys.argv[1] + "/model.pt2").module()
+logits = model(dataset.test.images.float() / 255)
+print(100 * float((logits.argmax(1) == dataset.test.labels).double().mean()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bundle")],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    document = results(undisturbed)
+    best = next(t for t in document["trials"] if t["number"] == document["best"]["number"])
+    assert float(done.stdout) == pytest.approx(best["metrics"]["test_accuracy"], abs=0.3)
+    again = zostudy(undisturbed, "export", "study.yaml", "--output", tmp_path / "bundle", code=2)
+    assert "bundle" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": {"name": "image_folder", "root": "nowhere"}}, "nowhere"),
+        ({"prune": {"source": "file", "path": "mask.json"}}, "prune.path: 'mask.json'"),
+        ({"prune": {"source": "zero_shot", "images": 5000}}, "prune.images: 5000"),
+        ({"prune": {"source": "random", "xi": 1.5}}, "prune.xi: 1.5"),
+        ({"runtime": {"device": "cuda:63"}}, "runtime.device"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_compute_and_leaves_nothing(tmp_path, changes, message):
+    write(tmp_path, **changes)
+    done = zostudy(tmp_path, "run", "study.yaml", code=2)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["study.yaml"]
