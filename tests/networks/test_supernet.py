@@ -3,6 +3,7 @@ import torch
 
 from tests.reference.pairing import pairs, reference_of
 from zostudy.config.settings import SupernetSettings
+from zostudy.networks.memory import LiveBytes
 from zostudy.networks.shared import NodeOperations
 from zostudy.networks.supernet import Supernet
 from zostudy.space.mask import OperationMask
@@ -29,9 +30,9 @@ def random_mask(seed, keep=0.5):
     return OperationMask(SPACE, rows)
 
 
-def supernet_of(mask, settings, seed=0, classes=5, in_channels=3):
+def supernet_of(mask, settings, seed=0, **options):
     torch.manual_seed(seed)
-    supernet = Supernet(SPACE, mask, settings, in_channels=in_channels, classes=classes)
+    supernet = Supernet(SPACE, mask, settings, in_channels=3, classes=5, **options)
     with torch.no_grad():
         for kind, alpha in supernet.alpha.items():
             alpha.copy_(torch.randn_like(alpha) * supernet.mask_of(kind))
@@ -135,7 +136,7 @@ def test_an_operation_of_an_extension_runs_edge_by_edge(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     mask = [[True, True], [True, False]]
-    node = NodeOperations(("skip_connect", "conv_1x1"), mask, 4, 1, ("my_operations",))
+    node = NodeOperations(("skip_connect", "conv_1x1"), mask, 4, 1, extensions=("my_operations",))
     images, weights = torch.randn(2, 4, 8, 8), torch.rand(2, 2)
     first, second = node(images, weights)
     module = node.single["conv_1x1_0"]
@@ -154,6 +155,22 @@ def test_kaiming_initialisation_has_the_fan_out_of_each_edges_convolution():
     assert float(supernet.stem[0].weight.detach().std()) == pytest.approx(
         (2 / (192 * 9)) ** 0.5, rel=0.05
     )
+
+
+@pytest.mark.parametrize("recompute", ["partial", "full"])
+def test_recomputing_gives_the_same_gradients_in_less_memory(recompute):
+    settings = SupernetSettings(cells=3, channels=8, partial_channels=2, edge_normalization=True)
+    images = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    peaks, gradients = [], []
+    for option in ("none", recompute):
+        supernet = supernet_of(random_mask(2), settings, recompute=option)
+        with LiveBytes(supernet, images) as live:
+            supernet(images).square().sum().backward()
+        peaks.append(live.peak)
+        gradients.append([p.grad for p in supernet.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        assert (plain is None and again is None) or torch.allclose(plain, again, rtol=1e-12)
+    assert peaks[1] < peaks[0]
 
 
 def test_the_same_seed_gives_the_same_bits():

@@ -132,6 +132,9 @@ class SearchSettings(Settings):
     """Images in a batch, for the weights and for the architecture alike."""
     order: Literal["first", "second"] = "first"
     """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
+    recompute: Literal["none", "partial", "full"] = "none"
+    """What the backward pass computes again instead of keeping it in memory: nothing, the cells, or
+    the cells and inside them each node; the gradients are the same."""
     architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
     """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
     the same pictures."""

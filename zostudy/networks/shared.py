@@ -3,9 +3,9 @@
 Edges that leave a node read the same tensor. Their shared work is done once: the ReLU, each pool
 and its BN. What differs by edge is done in one call a kind of operation: a depthwise and the
 pointwise convolution behind it are one linear map, so the product of their kernels is one
-convolution whose outputs are the channels of all edges. The mixing weight w_o is the scale of the BN that closes an
-operation, so its gradient comes out of BN's backward pass and the weighted output is kept nowhere.
-``none`` costs nothing.
+convolution whose outputs are the channels of all edges. The mixing weight w_o is the scale of the
+BN that closes an operation, so its gradient comes out of BN's backward pass and the weighted output
+is kept nowhere. ``none`` costs nothing.
 
 Symbols:
     R    edges that leave the node and keep the operation ("rows")
@@ -17,12 +17,14 @@ References:
     tests/reference holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional, init
+from torch.utils.checkpoint import checkpoint
 
 from zostudy.networks.operations import (
     FactorizedReduction,
@@ -33,6 +35,8 @@ from zostudy.networks.operations import (
     pool,
     shifted,
 )
+
+T = TypeVar("T")
 
 Node = Float[Tensor, "batch channels height width"]
 Rows = Float[Tensor, "batch rows_times_channels out_height out_width"]
@@ -127,6 +131,7 @@ class NodeOperations(nn.Module):
         mask: bool[edges that leave the node][operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
+        recompute: Whether the backward pass computes the shared operations again.
         extensions: Modules that may declare further operations.
     """
 
@@ -136,9 +141,12 @@ class NodeOperations(nn.Module):
         mask: Sequence[Sequence[bool]],
         channels: int,
         stride: int,
+        *,
+        recompute: bool = False,
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.edges = len(mask)
         self.channels = channels
         self.stride = stride
@@ -183,26 +191,23 @@ class NodeOperations(nn.Module):
         self, images: Node, weights: Float[Tensor, "edges operations"]
     ) -> list[Float[Tensor, "batch channels out_height out_width"] | None]:
         """The mixed operation of every edge; nothing where the edge keeps only ``none``."""
-        parts: list[list[Tensor]] = [[] for _ in range(self.edges)]
+        outputs: list[Tensor | None] = [None] * self.edges
         if self.shared:
             active = functional.relu(images)
             for name, module in self.shared.items():
                 column, rows = self._shared_rows[name]
-                scale = weights[rows, column].repeat_interleave(self.channels)
-                mixed = normalized(module(active), scale.to(images.dtype))
-                for row, part in zip(rows, torch.split(mixed, self.channels, dim=1), strict=True):
-                    parts[row].append(part)
+                scale = weights[rows, column].repeat_interleave(self.channels).to(images.dtype)
+                mixed = recomputed(_scaled, module, active, scale, when=self.recompute)
+                _add(outputs, rows, torch.split(mixed, self.channels, dim=1))
         for kind, column, rows in self._pools:
             pooled = normalized(pool(kind, images, self.stride))
-            for row in rows:
-                parts[row].append(weights[row, column] * pooled)
+            _add(outputs, rows, (weights[row, column] * pooled for row in rows))
         for column, rows in self._identity:
-            for row in rows:
-                parts[row].append(weights[row, column] * images)
+            _add(outputs, rows, (weights[row, column] * images for row in rows))
         for name, module in self.single.items():
             column, row = self._single_row[name]
-            parts[row].append(weights[row, column] * module(images))
-        return [total(edge) for edge in parts]
+            _add(outputs, [row], [weights[row, column] * module(images)])
+        return outputs
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
@@ -220,12 +225,32 @@ class NodeOperations(nn.Module):
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def total(parts: Sequence[Tensor]) -> Tensor | None:
-    """The sum of the tensors; nothing where there are none."""
-    result: Tensor | None = None
-    for part in parts:
-        result = part if result is None else result + part
-    return result
+def recomputed(function: Callable[..., T], *inputs: object, when: bool) -> T:
+    """The function's value; what its backward pass needs is computed again then, not kept.
+
+    Args:
+        function: Without randomness, so that computing it again gives the same bits.
+        inputs: Its arguments.
+        when: Whether to do so; otherwise, and where no gradient is wanted, a plain call.
+    """
+    if not (when and torch.is_grad_enabled()):
+        return function(*inputs)
+    value: T = checkpoint(
+        function, *inputs, use_reentrant=False, preserve_rng_state=False, determinism_check="none"
+    )
+    return value
+
+
+def _scaled(module: nn.Module, active: Node, scale: Float[Tensor, " channels"]) -> Rows:
+    """A shared operation of all rows with its closing BN, which scales by the mixing weights."""
+    return normalized(module(active), scale)
+
+
+def _add(outputs: list[Tensor | None], rows: Sequence[int], parts: Iterable[Tensor]) -> None:
+    """Add a part to the output of each row."""
+    for row, part in zip(rows, parts, strict=True):
+        before = outputs[row]
+        outputs[row] = part if before is None else before + part
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ References:
     METHOD sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN
-from zostudy.networks.shared import NodeOperations, kaiming_normal_
+from zostudy.networks.shared import NodeOperations, kaiming_normal_, recomputed
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -64,6 +65,8 @@ class SearchCell(nn.Module):
         partial: k of the partial channels.
         reduction: Whether the cell halves the picture.
         reduced: Whether the previous cell halved it.
+        recompute: Whether its operations are computed again, one kind at a time, in the backward
+            pass.
         extensions: Modules that may declare further operations.
     """
 
@@ -77,6 +80,7 @@ class SearchCell(nn.Module):
         partial: int,
         reduction: bool,
         reduced: bool,
+        recompute: bool = False,
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
@@ -101,7 +105,8 @@ class SearchCell(nn.Module):
                 [mask[edge] for edge in edges],
                 channels // partial,
                 2 if self._halves(source) else 1,
-                extensions,
+                recompute=recompute,
+                extensions=extensions,
             )
             for source, edges in self.outgoing.items()
         )
@@ -120,21 +125,14 @@ class SearchCell(nn.Module):
         states = [
             preprocess(images) for preprocess, images in zip(self.preprocess, previous, strict=True)
         ]
-        mixed: dict[int, Tensor | None] = {}
-        bypass: dict[int, Tensor] = {}
-        active = self.channels // self.partial
+        totals: dict[int, Tensor] = {}
+        bypass: list[Tensor] = []
         for source in range(self.space.inputs):
-            self._leave(source, states[source], weights, mixed, bypass)
+            self._leave(source, states[source], weights, totals, bypass)
         for target in self.space.targets:
-            edges = self.space.incoming(target)
-            shape = _output_shape(states, self.reduction)
-            node = _sum([mixed.pop(edge) for edge in edges], shape, active, states[0])
-            if self.partial > 1:
-                rest = _weighted(bypass, self.space, edges, edge_weights)
-                node = functional.channel_shuffle(torch.cat([node, rest], dim=1), self.partial)
-            states.append(node)
+            states.append(self._node(target, totals, bypass, edge_weights, states[0]))
             if target in self.outgoing:
-                self._leave(target, node, weights, mixed, bypass)
+                self._leave(target, states[target], weights, totals, bypass)
         return torch.cat(states[self.space.inputs :], dim=1)
 
     def _leave(
@@ -142,48 +140,50 @@ class SearchCell(nn.Module):
         source: int,
         state: Tensor,
         weights: Tensor,
-        mixed: dict[int, Tensor | None],
-        bypass: dict[int, Tensor],
+        totals: dict[int, Tensor],
+        bypass: list[Tensor],
     ) -> None:
-        """Compute what leaves a node: its mixed operations and its bypassing channels."""
+        """Add what leaves a node to the nodes it enters; keep its bypassing channels."""
         active = self.channels // self.partial
         edges = self.outgoing[source]
-        outputs = self.nodes[source](state[:, :active], weights[edges])
-        mixed.update(zip(edges, outputs, strict=True))
+        for edge, output in zip(
+            edges, self.nodes[source](state[:, :active], weights[edges]), strict=True
+        ):
+            if output is not None:
+                target = self.space.edges[edge][1]
+                totals[target] = totals[target] + output if target in totals else output
         if self.partial > 1:
             rest = state[:, active:]
             if self._halves(source):
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            bypass[source] = rest
+            bypass.append(rest)
 
-
-def _output_shape(states: list[Tensor], reduction: bool) -> tuple[int, int]:
-    height, width = states[0].shape[-2:]
-    return ((height + 1) // 2, (width + 1) // 2) if reduction else (height, width)
-
-
-def _sum(parts: list[Tensor | None], shape: tuple[int, int], channels: int, like: Tensor) -> Tensor:
-    """The sum of the edges' outputs; zeros where every edge keeps only ``none``."""
-    present = [part for part in parts if part is not None]
-    if not present:
-        return like.new_zeros(like.shape[0], channels, *shape)
-    result = present[0]
-    for part in present[1:]:
-        result = result + part
-    return result
+    def _node(
+        self,
+        target: int,
+        totals: dict[int, Tensor],
+        bypass: list[Tensor],
+        edge_weights: Tensor,
+        first: Tensor,
+    ) -> Tensor:
+        """A node: the sum of its mixed operations beside the weighted bypassing channels."""
+        node = totals.pop(target, None)
+        if node is None:  # every edge keeps only the zero operation
+            stride = 2 if self.reduction else 1
+            node = torch.zeros_like(first[:, : self.channels // self.partial, ::stride, ::stride])
+        if self.partial == 1:
+            return node
+        rest = _weighted(bypass, edge_weights[list(self.space.incoming(target))])
+        return functional.channel_shuffle(torch.cat([node, rest], dim=1), self.partial)
 
 
 def _weighted(
-    bypass: Mapping[int, Tensor],
-    space: SearchSpace,
-    edges: tuple[int, ...],
-    edge_weights: Float[Tensor, " edges"],
-) -> Tensor:
-    """The bypassing channels of the edges that enter a node, weighted."""
-    first, *others = edges
-    result = edge_weights[first] * bypass[space.edges[first][0]]
-    for edge in others:
-        result = torch.addcmul(result, edge_weights[edge], bypass[space.edges[edge][0]])
+    bypass: Sequence[Tensor], edge_weights: Float[Tensor, " incoming"]
+) -> Float[Tensor, "batch channels height width"]:
+    """The bypassing channels of the nodes before one, weighted by the edges that enter it."""
+    result = edge_weights[0] * bypass[0]
+    for weight, images in zip(edge_weights[1:], bypass[1:], strict=True):
+        result = torch.addcmul(result, weight, images)
     return result
 
 
@@ -198,6 +198,8 @@ class Supernet(nn.Module):
         settings: Size, partial channels and edge normalisation.
         in_channels: Channels of the pictures.
         classes: Number of classes.
+        recompute: What the backward pass computes again instead of keeping it: ``none``,
+            ``partial`` for the cells, ``full`` for the cells and, inside them, the operations.
         extensions: Modules that may declare further operations.
     """
 
@@ -209,9 +211,11 @@ class Supernet(nn.Module):
         *,
         in_channels: int,
         classes: int,
+        recompute: Literal["none", "partial", "full"] = "none",
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.space = space
         self.mask = mask
         self.sequence = space.cell_sequence(settings.cells)
@@ -234,6 +238,7 @@ class Supernet(nn.Module):
                 partial=settings.partial_channels,
                 reduction=reduction,
                 reduced=reduced,
+                recompute=recompute == "full",
                 extensions=extensions,
             )
             self.cells.append(cell)
@@ -294,7 +299,13 @@ class Supernet(nn.Module):
         stem = self.stem(images.contiguous(memory_format=torch.channels_last))
         previous = (stem, stem)
         for kind, cell in zip(self.sequence, self.cells, strict=True):
-            output = cell(previous, mixing.operations[kind], mixing.edges[kind])
+            output = recomputed(
+                cell,
+                previous,
+                mixing.operations[kind],
+                mixing.edges[kind],
+                when=self.recompute != "none",
+            )
             previous = (previous[1], output)
         return self.classifier(previous[1].mean(dim=(2, 3)))  # type: ignore[no-any-return]
 

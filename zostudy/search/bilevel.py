@@ -104,6 +104,7 @@ class _Session:
             supernet,
             in_channels=dataset.channels,
             classes=len(dataset.classes),
+            recompute=settings.recompute,
             extensions=extensions,
         )
         self.supernet.initialize_architecture_(seeded("cpu", context.seed, _ARCHITECTURE))
