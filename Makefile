@@ -2,15 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check lint format clean
 
 demo: .venv/installed  ## Install and run the ablation study.
 	$(BIN)/zostudy run studies/ablation.yaml
 
-test: .venv/tested check  ## Install and run every check and test.
+test: check  ## Install and run every check and test.
+
+check: lint  ## Format, lint, types, imports and tests.
 	$(BIN)/python -m pytest
 
-check: .venv/tested  ## Format, lint, types and imports.
+lint: .venv/tested  ## Format, lint, types and imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -20,7 +22,7 @@ format: .venv/tested  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## Remove the environment and what a study leaves behind.
+clean:  ## Remove the environment and what building leaves behind.
 	rm -rf .venv build *.egg-info
 
 .venv/installed: pyproject.toml constraints.txt

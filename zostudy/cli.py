@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What is heavy is imported by the command that uses it."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -27,7 +28,13 @@ app = typer.Typer(
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
 Assignments = Annotated[
     list[str],
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting.", default_factory=list),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting.",
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -38,6 +45,8 @@ class _Terminated(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line; expected errors are lines on stderr and an exit code."""
+    # Threads wait asleep: those of several processes on one machine would spin for each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -176,9 +185,12 @@ def export(
     file = _load(study, assignments)
     chosen = _chosen_trial(document(file), trial)
 
+    from zostudy.study import console
     from zostudy.study.trial import export_trial
 
-    for path in export_trial(file, chosen, output):
+    with console.reporter(console.output(stderr=True)) as reporter:
+        written = export_trial(file, chosen, output, reporter.report)
+    for path in written:
         typer.echo(path)
 
 

@@ -1,6 +1,7 @@
 """Seeds, device, precision, determinism and the record of the environment."""
 
 import contextlib
+import hashlib
 import os
 import platform
 import random
@@ -34,20 +35,20 @@ class Runtime:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             yield
 
-    def generator(self, *seeds: int) -> torch.Generator:
+    def generator(self, *key: int | str) -> torch.Generator:
         """A generator on the device, for draws that happen there."""
-        return seeded(self.device, *seeds)
+        return seeded(self.device, *key)
 
 
-def seeded(device: torch.device | str, *seeds: int) -> torch.Generator:
-    """A generator seeded by several numbers, so that every use has a stream of its own.
+def seeded(device: torch.device | str, *key: int | str) -> torch.Generator:
+    """A generator with a stream of its own for every key.
 
     Args:
         device: Where the generator draws.
-        seeds: The trial's seed and numbers that name the use.
+        key: The trial's seed, the name of the use and further numbers.
     """
-    state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state) & (2**63 - 1))
+    state = hashlib.sha256(repr(key).encode()).digest()[:8]
+    return torch.Generator(device).manual_seed(int.from_bytes(state) & (2**63 - 1))
 
 
 def prepare(settings: RuntimeSettings) -> Runtime:

@@ -96,7 +96,7 @@ def override(document: Document, values: Mapping[str, Any]) -> Document:
     """
     result = copy.deepcopy(document)
     for path, value in values.items():
-        *parents, last = path.split(".")
+        *parents, last = _keys(path)
         place = result
         for depth, key in enumerate(parents):
             place = place.setdefault(key, {})
@@ -104,6 +104,14 @@ def override(document: Document, values: Mapping[str, Any]) -> Document:
                 raise ConfigError(f"{path}: {'.'.join(parents[: depth + 1])} has no keys")
         place[last] = copy.deepcopy(value)
     return result
+
+
+def _keys(path: str) -> list[str]:
+    """The keys that a path leads through; a swept setting's own path is one key."""
+    swept = "sweep.parameters."
+    if path.startswith(swept):
+        return [*swept.rstrip(".").split("."), path.removeprefix(swept)]
+    return path.split(".")
 
 
 def merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> Document:

@@ -67,7 +67,14 @@ def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
         ConfigError: Anything is wrong; the message has one line for every mistake.
     """
     values = dict(documents.assignment(text) for text in assignments)
-    return from_document(documents.override(documents.read(path), values))
+    file = from_document(documents.override(documents.read(path), values))
+    for name in values:
+        if name in file.config.sweep.parameters:
+            raise ConfigError(
+                f"--set {name}: is swept, so that a value here has no effect; "
+                f"set its values: --set 'sweep.parameters.{name}=[…]'"
+            )
+    return file
 
 
 def from_document(document: Document) -> StudyFile:
@@ -94,7 +101,7 @@ def from_document(document: Document) -> StudyFile:
 
 def _check_path(path: str) -> None:
     head = path.split(".")[0]
-    if head in ("runtime", "dataset") and path in ("dataset.seed", "dataset.test_fraction"):
+    if path in ("dataset.seed", "dataset.test_fraction"):
         raise ConfigError(
             f"sweep.parameters.{path}: trials with other test pictures cannot be compared; "
             "allowed: settings that leave the test part as it is"

@@ -17,7 +17,7 @@ from zostudy.errors import DataError
 from zostudy.registry import find, resolve_options
 
 #: Streams of the split seed, one a split.
-_TEST, _VALIDATION, _ARCHITECTURE = range(3)
+_TEST, _VALIDATION, _ARCHITECTURE = "data/test", "data/validation", "data/architecture"
 
 #: Smallest side of a picture in pixels: two reductions leave 2×2 of it.
 SMALLEST_SIDE = 8

@@ -11,7 +11,7 @@ from zostudy.runtime import seeded
 def stratified(
     labels: Int64[Tensor, " n"],
     fraction: float,
-    seeds: tuple[int, ...],
+    key: tuple[int | str, ...],
     *,
     part: str,
     classes: tuple[str, ...],
@@ -25,7 +25,7 @@ def stratified(
     Args:
         labels: Class of each picture.
         fraction: Share of the part, in (0, 1).
-        seeds: What fixes the draw (:func:`zostudy.runtime.seeded`).
+        key: What fixes the draw (:func:`zostudy.runtime.seeded`).
         part: What is split off, for messages.
         classes: Names of the classes.
         leave: Pictures of every class that the rest keeps at least.
@@ -36,7 +36,7 @@ def stratified(
     Raises:
         DataError: A class has too few pictures.
     """
-    generator = seeded("cpu", *seeds)
+    generator = seeded("cpu", *key)
     taken = torch.zeros(len(labels), dtype=torch.bool)
     for label, name in enumerate(classes):
         members = torch.nonzero(labels == label).flatten()

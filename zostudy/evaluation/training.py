@@ -30,8 +30,8 @@ from zostudy.stage import Progress, StageContext
 
 PHASE = "evaluate"
 
-#: Streams of the trial's seed: this stage, and its uses.
-_STAGE, _ORDER, _DROP_PATH = 3, 0, 1
+#: Streams of the trial's seed, one a use.
+_ORDER, _DROP_PATH = "evaluate/order", "evaluate/drop path"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +210,8 @@ class _Training:
             momentum=settings.weights.momentum,
             weight_decay=settings.weights.weight_decay,
         )
-        self.order = seeded("cpu", context.seed, _STAGE, _ORDER)
-        self.drops = self.runtime.generator(context.seed, _STAGE, _DROP_PATH)
+        self.order = seeded("cpu", context.seed, _ORDER)
+        self.drops = self.runtime.generator(context.seed, _DROP_PATH)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         saved = context.checkpoint.load()

@@ -29,7 +29,7 @@ from zostudy.space.search_space import SearchSpace
 from zostudy.stage import Progress, StageContext
 
 #: Stream of the trial's seed that random masks are drawn from.
-_RANDOM_MASK = 1
+_RANDOM_MASK = "prune/random mask"
 
 
 @dataclass(frozen=True)

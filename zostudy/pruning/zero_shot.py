@@ -10,7 +10,7 @@ import torch
 
 from zostudy.data.batches import normalized
 from zostudy.data.sources import Pictures
-from zostudy.errors import ConfigError
+from zostudy.errors import ConfigError, NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
 from zostudy.pruning import greedy
@@ -23,7 +23,7 @@ from zostudy.space.mask import Measure, OperationMask, Place
 from zostudy.stage import Progress
 
 #: Streams of the trial's seed, one a use.
-_IMAGES, _WEIGHTS = 2, 3
+_IMAGES, _WEIGHTS = "prune/images", "prune/weights"
 
 NextRound = Callable[[OperationMask, int], greedy.Round]
 
@@ -32,9 +32,16 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
     """Whether zero-shot pruning can work with these settings and this data.
 
     Raises:
-        ConfigError: There are too few pictures, or a batch would hold one.
+        ConfigError: There are too few pictures, a batch would hold one, or a ranking function tells
+            nothing of so few classes.
     """
     check_images(context.pictures, options["images"], options["batch_size"])
+    logits = torch.randn(2, len(context.dataset.classes), generator=seeded("cpu", "prune/check"))
+    for settings in _named(options["ranking"]):
+        try:
+            Ranking.of(settings, context.extensions).function(logits)
+        except NumericalError as error:
+            raise ConfigError(f"prune.ranking: {error}") from error
 
 
 @mask_source(

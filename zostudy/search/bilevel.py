@@ -27,7 +27,9 @@ from zostudy.space.mask import OperationMask
 from zostudy.stage import Progress, StageContext
 
 #: Streams of the trial's seed, one a use.
-_WEIGHT_BATCHES, _ARCHITECTURE_BATCHES, _ARCHITECTURE = 11, 12, 13
+_WEIGHT_BATCHES = "search/weight batches"
+_ARCHITECTURE_BATCHES = "search/architecture batches"
+_ARCHITECTURE = "search/architecture"
 
 
 @dataclass(frozen=True)

@@ -166,20 +166,30 @@ def export(bundle: Bundle, output: Path) -> list[Path]:
         weights = {name: t.cpu().contiguous() for name, t in bundle.network.state_dict().items()}
         metadata = {"genotype": bundle.genotype.to_json()}
         save_file(weights, folder / "weights.safetensors", metadata)
+        (folder / "weights.safetensors").chmod(0o644)
         program = _Program(bundle)
         _save_program(program, bundle, folder / "model.pt2")
         _verify(program, bundle, folder / "model.pt2")
     return sorted(output.iterdir())
 
 
-@contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output that takes its place once it is complete."""
-    place = output.resolve()
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+def check_output(output: Path) -> None:
+    """Whether the folder is new, or empty.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ConfigError(
             f"output: {str(output)!r} exists already; allowed: a new folder, or an empty one"
         )
+
+
+@contextlib.contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A folder beside the output that takes its place once it is complete."""
+    check_output(output)
+    place = output.resolve()
     folder = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         folder.mkdir(parents=True)

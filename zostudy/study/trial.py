@@ -12,7 +12,7 @@ from zostudy import registry
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ConfigError, TrialError
+from zostudy.errors import TrialError
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, prepare
@@ -20,7 +20,7 @@ from zostudy.space.genotype import Genotype, from_dict
 from zostudy.space.search_space import search_space
 from zostudy.stage import Progress, StageContext
 from zostudy.study import drawing
-from zostudy.study.export import Bundle, export
+from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Computed, Phase, TrialPhases
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.store import Store
@@ -200,6 +200,11 @@ def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> 
     component.sibling(str(check))(context, **config.prune.options)
 
 
+def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
+    stage = StageContext(phases.runtime, phases.seed, report=report)
+    return phase.compute(stage).tensors
+
+
 def _log_history(run: Run, values: Mapping[str, Any]) -> None:
     """The figures of each epoch, as the run that computed them logged them."""
     for step, figures in enumerate(values.get("history", ()), start=1):
@@ -223,31 +228,33 @@ def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhas
         run.metrics({key: values[key] for key in accuracies if values[key] is not None})
 
 
-def export_trial(file: StudyFile, trial: Mapping[str, Any], output: Path) -> list[Path]:
+def export_trial(
+    file: StudyFile, trial: Mapping[str, Any], output: Path, report: Report
+) -> list[Path]:
     """Write the deployment bundle of a finished trial.
+
+    Weights that the cache does not hold (it was cleared, or the trial ran elsewhere or with
+    another version) are trained again.
 
     Args:
         file: The study.
         trial: The trial as `results` lists it.
         output: The folder to make.
+        report: Called after every epoch of a training.
 
     Raises:
-        ConfigError: The trial has no trained weights here.
+        ConfigError: The output folder holds something.
     """
+    check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
     dataset = load(config.dataset, config.extensions)
     genotype = from_dict(trial["genotype"], config.extensions)
     phases = TrialPhases(config, trial["seed"], dataset, prepare(config.runtime))
-    record = Store(Path(file.config.storage.folder)).record(
-        "evaluate", phases.evaluate(genotype).key
-    )
-    if record is None:
-        raise ConfigError(
-            f"export: the trained weights of trial {trial['number']} are not in "
-            f"{file.config.storage.folder!r}; run the study again to train them"
-        )
+    phase = phases.evaluate(genotype)
+    record = Store(Path(file.config.storage.folder)).record(phase.name, phase.key)
+    weights = record.tensors() if record else _trained_again(phase, phases, report)
     network = standalone(genotype, dataset, config.evaluate, config.extensions)
-    network.load_state_dict(record.tensors())
+    network.load_state_dict(weights)
     provenance = {
         "study": file.config.study,
         "trial": trial["number"],
