@@ -157,6 +157,34 @@ def run(study: StudyPath, assignments: Assignments) -> None:
 
 
 @app.command()
+def evaluate(
+    study: StudyPath,
+    genotype: Annotated[Path, typer.Argument(metavar="GENOTYPE", help="JSON or tuple notation.")],
+    assignments: Assignments,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a given genotype as a study's evaluation would, and measure it."""
+    from zostudy.space.genotype import read
+
+    file = _load(study, assignments)
+    given = read(genotype, file.config.extensions)
+
+    from zostudy.study import console
+    from zostudy.study.trial import Trials
+
+    with console.reporter(console.output(stderr=True)) as reporter:
+        outcome = Trials(file, reporter.report).evaluate(given, seed)
+    if as_json:
+        _print_json(
+            {"seed": seed, "metrics": outcome.metrics, "mlflow_run_id": outcome.mlflow_run_id}
+        )
+        return
+    for name, value in outcome.metrics.items():
+        typer.echo(f"{name}: {value:.2f}" if name.endswith("accuracy") else f"{name}: {value:g}")
+
+
+@app.command()
 def ui(
     assignments: Assignments,
     study: Annotated[
@@ -247,6 +275,7 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
 def _load(path: Path, assignments: list[str]) -> "StudyFile":
     from zostudy.config.loading import load
 
+    sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
     return load(path, tuple(assignments))
 
 

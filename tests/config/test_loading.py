@@ -338,6 +338,15 @@ def test_a_wrong_override_is_an_error(tmp_path, assignment, message):
         load(path, (assignment,))
 
 
+def test_an_override_of_a_swept_setting_is_an_error_that_says_how_to_set_its_values(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("study: s\nsweep: {parameters: {search.epochs: [20, 30]}}\n")
+    with pytest.raises(ConfigError, match=r"^--set search\.epochs: is swept, .*parameters"):
+        load(path, ("search.epochs=25",))
+    file = load(path, ("sweep.parameters.search.epochs=[25]",))
+    assert [point.config.search.epochs for point in grid(file)] == [25]
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_valid(path):
     assert grid(load(path))

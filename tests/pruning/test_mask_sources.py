@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,6 +169,16 @@ def test_a_file_that_holds_no_usable_mask_is_refused(prune, tmp_path):
         prune("file", path=str(path))
 
 
+def test_a_ranking_that_tells_nothing_of_the_classes_is_refused_before_any_compute(small_dataset):
+    two = replace(small_dataset, classes=("a", "b"))
+    stage = StageContext(Runtime(torch.device("cpu")), 0)
+    context = PruneContext(SPACE, SupernetSettings(), two, two.train, stage)
+    with pytest.raises(ConfigError, match=r"prune\.ranking: nngp: .* 2 classes; set kernel"):
+        zero_shot.check_zero_shot(context, images=10, batch_size=5, ranking=["nngp"])
+    plain = [{"name": "nngp", "kernel": "plain"}]
+    zero_shot.check_zero_shot(context, images=10, batch_size=5, ranking=plain)
+
+
 @pytest.mark.parametrize(
     ("images", "batch_size", "message"),
     [(999, 12, "999 is more than the 45 pictures"), (13, 12, "leaves a batch of one picture")],
@@ -179,4 +190,4 @@ def test_too_few_pictures_are_refused_before_any_compute(
     pictures, _ = small_dataset.search_parts(0.5)
     context = PruneContext(SPACE, SupernetSettings(), small_dataset, pictures, stage)
     with pytest.raises(ConfigError, match=message):
-        zero_shot.check_zero_shot(context, images=images, batch_size=batch_size)
+        zero_shot.check_zero_shot(context, images=images, batch_size=batch_size, ranking=["nngp"])

@@ -230,6 +230,36 @@ print(100 * float((logits.argmax(1) == dataset.test.labels).double().mean()))
 
 
 @pytest.mark.slow
+def test_a_given_genotype_is_trained_as_the_trial_that_found_it_was(undisturbed, tmp_path):
+    trial = results(undisturbed)["trials"][0]
+    (tmp_path / "genotype.json").write_text(json.dumps(trial["genotype"]))
+    write(tmp_path)
+    done = zostudy(
+        tmp_path, "evaluate", "study.yaml", "genotype.json", "--seed", trial["seed"], "--json"
+    )
+    metrics = json.loads(done.stdout)["metrics"]
+    for name in ("test_accuracy", "validation_accuracy", "parameters", "macs"):
+        assert metrics[name] == trial["metrics"][name]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"search_space": "dart", "cells": {}}', "did you mean 'darts'"),
+        ("Genotype(normal=[('skip', 0)])", "not in the notation"),
+        ("{", "line 1"),
+    ],
+)
+def test_a_genotype_file_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path, text, message):
+    (tmp_path / "genotype.json").write_text(text)
+    write(tmp_path)
+    done = zostudy(tmp_path, "evaluate", "study.yaml", "genotype.json", code=2)
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

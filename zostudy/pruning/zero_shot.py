@@ -196,7 +196,7 @@ class _Scorer:
         total: dict[Place, float] = {}
         for repeat in range(self.repeats):
             supernet, batches = self._draw(mask, index, repeat)
-            memory = self.memory if repeat == 0 else None
+            memory = self.memory if index == repeat == 0 else None  # the largest supernet
             scores = exact_scores(supernet, self.rankings, batches, memory)
             for place, score in scores.items():
                 total[place] = total.get(place, 0.0) + score / self.repeats

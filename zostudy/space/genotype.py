@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zostudy.errors import ArchitectureError
@@ -167,6 +168,22 @@ def from_json(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
     except json.JSONDecodeError as error:
         raise ArchitectureError(f"genotype: line {error.lineno}: {error.msg}") from error
     return from_dict(data, extensions)
+
+
+def read(path: Path, extensions: tuple[str, ...] = ()) -> Genotype:
+    """A genotype from a file, in JSON or in the reference repositories' tuple notation.
+
+    Raises:
+        ArchitectureError: The file cannot be read or holds no genotype.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchitectureError(f"{path}: cannot be read ({error})") from error
+    try:
+        return from_json(text, extensions) if text.startswith("{") else from_notation(text)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: {error}") from error
 
 
 def from_notation(text: str) -> Genotype:

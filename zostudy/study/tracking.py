@@ -267,7 +267,7 @@ class Tracker:
 
     def _reopened(self, name: str, key: str, parent: str) -> Run | None:
         found = self.newest(key, *([_children_of(parent)] if parent else []))
-        if found is None or found.info.status == "FINISHED":
+        if found is None or (parent and found.info.status == "FINISHED"):
             return None
         run_id = found.info.run_id
         for orphan in self._search(_children_of(run_id), "attributes.status = 'RUNNING'"):

@@ -1,8 +1,9 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zostudy import registry
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import TrialError
+from zostudy.errors import ArchitectureError, TrialError
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, prepare
@@ -103,12 +104,39 @@ class Trials:
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
         }
-        with self.tracker.trial(f"trial-{number}", key, params, tags) as run:
-            self._describe(run, point, phases)
-            try:
-                metrics, genotype = self._phases(phases, run)
-            except torch.OutOfMemoryError as error:
-                raise TrialError(f"out of memory: {str(error).splitlines()[0]}") from error
+        with self.tracker.trial(f"trial-{number}", key, params, tags) as run, _memory_named():
+            self._describe(run, f"{point}", phases)
+            metrics, genotype = self._phases(phases, run)
+            run.metrics(metrics)
+            return TrialOutcome(metrics, genotype.to_dict(), run.id)
+
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
+        """Train and measure a given genotype with the study's settings, as a run of its own.
+
+        Args:
+            genotype: The architecture.
+            seed: The seed of its training.
+
+        Raises:
+            ArchitectureError: The genotype is of another search space than the study.
+            ZostudyError: The training failed.
+        """
+        config = self._config
+        if genotype.space.name != config.search_space.name:
+            raise ArchitectureError(
+                f"genotype: is of the search space {genotype.space.name!r}; "
+                f"the study has {config.search_space.name!r}"
+            )
+        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._runtime)
+        phase = phases.evaluate(genotype)
+        key = digest([config.study, "genotype", phase.key])
+        params = {"seed": seed} | flat(phase.settings)
+        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
+        metrics: dict[str, float] = {}
+        with self.tracker.trial("genotype", key, params, tags) as run, _memory_named():
+            self._describe(run, "a given genotype", phases)
+            self._keep_genotype(run, genotype)
+            metrics |= _measured(self._phase(phase, phases, run, metrics))
             run.metrics(metrics)
             return TrialOutcome(metrics, genotype.to_dict(), run.id)
 
@@ -118,10 +146,10 @@ class Trials:
             self._datasets[key] = load(settings, self._config.extensions)
         return self._datasets[key]
 
-    def _describe(self, run: Run, point: Point, phases: TrialPhases) -> None:
+    def _describe(self, run: Run, what: str, phases: TrialPhases) -> None:
         """What a trial's run carries whatever comes of it."""
-        config, dataset = point.config, phases.dataset
-        run.note(f"{self._config.study}: {point}, seed {phases.seed}")
+        config, dataset = phases.config, phases.dataset
+        run.note(f"{self._config.study}: {what}, seed {phases.seed}")
         run.json(to_document(config) | {"seed": phases.seed}, "settings.json")
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
@@ -139,14 +167,14 @@ class Trials:
             found = pruned
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         genotype = phases.genotype(found)
+        self._keep_genotype(run, genotype)
+        run.metrics(metrics)
+        metrics |= _measured(self._phase(phases.evaluate(genotype), phases, run, metrics))
+        return metrics, genotype
+
+    def _keep_genotype(self, run: Run, genotype: Genotype) -> None:
         run.json(genotype.to_dict(), "genotype.json")
         run.figure(drawing.genotype_figure(genotype), "genotype.png")
-        run.metrics(metrics)
-        evaluated = self._phase(phases.evaluate(genotype), phases, run, metrics)
-        for name in ("test_accuracy", "validation_accuracy", "parameters", "macs"):
-            if evaluated[name] is not None:
-                metrics[name] = evaluated[name]
-        return metrics, genotype
 
     def _phase(
         self, phase: Phase, phases: TrialPhases, run: Run, metrics: dict[str, float]
@@ -182,6 +210,21 @@ class Trials:
         self._store.save(phase.name, phase.key, values, computed.tensors)
         if not phase.lasting:
             checkpoint.clear()
+
+
+@contextlib.contextmanager
+def _memory_named() -> Iterator[None]:
+    """Out of memory fails the trial with what torch says of it, and frees the memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrialError(f"out of memory: {str(error).splitlines()[0]}") from error
+
+
+def _measured(values: Mapping[str, Any]) -> dict[str, float]:
+    """The figures in an evaluate phase's values, as the trial's metrics."""
+    names = ("test_accuracy", "validation_accuracy", "parameters", "macs")
+    return {name: values[name] for name in names if values[name] is not None}
 
 
 def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
@@ -224,8 +267,7 @@ def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhas
         run.json(values["alpha_history"], "alpha_history.json")
         run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
     if name == "evaluate":
-        accuracies = ("test_accuracy", "validation_accuracy", "parameters", "macs")
-        run.metrics({key: values[key] for key in accuracies if values[key] is not None})
+        run.metrics(_measured(values))
 
 
 def export_trial(

@@ -1,0 +1,31 @@
+import itertools
+
+import pytest
+import torch
+
+from zostudy.config.settings import RuntimeSettings
+from zostudy.errors import ConfigError
+from zostudy.runtime import environment, prepare, seeded
+
+
+def test_the_same_key_gives_the_same_stream_and_every_other_key_another():
+    keys = [(0,), (1,), (0, 0), (0, "a"), (0, "b"), (0, "a", 0), (0, "a", 0, 0), (0, "a", 1)]
+    drawn = [torch.rand(4, generator=seeded("cpu", *key)) for key in keys]
+    again = [torch.rand(4, generator=seeded("cpu", *key)) for key in keys]
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", "cuda:x"])
+def test_a_device_that_is_not_there_is_an_error(device):
+    with pytest.raises(ConfigError, match=r"runtime\.device"):
+        prepare(RuntimeSettings(device=device))
+
+
+def test_auto_is_cuda_where_there_is_one():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert prepare(RuntimeSettings()).device.type == expected
+
+
+def test_the_environment_names_the_versions_that_matter():
+    assert {"torch", "python", "zostudy", "cpu_count"} <= set(environment())
