@@ -45,8 +45,9 @@ class _Terminated(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line; expected errors are lines on stderr and an exit code."""
-    # Threads wait asleep: those of several processes on one machine would spin for each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # How long torch's threads spin for each other before they sleep: microseconds, not the default
+    # milliseconds, which another busy process on the machine turns into a standstill.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
