@@ -10,7 +10,7 @@ demo: .venv/installed  ## Install and run the ablation study.
 test: check  ## Install and run every check and test.
 
 check: lint  ## Format, lint, types, imports and tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/tested  ## Format, lint, types and imports.
 	$(BIN)/ruff format --check .

@@ -74,12 +74,14 @@ def test_a_key_that_could_change_the_query_is_refused(tracker):
         tracker.find("a' or 'b")
 
 
-def test_a_finished_run_is_never_written_again(tracker):
-    with tracker.trial("one", "a2", {}, {}) as first:
+def test_a_finished_trial_of_the_same_key_is_taken_up_and_its_finished_child_is_not(tracker):
+    with tracker.trial("one", "a2", {}, {}) as first, first.child("prune", "a2c", {}, {}) as phase:
         pass
     with tracker.trial("two", "a2", {}, {}) as second:
-        assert second.id != first.id
-    assert tracker.find("a2") == second.id
+        assert second.id == first.id
+        with second.child("prune", "a2c", {}, {}) as other:
+            assert other.id != phase.id
+    assert status(tracker, first.id) == "FINISHED"
 
 
 def test_an_exception_fails_the_run_with_its_reason_in_one_line(tracker):

@@ -1,8 +1,8 @@
 """MLflow: where every figure, file and picture of a study is kept.
 
 The experiment is the study; each trial is a run, and its phases are child runs of it. A run carries
-the digest of what it computes as the tag ``zostudy.key``: a run of the same key that did not finish
-(its process was killed, or it failed) is gone on with instead of being left behind.
+the digest of what it computes as the tag ``zostudy.key``: a trial's run of the same key (its process
+was killed, or it failed) is gone on with instead of being left behind; its finished children stay.
 
 Only explicit clients are used, never MLflow's global state.
 """
@@ -203,7 +203,7 @@ class Tracker:
     def trial(
         self, name: str, key: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> contextlib.AbstractContextManager[Run]:
-        """The run of a trial: the unfinished one of this key, or a new one.
+        """The run of a trial: the one of this key, or a new one.
 
         It ends as FINISHED; as KILLED on an interrupt; as FAILED, with its reason as a tag, on an
         exception. The key is a digest of all that determines what it computes.
