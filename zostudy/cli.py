@@ -196,8 +196,12 @@ def ui(
     """Open MLflow's page of all runs on 127.0.0.1."""
     from zostudy.study import tracking
 
-    uri = _load(study, assignments).config.tracking.uri if study else "default"
-    typer.echo(f"MLflow starts at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    page, uri = f"http://127.0.0.1:{port}", "default"
+    if study:
+        settings = _load(study, assignments).config
+        uri = settings.tracking.uri
+        page = tracking.Tracker(uri, settings.experiment).page(page)
+    typer.echo(f"MLflow starts; open {page} (Ctrl-C ends it)", err=True)
     raise typer.Exit(tracking.run_ui(uri, port))
 
 
