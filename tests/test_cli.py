@@ -48,7 +48,7 @@ class Trials:
         return TrialOutcome({"validation_accuracy": 90 + xi + seed}, GENOTYPE, f"run-{number}")
 
 
-def export_trial(_file, trial, output: Path, report) -> list[Path]:
+def export_trial(_file, trial, output: Path, _report) -> list[Path]:
     output.mkdir()
     (output / "genotype.json").write_text(json.dumps(trial))
     return [output / "genotype.json"]

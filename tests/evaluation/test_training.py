@@ -8,7 +8,7 @@ from zostudy.config.settings import AugmentSettings, EvaluateSettings, SGDSettin
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import NumericalError
-from zostudy.evaluation.training import accuracy, evaluate, learning_rate, standalone
+from zostudy.evaluation.training import accuracy, evaluate, standalone
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.runtime import Runtime, seeded
 from zostudy.space.genotype import from_notation
@@ -208,7 +208,7 @@ def test_learning_rate_falls_by_a_cosine():
     optimizer = torch.optim.SGD([parameter], 0.3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10, 0.1)
     for epoch in range(10):
-        assert learning_rate(chosen, epoch, 10) == pytest.approx(schedule.get_last_lr()[0])
+        assert chosen.learning_rate_at(epoch, 10) == pytest.approx(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.checkpoints import MemoryCheckpoint
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import ArchitectureError, ConfigError
 from zostudy.pruning import zero_shot
@@ -15,17 +16,6 @@ from zostudy.space.search_space import search_space
 from zostudy.stage import NoCheckpoint, StageContext, silent
 
 SPACE = search_space("darts")
-
-
-class MemoryCheckpoint:
-    def __init__(self):
-        self.state = None
-
-    def load(self):
-        return self.state
-
-    def save(self, state):
-        self.state = state
 
 
 @pytest.fixture

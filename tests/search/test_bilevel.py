@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from tests.checkpoints import MemoryCheckpoint
 from tests.reference import search as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import (
@@ -52,17 +53,6 @@ def settings(**changes):
         }
         | changes
     )
-
-
-class Memory:
-    def __init__(self):
-        self.state = None
-
-    def load(self):
-        return self.state
-
-    def save(self, state):
-        self.state = state
 
 
 def context(checkpoint=None, report=silent, precision="fp32", seed=0):
@@ -146,7 +136,7 @@ def test_an_interrupted_search_goes_on_bit_for_bit(small_dataset, order):
             raise StoppedError
 
     chosen = settings(order=order)
-    whole, checkpoint = Memory(), Memory()
+    whole, checkpoint = MemoryCheckpoint(), MemoryCheckpoint()
     undisturbed = search(MASK, small_dataset, SUPERNET, chosen, context(whole))
     with pytest.raises(StoppedError):
         search(MASK, small_dataset, SUPERNET, chosen, context(checkpoint, stop))

@@ -5,6 +5,7 @@ own options beside the fields listed here; they are declared with the component 
 :mod:`zostudy.registry`) and held in ``options``.
 """
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -97,6 +98,11 @@ class SGDSettings(Settings):
     """Weight decay."""
     clip_norm: float = Field(default=5.0, gt=0)
     """Largest norm of the whole gradient."""
+
+    def learning_rate_at(self, epoch: int, epochs: int) -> float:
+        """The learning rate of an epoch, from 0, by a cosine without restarts over all epochs."""
+        low = self.minimum_learning_rate
+        return low + (self.learning_rate - low) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 class ArchitectureOptimizerSettings(Settings):

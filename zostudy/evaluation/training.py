@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zostudy.config.settings import EvaluateSettings, SGDSettings
+from zostudy.config.settings import EvaluateSettings
 from zostudy.data.batches import evaluation_batches, number_of_training_batches, training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
@@ -171,18 +171,6 @@ def accuracy(
     return 100 * correct.item() / len(pictures)
 
 
-def learning_rate(settings: SGDSettings, epoch: int, epochs: int) -> float:
-    """η(t), the cosine without restarts.
-
-    Args:
-        settings: First and last learning rate.
-        epoch: t, from 0.
-        epochs: T.
-    """
-    low = settings.minimum_learning_rate
-    return low + (settings.learning_rate - low) * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
 class _Training:
     """A training between two epochs: all that a checkpoint holds, and what it is made from."""
 
@@ -249,7 +237,7 @@ class _Training:
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch, measure the validation part, and return the epoch's figures."""
         settings, dataset = self.settings, self.dataset
-        rate = learning_rate(settings.weights, self.epoch, settings.epochs)
+        rate = settings.weights.learning_rate_at(self.epoch, settings.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         metrics = {**self._train(), "learning_rate": rate}

@@ -179,13 +179,8 @@ class _Session:
     def train_epoch(self) -> None:
         """One epoch over the pictures that train the weights, saved and reported."""
         started = time.perf_counter()
-        sgd, total = self.settings.weights, self.settings.epochs
-        rate = (
-            sgd.minimum_learning_rate
-            + (sgd.learning_rate - sgd.minimum_learning_rate)
-            * (1 + math.cos(math.pi * self.epoch / total))
-            / 2
-        )
+        total = self.settings.epochs
+        rate = self.settings.weights.learning_rate_at(self.epoch, total)
         for group in self.weight_optimizer.param_groups:
             group["lr"] = rate
         searching = self.epoch >= self.settings.warmup_epochs

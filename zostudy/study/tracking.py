@@ -1,8 +1,8 @@
 """MLflow: where every figure, file and picture of a study is kept.
 
 The experiment is the study; each trial is a run, and its phases are child runs of it. A run carries
-the digest of what it computes as the tag ``zostudy.key``: a trial's run of the same key (its process
-was killed, or it failed) is gone on with instead of being left behind; its finished children stay.
+the digest of what it computes as the tag ``zostudy.key``: a trial's run of the same key (its
+process was killed, or it failed) is gone on with and not left behind; its finished children stay.
 
 Only explicit clients are used, never MLflow's global state.
 """
