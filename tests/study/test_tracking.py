@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -282,8 +283,21 @@ def test_the_default_is_mlflow_s_own_store_in_the_working_directory(
     with here.trial("t", "d1", {}, {}) as run:
         run.text("x", "x.txt")
     assert here.uri == MlflowClient().tracking_uri.replace(f"{tmp_path}/", "")
-    assert here.location == "experiment 'fresh' in sqlite:///mlflow.db"
     assert Path("mlruns", "fresh", run.id, "artifacts", "x.txt").is_file()
+
+
+def test_the_default_store_follows_the_working_directory(tmp_path, monkeypatch, folder, tracker):
+    del tracker  # its store is copied: making one takes seconds
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for place in (tmp_path / "one", tmp_path / "two"):
+        place.mkdir()
+        monkeypatch.chdir(place)
+        Path("mlflow.db").write_bytes((folder / "mlflow.db").read_bytes())
+        Tracker("default", place.name)
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM experiments")}
+    assert "two" in names
+    assert "one" not in names
 
 
 def test_the_environment_s_tracking_uri_is_honoured(monkeypatch, tracker):
@@ -410,8 +424,7 @@ def test_runs_are_kept_over_http_and_the_page_ends_on_an_interrupt(
     server, tracker, tmp_path, capfd
 ):
     process, url = server
-    remote = Tracker(url, "ablation")
-    assert remote.location == remote.page(url)
+    assert Tracker(url, "ablation").experiment_id == tracker.experiment_id
     other = Tracker(url, "made over http")
     with pytest.raises(TrialError), other.trial("t", "e1", {"p": "", "q": 1}, {"t": "u"}) as run:
         raise TrialError("no")

@@ -163,21 +163,13 @@ class Tracker:
         self._experiment = experiment
         _check_reachable(self.uri)
         try:
-            self.client = MlflowClient(self.uri)
+            self.client = MlflowClient(_absolute(self.uri))
             self.experiment_id = self._experiment_id()
         except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
             raise ConfigError(
                 f"tracking.uri: {without_password(self.uri)!r} is not usable as an MLflow store "
                 f"({_one_line(error)})"
             ) from error
-
-    @property
-    def location(self) -> str:
-        """Where the runs are, to be printed: the experiment's page, or the store."""
-        shown = without_password(self.uri)
-        if _is_server(shown):
-            return self.page(shown)
-        return f"experiment {self._experiment!r} in {shown}"
 
     def page(self, server: str) -> str:
         """Address of the experiment's table of runs on an MLflow server.
@@ -366,6 +358,16 @@ def _check_reachable(uri: str) -> None:
         raise ConfigError(
             f"tracking.uri: {without_password(uri)!r} cannot be reached ({_one_line(error)})"
         ) from error
+
+
+def _absolute(uri: str) -> str:
+    """A SQLite file by its full path.
+
+    MLflow keeps one connection for each URI, so that a relative path would go on to mean the file
+    of the working directory in which it was first used.
+    """
+    scheme, path = "sqlite:///", uri.removeprefix("sqlite:///")
+    return f"{scheme}{Path(path).absolute()}" if uri.startswith(scheme) else uri
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
