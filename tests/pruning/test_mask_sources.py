@@ -9,6 +9,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import ArchitectureError, ConfigError
 from zostudy.pruning import zero_shot
 from zostudy.pruning.mask_sources import PruneContext
+from zostudy.pruning.trajectory import Repeats
 from zostudy.registry import components
 from zostudy.runtime import Runtime
 from zostudy.space.mask import OperationMask
@@ -56,6 +57,7 @@ def test_a_random_mask_is_fixed_by_its_seed_and_nested_in_xi(prune):
 
 
 ZERO_SHOT = {"images": 24, "batch_size": 12}
+SETTINGS = {"images": 10, "batch_size": 5, "repeats": 1, "scorer": "exact"}
 
 
 @pytest.mark.parametrize("measure", ["operations", "architectures"])
@@ -138,6 +140,75 @@ def test_repeats_average_over_initialisations(prune):
     assert one != two
 
 
+def test_scores_of_several_repeats_carry_their_reliability(prune):
+    one = prune("zero_shot", xi=0.9, repeats=1, **ZERO_SHOT)
+    assert one.rounds[0].errors == {}
+    assert "reliability" not in one.figures
+    assert one.figures["repeats"] == 1
+    many = prune("zero_shot", xi=0.9, repeats=5, **ZERO_SHOT)
+    done = many.rounds[0]
+    assert done.errors.keys() == done.scores.keys()
+    assert all(error > 0 for error in done.errors.values())
+    assert set(done.reliability) <= set(many.figures)
+    assert -1 <= many.figures["reliability"] <= 1
+    assert 0 <= many.figures["pruned_again"] <= 1
+
+
+def test_repeats_end_when_they_are_reliable_enough(prune):
+    low = {"until_reliability": 0.01, "at_most": 64}
+    high = {"until_reliability": 0.999, "at_most": 6}
+    assert prune("zero_shot", xi=0.9, repeats=low, **ZERO_SHOT).rounds[0].repeats in (4, 8, 16)
+    assert prune("zero_shot", xi=0.9, repeats=high, **ZERO_SHOT).rounds[0].repeats == 6
+
+
+@pytest.mark.parametrize("stopped_after", [2, 3, 5])
+def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(prune, stopped_after):
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.done == stopped_after:
+            raise StoppedError
+
+    settings = {"xi": 0.5, "operations_per_round": 2, "repeats": 3, **ZERO_SHOT}
+    checkpoint = MemoryCheckpoint()
+    with pytest.raises(StoppedError):
+        prune("zero_shot", checkpoint=checkpoint, report=stop, **settings)
+    reports = []
+    resumed = prune("zero_shot", checkpoint=checkpoint, report=reports.append, **settings)
+    whole = prune("zero_shot", **settings)
+    assert [progress.done for progress in reports] == list(range(stopped_after + 1, 7))
+    assert {progress.total for progress in reports} == {6}
+    assert resumed.mask == whole.mask
+    assert [done.scores for done in resumed.rounds] == [done.scores for done in whole.rounds]
+
+
+def test_both_scorers_run_to_a_genotype(prune):
+    for scorer in ("exact", "first_order"):
+        result = prune(
+            "zero_shot",
+            until="genotype",
+            none_operation="removed",
+            operations_per_round=6,
+            scorer=scorer,
+            **ZERO_SHOT,
+        )
+        assert result.genotype is not None
+
+
+@pytest.mark.parametrize(
+    ("repeats", "message"),
+    [
+        ({"until_reliability": 1.5, "at_most": 8}, r"until_reliability: 1\.5 is not allowed"),
+        ({"until_reliability": 0.5, "at_most": 2}, r"at_most: 2 is not allowed"),
+        ({"at_most": 2}, r"repeats: .* is not allowed; allowed: a number from 1"),
+    ],
+)
+def test_repeats_that_make_no_sense_are_refused(repeats, message):
+    with pytest.raises(ConfigError, match=message):
+        Repeats.of(repeats)
+
+
 def test_a_mask_from_a_file_is_the_mask_that_was_saved(prune, tmp_path):
     mask = prune("random", xi=0.5).mask
     path = tmp_path / "mask.json"
@@ -164,9 +235,9 @@ def test_a_ranking_that_tells_nothing_of_the_classes_is_refused_before_any_compu
     stage = StageContext(Runtime(torch.device("cpu")), 0)
     context = PruneContext(SPACE, SupernetSettings(), two, two.train, stage)
     with pytest.raises(ConfigError, match=r"prune\.ranking: nngp: .* 2 classes; set kernel"):
-        zero_shot.check_zero_shot(context, images=10, batch_size=5, ranking=["nngp"])
+        zero_shot.check_zero_shot(context, ranking=["nngp"], **SETTINGS)
     plain = [{"name": "nngp", "kernel": "plain"}]
-    zero_shot.check_zero_shot(context, images=10, batch_size=5, ranking=plain)
+    zero_shot.check_zero_shot(context, ranking=plain, **SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -179,5 +250,6 @@ def test_too_few_pictures_are_refused_before_any_compute(
     stage = StageContext(Runtime(torch.device("cpu")), 0)
     pictures, _ = small_dataset.search_parts(0.5)
     context = PruneContext(SPACE, SupernetSettings(), small_dataset, pictures, stage)
+    settings = SETTINGS | {"images": images, "batch_size": batch_size}
     with pytest.raises(ConfigError, match=message):
-        zero_shot.check_zero_shot(context, images=images, batch_size=batch_size, ranking=["nngp"])
+        zero_shot.check_zero_shot(context, ranking=["nngp"], **settings)

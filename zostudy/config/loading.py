@@ -316,6 +316,12 @@ def _option_schema(component: Component, option: registry.Option) -> Document:
     described: Document = {"description": f"Option of {component.name}: {component.summary}"}
     if option.choices:
         return described | {"enum": list(option.choices)}
-    kinds = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
+    kinds = {
+        "int": "integer",
+        "float": "number",
+        "bool": "boolean",
+        "str": "string",
+        "dict": "object",
+    }
     types = [kinds.get(allowed, "array") for allowed in option.allowed]
     return described | {"type": types if len(types) > 1 else types[0]}

@@ -6,7 +6,7 @@ Symbols:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zostudy.space.mask import Measure, OperationMask, Place, from_dict
@@ -24,6 +24,10 @@ class Round:
         removed: The operations removed.
         seconds: Time of the round.
         peak_bytes: Most live tensor bytes so far in the stage.
+        repeats: Samples that the scores are means of.
+        errors: Standard error of every score; empty after one repeat.
+        reliability: What halves of the repeats say of each other, by the names of `Reliability`;
+            empty where that is undefined.
     """
 
     mask: OperationMask
@@ -31,15 +35,21 @@ class Round:
     removed: tuple[Place, ...]
     seconds: float
     peak_bytes: int
+    repeats: int = 1
+    errors: Scores = field(default_factory=dict)
+    reliability: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dictionaries."""
         return {
             "mask": self.mask.to_dict(),
-            "scores": [[list(place), score] for place, score in self.scores.items()],
+            "scores": _listed(self.scores),
             "removed": [list(place) for place in self.removed],
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
+            "repeats": self.repeats,
+            "errors": _listed(self.errors),
+            "reliability": dict(self.reliability),
         }
 
     @classmethod
@@ -47,11 +57,22 @@ class Round:
         """A round from what `to_dict` gave."""
         return cls(
             from_dict(data["mask"], like.space),
-            {_place(place): score for place, score in data["scores"]},
+            _scores(data["scores"]),
             tuple(_place(place) for place in data["removed"]),
             data["seconds"],
             data["peak_bytes"],
+            data["repeats"],
+            _scores(data["errors"]),
+            data["reliability"],
         )
+
+
+def _listed(scores: Scores) -> list[Any]:
+    return [[list(place), score] for place, score in scores.items()]
+
+
+def _scores(listed: list[Any]) -> dict[Place, float]:
+    return {_place(place): score for place, score in listed}
 
 
 def _place(values: list[Any]) -> Place:

@@ -1,47 +1,58 @@
 """Algorithm 1 as a mask source: scores averaged over initialisations, a trajectory that is kept."""
 
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 
-from zostudy.data.batches import normalized
 from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError, NumericalError
-from zostudy.networks.memory import PeakMemory
-from zostudy.networks.supernet import Supernet
 from zostudy.pruning import greedy
 from zostudy.pruning.mask_sources import PruneContext, PruneResult, repaired
-from zostudy.pruning.scoring import Batch, Ranking, edge_scores, exact_scores
-from zostudy.registry import mask_source
+from zostudy.pruning.probe import Ranking
+from zostudy.pruning.sampling import SCORERS, Sampler
+from zostudy.pruning.scoring import removable
+from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, figures, to_genotype
+from zostudy.registry import components, mask_source
 from zostudy.runtime import seeded
-from zostudy.space.genotype import Genotype, Node
-from zostudy.space.mask import Measure, OperationMask, Place
-from zostudy.stage import Progress
-
-#: Streams of the trial's seed, one a use.
-_IMAGES, _WEIGHTS = "prune/images", "prune/weights"
-
-NextRound = Callable[[OperationMask, int], greedy.Round]
+from zostudy.space.mask import OperationMask, Place
 
 
 def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN401  # any option
     """Whether zero-shot pruning can work with these settings and this data.
 
     Raises:
-        ConfigError: There are too few pictures, a batch would hold one, or a ranking function tells
-            nothing of so few classes.
+        ConfigError: There are too few pictures, a batch would hold one, the scorer cannot use a
+            ranking function, or a ranking function tells nothing of so few classes.
     """
     check_images(context.pictures, options["images"], options["batch_size"])
-    logits = torch.randn(2, len(context.dataset.classes), generator=seeded("cpu", "prune/check"))
-    for settings in _named(options["ranking"]):
-        try:
-            Ranking.of(settings, context.extensions).function(logits)
-        except NumericalError as error:
-            raise ConfigError(f"prune.ranking: {error}") from error
+    Repeats.of(options["repeats"])
+    rankings = _rankings(options["ranking"], context.extensions)
+    if options["scorer"] == "first_order":
+        check_differentiable(rankings, context.extensions)
+    drawn = torch.randn(2, len(context.dataset.classes), generator=seeded("cpu", "prune/check"))
+    for ranking in rankings:
+        if {"logits", "features"}.issuperset(ranking.reads):
+            try:
+                ranking.value({"logits": drawn, "features": drawn})
+            except NumericalError as error:
+                raise ConfigError(f"prune.ranking: {error}") from error
+
+
+def check_differentiable(rankings: Sequence[Ranking], extensions: tuple[str, ...]) -> None:
+    """Whether the first-order scorer can use the ranking functions.
+
+    Raises:
+        ConfigError: It cannot use one of them.
+    """
+    known = components("ranking_function", extensions)
+    usable = [name for name, c in known.items() if c.facts.get("differentiable") is not False]
+    for ranking in rankings:
+        if not ranking.differentiable:
+            raise ConfigError(
+                f"prune.ranking: {ranking.name!r} is not differentiable, which prune.scorer "
+                f"'first_order' needs; allowed: scorer 'exact', or {', '.join(usable)}"
+            )
 
 
 @mask_source(
@@ -59,9 +70,10 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     until: Literal["level", "genotype"] = "level",
     none_operation: Literal["candidate", "kept", "removed"] = "candidate",
     ranking: tuple[str, ...] = ("nngp",),
+    scorer: Literal["first_order", "exact"] = "first_order",
     images: Annotated[int, "[2, inf)"] = 384,
     batch_size: Annotated[int, "[2, inf)"] = 128,
-    repeats: Annotated[int, "[1, inf)"] = 1,
+    repeats: Annotated[int | dict[str, float], "[1, inf)"] = 1,
 ) -> PruneResult:
     """Algorithm 1: prune by zero-shot scores, to a level or to a genotype (ETENAS).
 
@@ -74,43 +86,51 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
         none_operation: Whether the zero operation is a candidate as any other, is always kept, or
             is left out from the start.
         ranking: Ranking functions, summed.
+        scorer: ``exact`` leaves every operation out in turn, as Algorithm 1 does; ``first_order``
+            has all scores from one backward pass, for about a hundredth of the time, which pays
+            for the repeats that a reliable ranking needs.
         images: Pictures seen in each repeat.
         batch_size: Pictures in one batch.
-        repeats: Independent initialisations and draws of pictures that scores are averaged over.
+        repeats: Independent initialisations and draws of pictures that scores are averaged over; or
+            ``{until_reliability: R, at_most: N}``: as many as it takes until the reliability is R.
 
     References:
-        The paper, Algorithm 1; METHOD section 5.
+        The paper, Algorithm 1; METHOD sections 5 and 9.
     """
-    rankings = [Ranking.of(settings, context.extensions) for settings in _named(ranking)]
-    scorer = _Scorer(context, rankings, images, batch_size, repeats)
     start = OperationMask.full(context.space)
     if none_operation == "removed":
         start = start.changed(remove=[p for p in start.places() if _is_zero(start, p)])
 
-    def next_round(mask: OperationMask, index: int) -> greedy.Round:
-        started = time.perf_counter()
-        scores = scorer.operations(mask, index)
-        if none_operation == "kept":
-            scores = {place: s for place, s in scores.items() if not _is_zero(mask, place)}
-        removed = greedy.lowest(mask, scores, operations_per_round)
-        seconds = time.perf_counter() - started
-        return greedy.Round(mask, scores, removed, seconds, scorer.memory.peak_bytes)
+    def candidates(mask: OperationMask) -> list[Place]:
+        kept = none_operation == "kept"
+        return [p for p in removable(mask) if not (kept and _is_zero(mask, p))]
 
-    known = _Trajectory(context, start, xi if until == "level" else 0.0, measure)
-    mask, rounds = greedy.rounds_until(start, known.stop, known.keeping(next_round), known.rounds)
+    def stop(mask: OperationMask) -> bool:
+        edges = len(start.space.edges) * len(start.space.cell_types)
+        level = xi if until == "level" else 0.0
+        return mask.count() == edges or greedy.reached(mask, level, measure)
+
+    course = Trajectory(context.stage, start, measure, Repeats.of(repeats))
+    rankings = _rankings(ranking, context.extensions)
+    sampler = Sampler(context, rankings, SCORERS[scorer], images, batch_size, course)
+    pruning = Rounds(sampler, course, candidates, operations_per_round)
+    rounds_to_do = greedy.rounds_until(start, stop, pruning.expected, [])[1]
+    course.expect(len(rounds_to_do) + (until == "genotype"))
+    mask, rounds = greedy.rounds_until(start, stop, pruning.next, course.rounds)
     result = repaired(
         mask,
         greedy.last_scores(rounds),
         rounds=rounds,
         seconds=sum(done.seconds for done in rounds),
         peak_bytes=max((done.peak_bytes for done in rounds), default=0),
-        figures={"rounds": len(rounds), "level": mask.level(measure)},
+        figures=figures(rounds) | {"level": mask.level(measure)},
     )
-    return scorer.to_genotype(result) if until == "genotype" else result
+    return to_genotype(result, sampler) if until == "genotype" else result
 
 
-def _named(ranking: Sequence[Any]) -> list[Mapping[str, Any]]:
-    return [{"name": entry} if isinstance(entry, str) else entry for entry in ranking]
+def _rankings(ranking: Sequence[Any], extensions: tuple[str, ...]) -> list[Ranking]:
+    settings = [{"name": entry} if isinstance(entry, str) else entry for entry in ranking]
+    return [Ranking.of(entry, extensions) for entry in settings]
 
 
 def _is_zero(mask: OperationMask, place: Place) -> bool:
@@ -133,129 +153,3 @@ def check_images(pictures: Pictures, images: int, batch_size: int) -> None:
             f"prune.batch_size: {batch_size} leaves a batch of one picture out of "
             f"prune.images {images}; batch normalisation needs two"
         )
-
-
-class _Trajectory:
-    """The rounds of one trajectory, kept in the stage's checkpoint as they come."""
-
-    def __init__(
-        self, context: PruneContext, start: OperationMask, xi: float, measure: Measure
-    ) -> None:
-        self._stage = context.stage
-        self._xi = xi
-        self._measure = measure
-        self._edges = len(start.space.edges) * len(start.space.cell_types)
-        state = self._stage.checkpoint.load() or {"rounds": "[]"}
-        self.rounds = [greedy.Round.of(data, start) for data in json.loads(state["rounds"])]
-
-    def stop(self, mask: OperationMask) -> bool:
-        """Whether the pruning level is reached, or every edge is down to one operation."""
-        return mask.count() == self._edges or greedy.reached(mask, self._xi, self._measure)
-
-    def keeping(self, next_round: NextRound) -> NextRound:
-        """The function, each of its rounds saved and reported."""
-
-        def kept(mask: OperationMask, index: int) -> greedy.Round:
-            done = next_round(mask, index)
-            state = [r.to_dict() for r in (*self.rounds, done)]
-            self._stage.checkpoint.save({"rounds": json.dumps(state)})
-            after = mask.changed(remove=done.removed) if done.removed else mask
-            level = after.level(self._measure)
-            remaining = self._remaining(after, len(done.removed)) if done.removed else 0
-            report = Progress("prune", index + 1, index + 1 + remaining, {"level": level})
-            self._stage.report(report)
-            return done
-
-        return kept
-
-    def _remaining(self, mask: OperationMask, removed: int) -> int:
-        """Rounds still to come if each removes as much as the last."""
-        if self.stop(mask):
-            return 0
-        if self._measure == "architectures":
-            return 1
-        goal = max(int(self._xi * mask.space.size), self._edges)
-        return -(-max(mask.count() - goal, 1) // removed)
-
-
-@dataclass
-class _Scorer:
-    """Scores averaged over initialisations and draws of pictures."""
-
-    context: PruneContext
-    rankings: Sequence[Ranking]
-    images: int
-    batch_size: int
-    repeats: int
-
-    def __post_init__(self) -> None:
-        self.memory = PeakMemory(self.context.stage.runtime.device)
-
-    def operations(self, mask: OperationMask, index: int) -> dict[Place, float]:
-        """Scores of a mask's operations in round ``index``."""
-        total: dict[Place, float] = {}
-        for repeat in range(self.repeats):
-            supernet, batches = self._draw(mask, index, repeat)
-            memory = self.memory if index == repeat == 0 else None  # the largest supernet
-            scores = exact_scores(supernet, self.rankings, batches, memory)
-            for place, score in scores.items():
-                total[place] = total.get(place, 0.0) + score / self.repeats
-        return total
-
-    def to_genotype(self, pruned: PruneResult) -> PruneResult:
-        """Keep the best operation of each edge, then the best-scored edges of each node."""
-        started = time.perf_counter()
-        space, best = self.context.space, greedy.last_scores(list(pruned.rounds))
-        chosen = {
-            (kind, edge): max(
-                (c for c, kept in enumerate(row) if kept and c != space.zero_index),
-                key=lambda c, kind=kind, edge=edge: best.get((kind, edge, c), 0.0),  # type: ignore[misc]
-            )
-            for kind, rows in pruned.mask.rows.items()
-            for edge, row in enumerate(rows)
-            if any(kept and c != space.zero_index for c, kept in enumerate(row))
-        }
-        total = dict.fromkeys(chosen, 0.0)
-        for repeat in range(self.repeats):
-            supernet, batches = self._draw(pruned.mask, len(pruned.rounds), repeat)
-            scores = edge_scores(supernet, self.rankings, batches, list(chosen))
-            total = {edge: total[edge] + score for edge, score in scores.items()}
-        cells: dict[str, tuple[Node, ...]] = {}
-        for kind in space.cell_types:
-            nodes = []
-            for target in space.targets:
-                usable = [e for e in space.incoming(target) if (kind, e) in chosen]
-                usable.sort(key=lambda e, kind=kind: -total[kind, e])  # type: ignore[misc]
-                kept = sorted(usable[: space.kept_edges])
-                nodes.append(
-                    tuple((space.operations[chosen[kind, e]], space.edges[e][0]) for e in kept)
-                )
-            cells[kind] = tuple(nodes)
-        return replace(
-            pruned,
-            genotype=Genotype(space, cells),
-            seconds=pruned.seconds + time.perf_counter() - started,
-            peak_bytes=max(pruned.peak_bytes, self.memory.peak_bytes),
-        )
-
-    def _draw(self, mask: OperationMask, index: int, repeat: int) -> tuple[Supernet, list[Batch]]:
-        """A freshly initialised supernet and pictures for it."""
-        context, stage = self.context, self.context.stage
-        device = stage.runtime.device
-        supernet = Supernet(
-            context.space,
-            mask,
-            context.supernet,
-            in_channels=context.dataset.channels,
-            classes=len(context.dataset.classes),
-            extensions=context.extensions,
-        )
-        supernet.kaiming_normal_(seeded("cpu", stage.seed, _WEIGHTS, index, repeat))
-        supernet.to(device)
-        generator = seeded("cpu", stage.seed, _IMAGES, index, repeat)
-        order = torch.randperm(len(context.pictures.labels), generator=generator)[: self.images]
-        batches = [
-            normalized(context.pictures.images[part].to(device), context.dataset)
-            for part in torch.split(order, self.batch_size)
-        ]
-        return supernet, batches

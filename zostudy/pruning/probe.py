@@ -1,0 +1,277 @@
+"""What ranking functions are given of an untrained network, and how they are named in a study.
+
+A ranking function is ``(what it reads, …, *, options) -> scalar``. Its decorator says in ``reads``
+what it is given, in order; without it, the logits. The names are
+
+    logits     float[batch, classes]
+    features   float[batch, width], the mean over the picture of `maps`
+    maps       float[batch, width, height, width], the last cell's output
+    states     what every cell's input processing and every node's operations read: the tensors that
+               the network's ReLUs stand before, in the order of the network
+    images     float[batch, channels, height, width], the batch
+    labels     int[batch], its classes
+    network    a `Network`, for functions that take gradients or pictures of their own
+    generator  seeded anew for every call, so that all variants of a network see the same draws
+
+and the other facts: ``sign``, 1 where a better network has the larger value and −1 where it has the
+smaller one (1 where it is left out); ``source``, where it comes from; ``differentiable=False`` where
+its gradient for the mixing weights does not exist or says nothing, so that only the exact scorer
+can use it.
+
+Symbols:
+    w   mixing weights, one for each edge and operation
+    r   the ranking function's value
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.registry import find
+
+Images = Float[Tensor, "batch channels height width"]
+
+#: What a forward pass gives; a ranking function that reads only these takes no gradient itself.
+FORWARD = frozenset({"logits", "features", "maps", "states", "images", "labels"})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as rankings see it.
+
+    Attributes:
+        images: Normalised pictures.
+        labels: Their classes.
+        seed: Seed of the draws that a ranking function makes for this batch.
+    """
+
+    images: Images
+    labels: Int64[Tensor, " batch"]
+    seed: int = 0
+
+    def generator(self) -> torch.Generator:
+        """A CPU generator of the batch's seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranking function with its options bound.
+
+    Attributes:
+        name: Its registered name.
+        function: Takes what it reads, in order, and gives a scalar.
+        sign: 1 where larger is better, −1 where smaller is.
+        reads: Names of what it is given.
+        differentiable: Whether the first-order scorer can use it.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    sign: int
+    reads: tuple[str, ...] = ("logits",)
+    differentiable: bool = True
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], extensions: tuple[str, ...] = ()) -> "Ranking":
+        """The ranking function that ``{"name": …, option: value, …}`` names."""
+        component = find("ranking_function", settings["name"], "prune.ranking", extensions)
+        options = {key: value for key, value in settings.items() if key != "name"}
+        facts = component.facts
+        reads = facts.get("reads", ("logits",))
+        return cls(
+            settings["name"],
+            functools.partial(component.load(), **options),
+            -1 if facts.get("sign") == -1 else 1,
+            tuple(str(name) for name in reads) if isinstance(reads, tuple) else (str(reads),),
+            facts.get("differentiable") is not False,
+        )
+
+    @property
+    def forward_only(self) -> bool:
+        """Whether one forward pass gives all that it reads."""
+        return FORWARD.issuperset(self.reads)
+
+    def value(self, given: Mapping[str, Any]) -> Float[Tensor, ""]:
+        """Its value for what is known by name.
+
+        Raises:
+            NumericalError: The ranking means nothing for this network.
+        """
+        return self.function(*(given[name] for name in self.reads))
+
+
+class Network:
+    """A supernet under one mixing, whose weights a ranking function may differentiate by.
+
+    Args:
+        supernet: The supernet.
+        mixing: Its mixing weights.
+        twice: Whether what is computed from gradients is differentiated again.
+
+    Attributes:
+        weights: Every weight by name, without α and β.
+    """
+
+    def __init__(self, supernet: Supernet, mixing: Mixing, *, twice: bool) -> None:
+        self._supernet = supernet
+        self._mixing = mixing
+        self._twice = twice
+        architecture = {id(parameter) for parameter in supernet.architecture_parameters()}
+        self.weights = {
+            name: parameter.detach().requires_grad_()
+            for name, parameter in supernet.named_parameters()
+            if id(parameter) not in architecture
+        }
+
+    def read(self, images: Images, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """Logits, features, maps and states for a batch.
+
+        Args:
+            images: The batch.
+            weights: Weights in place of the network's own.
+        """
+        own = self.weights if weights is None else dict(weights)
+        mixing = _as(self._mixing, images.dtype)
+        with captured(self._supernet, FORWARD) as seen:
+            logits = functional_call(self._supernet, own, (images, mixing))
+        return seen | {"logits": logits}
+
+    def __call__(self, images: Images) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        logits: Tensor = self.read(images)["logits"]
+        return logits
+
+    def gradients(self, value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient of a scalar for each input, zeros where it does not depend on it."""
+        return list(
+            torch.autograd.grad(
+                value, inputs, create_graph=self._twice, retain_graph=True, materialize_grads=True
+            )
+        )
+
+    def statistics(self, images: Images) -> list[tuple[Tensor, Tensor]]:
+        """Mean and variance of every BN for a batch; they depend on the mixing, not on weights."""
+        mode = _Statistics()
+        with mode:
+            self.read(images, {name: weight.detach() for name, weight in self.weights.items()})
+        return mode.found
+
+
+def _as(mixing: Mixing, dtype: torch.dtype) -> Mixing:
+    return Mixing(
+        {kind: weights.to(dtype) for kind, weights in mixing.operations.items()},
+        {kind: weights.to(dtype) for kind, weights in mixing.edges.items()},
+    )
+
+
+@contextlib.contextmanager
+def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Note what a forward pass in the body shows; what is computed again later is not noted.
+
+    Args:
+        supernet: The supernet.
+        names: What is wanted of features, maps and states.
+
+    Yields:
+        A dictionary that is complete after one pass.
+    """
+    seen: dict[str, Any] = {}
+
+    def state(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen["states"] = (*seen.get("states", ()), inputs[0])
+
+    def output(_: nn.Module, __: tuple[Any, ...], maps: Tensor) -> None:
+        seen["maps"] = maps
+        seen["features"] = maps.mean(dim=(2, 3))
+
+    with contextlib.ExitStack() as hooks:
+        if "states" in names:
+            for cell in supernet.cells:
+                for reader in _readers(cell):
+                    hooks.callback(reader.register_forward_pre_hook(state).remove)
+        if not {"features", "maps"}.isdisjoint(names):
+            hooks.callback(supernet.cells[-1].register_forward_hook(output).remove)
+        yield seen
+
+
+def _readers(cell: nn.Module) -> list[nn.Module]:
+    """What reads the states of a cell, in the order in which it does."""
+    return [m for name in ("preprocess", "nodes") for m in cell.get_submodule(name).children()]
+
+
+class _BatchNorm(TorchFunctionMode):
+    """A context in which every BN of a network is another function of its input."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # any function returns anything
+        kwargs = kwargs or {}
+        if func is not functional.batch_norm:
+            return func(*args, **kwargs)
+        names = ("input", "mean", "var", "weight", "bias")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        result = self.normalized(given["input"])
+        for name, apply in (("weight", torch.mul), ("bias", torch.add)):
+            if given.get(name) is not None:
+                result = apply(result, given[name][:, None, None])
+        return result
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """What stands in for BN, but for its scale and shift."""
+        raise NotImplementedError
+
+
+class WithoutNorm(_BatchNorm):
+    """A context in which BN only scales and shifts."""
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """The pictures themselves, as another tensor: what follows may change it in place."""
+        return images.clone()
+
+
+class _Statistics(_BatchNorm):
+    """A context that keeps the statistics of every BN, in the order of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def normalized(self, images: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(images, dim=(0, 2, 3), correction=0, keepdim=True)
+        self.found.append((mean, variance))
+        return _standardised(images, mean, variance)
+
+
+class ConstantStatistics(_BatchNorm):
+    """A context in which BN uses given statistics, so that no picture depends on another.
+
+    Args:
+        statistics: Mean and variance for each BN, in the order of the network.
+    """
+
+    def __init__(self, statistics: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self._left = iter(statistics)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Pictures by the next statistics."""
+        return _standardised(images, *next(self._left))
+
+
+def _standardised(images: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    return (images - mean) * torch.rsqrt(variance + 1e-5)
