@@ -34,6 +34,8 @@ BUILTIN_MODULES = (
     "zostudy.pruning.mask_sources",
     "zostudy.pruning.zero_shot",
     "zostudy.pruning.ranking",
+    "zostudy.pruning.saliency",
+    "zostudy.pruning.geometry",
     "zostudy.search.regularizers",
 )
 

@@ -34,7 +34,7 @@ def slope(supernet, ranking, batches, after):
         )
         with torch.no_grad():
             found = [values(supernet, moved, [ranking], b, twice=False)[0] for b in batches]
-        return float(sum(found)) / len(batches)
+        return float(sum(found).detach()) / len(batches)
 
     step = 1e-7
     return -(rank(step) - rank(-step)) / (2 * step) / abs(rank(0.0))

@@ -7,14 +7,14 @@ what it is given, in order; without it, the logits. The names are
     features   float[batch, width], the mean over the picture of `maps`
     maps       float[batch, width, height, width], the last cell's output
     states     what every cell's input processing and every node's operations read: the tensors that
-               the network's ReLUs stand before, in the order of the network
+               the network's ReLUs stand before, in the order of the network, each once
     images     float[batch, channels, height, width], the batch
     labels     int[batch], its classes
     network    a `Network`, for functions that take gradients or pictures of their own
     generator  seeded anew for every call, so that all variants of a network see the same draws
 
-and the other facts: ``sign``, 1 where a better network has the larger value and −1 where it has the
-smaller one (1 where it is left out); ``source``, where it comes from; ``differentiable=False`` where
+and the other facts: ``sign``, 1 where a better network has the larger value (the default) and −1
+where it has the smaller one; ``source``, where it comes from; ``differentiable=False`` where
 its gradient for the mixing weights does not exist or says nothing, so that only the exact scorer
 can use it.
 
@@ -152,17 +152,26 @@ class Network:
         logits: Tensor = self.read(images)["logits"]
         return logits
 
-    def gradients(self, value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient of a scalar for each input, zeros where it does not depend on it."""
+    def gradients(
+        self, value: Tensor, inputs: Sequence[Tensor], *, twice: bool = False
+    ) -> list[Tensor]:
+        """The gradient of a scalar for each input, zeros where it does not depend on it.
+
+        Args:
+            value: The scalar.
+            inputs: What it is differentiated by.
+            twice: Whether the ranking function itself differentiates the gradient again.
+        """
+        graph = self._twice or twice
         return list(
             torch.autograd.grad(
-                value, inputs, create_graph=self._twice, retain_graph=True, materialize_grads=True
+                value, inputs, create_graph=graph, retain_graph=True, materialize_grads=True
             )
         )
 
     def statistics(self, images: Images) -> list[tuple[Tensor, Tensor]]:
         """Mean and variance of every BN for a batch; they depend on the mixing, not on weights."""
-        mode = _Statistics()
+        mode = PlainNorm()
         with mode:
             self.read(images, {name: weight.detach() for name, weight in self.weights.items()})
         return mode.found
@@ -189,7 +198,9 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
     seen: dict[str, Any] = {}
 
     def state(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen["states"] = (*seen.get("states", ()), inputs[0])
+        before = seen.get("states", ())
+        if all(inputs[0] is not earlier for earlier in before):  # two cells read one output
+            seen["states"] = (*before, inputs[0])
 
     def output(_: nn.Module, __: tuple[Any, ...], maps: Tensor) -> None:
         seen["maps"] = maps
@@ -244,14 +255,19 @@ class WithoutNorm(_BatchNorm):
         return images.clone()
 
 
-class _Statistics(_BatchNorm):
-    """A context that keeps the statistics of every BN, in the order of the network."""
+class PlainNorm(_BatchNorm):
+    """A context in which BN is made of plain operations, which have derivatives of any order.
+
+    Attributes:
+        found: Mean and variance of every BN that was passed, in the order of the network.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[Tensor, Tensor]] = []
 
     def normalized(self, images: Tensor) -> Tensor:
+        """Pictures by the batch's own statistics."""
         variance, mean = torch.var_mean(images, dim=(0, 2, 3), correction=0, keepdim=True)
         self.found.append((mean, variance))
         return _standardised(images, mean, variance)
