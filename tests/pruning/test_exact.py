@@ -8,6 +8,7 @@ from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Supernet
 from zostudy.pruning import exact
 from zostudy.pruning.probe import Batch, Ranking
+from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
@@ -69,3 +70,43 @@ def test_a_network_that_gives_every_picture_the_same_logits_is_refused():
         supernet.classifier.weight.zero_()
     with pytest.raises(NumericalError, match="all equal"):
         exact.operation_scores(supernet, [NNGP], [batch()])
+
+
+@pytest.mark.parametrize("cells", [2, 4])
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.usefixtures("double")
+def test_what_a_removal_leaves_the_same_may_be_kept_whatever_is_read(normalised, cells):
+    settings = SupernetSettings(
+        cells=cells, channels=4, partial_channels=2, edge_normalization=normalised
+    )
+    supernet = supernet_of(settings)
+    given = batch(5)
+
+    def read(logits, features, maps, states):
+        parts = (logits, features, maps, *states)
+        return sum((i + 1) * part.pow(3).mean() for i, part in enumerate(parts))
+
+    ranking = Ranking("all", read, 1, ("logits", "features", "maps", "states"))
+
+    def rank(mixing):
+        with torch.no_grad():
+            return float(values(supernet, mixing, [ranking], given, twice=False)[0])
+
+    base = rank(uniform_mixing(supernet))
+    for place, score in exact.operation_scores(supernet, [ranking], [given]).items():
+        plain = (base - rank(uniform_mixing(supernet, without=place))) / abs(base)
+        assert score == pytest.approx(plain, rel=1e-9, abs=1e-12)
+    edges = [(kind, row) for kind in SPACE.cell_types for row in range(2, 14)]
+    for edge, score in exact.edge_scores(supernet, [ranking], [given], edges).items():
+        plain = (base - rank(uniform_mixing(supernet, without_edge=edge))) / abs(base)
+        assert score == pytest.approx(plain, rel=1e-9, abs=1e-12)
+
+
+def test_a_supernet_is_as_it_was_after_its_scores():
+    supernet = supernet_of(SupernetSettings(cells=3, channels=4))
+    given = batch()
+    before = supernet(given.images)
+    exact.operation_scores(supernet, [NNGP], [given])
+    assert torch.equal(supernet(given.images), before)
+    assert not any(module._forward_hooks for module in supernet.modules())
+    assert not any(module._forward_pre_hooks for module in supernet.modules())

@@ -1,7 +1,13 @@
-r"""Scores by leaving each operation, or each edge, out in turn (Algorithm 1, lines 4 to 9)."""
+"""Scores by leaving each operation, or each edge, out in turn (Algorithm 1, lines 4 to 9).
+
+Nothing that a removal does not change is computed again (`zostudy.pruning.kept`). Where pictures
+are small, the operations of an edge are left out in one vectorised pass. Ranking functions that
+take gradients get a full pass of their own.
+"""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,17 +16,22 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.pruning.kept import Changes, Kept
 from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.scoring import (
     Edge,
     Removal,
     losses,
     named,
+    reading,
     removable,
     uniform_mixing,
     values,
 )
 from zostudy.space.mask import Place
+
+#: Pixels of pictures, over all variants, that go through the network in one vectorised pass.
+_VARIANT_BUDGET = 2**16
 
 
 def operation_scores(
@@ -44,8 +55,14 @@ def operation_scores(
         The paper, Algorithm 1, lines 4 to 9.
     """
     places = removable(supernet.mask)
-    mixings = [uniform_mixing(supernet, without=place) for place in places]
-    return _scores(supernet, rankings, batches, places, mixings, memory)
+    mixings = {place: uniform_mixing(supernet, without=place) for place in places}
+
+    def changes(kept: Kept, own: Sequence[Place]) -> Changes[Place]:
+        images = kept.batch.images
+        pixels = images.numel() // images.shape[1]
+        return kept.operation_changes(own, max(1, _VARIANT_BUDGET // pixels))
+
+    return _scores(supernet, rankings, batches, mixings, changes, memory)
 
 
 def edge_scores(
@@ -62,37 +79,95 @@ def edge_scores(
     Raises:
         NumericalError: A ranking is not finite, or is 0 for the whole supernet.
     """
-    mixings = [uniform_mixing(supernet, without_edge=edge) for edge in edges]
-    return _scores(supernet, rankings, batches, edges, mixings, None)
+    mixings = {edge: uniform_mixing(supernet, without_edge=edge) for edge in edges}
+
+    def changes(kept: Kept, own: Sequence[Edge]) -> Changes[Edge]:
+        return kept.edge_changes(own, mixings)
+
+    return _scores(supernet, rankings, batches, mixings, changes, None)
 
 
 def _scores(
     supernet: Supernet,
     rankings: Sequence[Ranking],
     batches: Sequence[Batch],
-    removals: Sequence[Removal],
-    mixings: Sequence[Mixing],
+    mixings: Mapping[Removal, Mixing],
+    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
     memory: PeakMemory | None,
 ) -> dict[Removal, float]:
+    rows = {removal: row for row, removal in enumerate(mixings)}
     whole = torch.zeros(len(rankings), dtype=torch.float64)
-    lost = torch.zeros(len(removals), len(rankings), dtype=torch.float64)
+    lost = torch.zeros(len(rows), len(rankings), dtype=torch.float64)
     for batch in batches:
         with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
-            base = _rank(supernet, uniform_mixing(supernet), rankings, batch)
-        memory = None
+            base = _ranked(supernet, uniform_mixing(supernet), rankings, batch)
         whole += base / len(batches)
-        for row, (removal, mixing) in enumerate(zip(removals, mixings, strict=True)):
-            try:
-                lost[row] += (base - _rank(supernet, mixing, rankings, batch)) / len(batches)
-            except NumericalError as error:
-                place = named(supernet.space, removal)
-                raise NumericalError(f"{error} (without {place})") from error
-    return losses(supernet.space, rankings, whole, lost, removals)
+        for removal, found in _without(supernet, rankings, batch, mixings, changes, memory):
+            lost[rows[removal]] += (base - found) / len(batches)
+        memory = None
+    return losses(supernet.space, rankings, whole, lost, list(rows))
 
 
-def _rank(
+def _ranked(
     supernet: Supernet, mixing: Mixing, rankings: Sequence[Ranking], batch: Batch
 ) -> Float[Tensor, " rankings"]:
     with torch.no_grad():
         found = values(supernet, mixing, rankings, batch, twice=False)
     return torch.stack([value.detach().double().cpu() for value in found])
+
+
+def _without(
+    supernet: Supernet,
+    rankings: Sequence[Ranking],
+    batch: Batch,
+    mixings: Mapping[Removal, Mixing],
+    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
+    memory: PeakMemory | None,
+) -> Iterator[tuple[Removal, Float[Tensor, " rankings"]]]:
+    """Every ranking's value without each operation or edge in turn.
+
+    Raises:
+        NumericalError: A ranking means nothing without one; it is named.
+    """
+    quick = [index for index, ranking in enumerate(rankings) if ranking.forward_only]
+    slow = [index for index, ranking in enumerate(rankings) if not ranking.forward_only]
+    passes = _passes(supernet, [rankings[i] for i in quick], batch, mixings, changes, memory)
+    for removal, given in passes if quick else ((removal, {}) for removal in mixings):
+        found = torch.zeros(len(rankings), dtype=torch.float64)
+        try:
+            for index in quick:
+                found[index] = rankings[index].value(given).double()
+            if slow:
+                own = [rankings[index] for index in slow]
+                found[slow] = _ranked(supernet, mixings[removal], own, batch)
+        except NumericalError as error:
+            place = named(supernet.space, removal)
+            raise NumericalError(f"{error} (without {place})") from error
+        yield removal, found
+
+
+@torch.no_grad()
+def _passes(
+    supernet: Supernet,
+    rankings: Sequence[Ranking],
+    batch: Batch,
+    mixings: Mapping[Removal, Mixing],
+    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
+    memory: PeakMemory | None,
+) -> Iterator[tuple[Removal, dict[str, Any]]]:
+    """What rankings read, without each operation or edge in turn."""
+    names = {name for ranking in rankings for name in ranking.reads}
+    for kind in supernet.space.cell_types:
+        own = [removal for removal in mixings if removal[0] == kind]
+        if kind not in supernet.sequence:  # so small a network has no such cell
+            unchanged = reading(supernet, batch, uniform_mixing(supernet), names)
+            yield from ((removal, unchanged) for removal in own)
+            continue
+        with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
+            kept: Kept = Kept.of(supernet, kind, batch, names)
+        for removals, change in changes(kept, own):
+            holders = (supernet, batch.images, *kept.tensors()) if memory else ()
+            with memory.sample(*holders) if memory else contextlib.nullcontext():
+                found = kept.readings(removals, mixings, change)
+            memory = None
+            yield from zip(removals, found, strict=True)

@@ -71,10 +71,10 @@ def ntk_condition(
         for total in totals.unbind()
     ]
     values = eigenvalues("ntk_condition", torch.stack(rows), centred=False)
-    if not float(values[-1]) > 0:
+    smallest = values[-1].item()
+    if not smallest > 0:
         raise NumericalError(
-            "ntk_condition: the kernel is degenerate: its smallest eigenvalue is "
-            f"{float(values[-1])}"
+            f"ntk_condition: the kernel is degenerate: its smallest eigenvalue is {smallest}"
         )
     return values[0] / values[-1]
 

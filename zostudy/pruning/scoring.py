@@ -10,7 +10,7 @@ Differs from: Algorithm 1, which divides by r(N): where that is negative, as a l
 order would turn around.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -104,21 +104,37 @@ def values(
         NumericalError: A ranking means nothing for this network.
     """
     names = {name for ranking in rankings if ranking.forward_only for name in ranking.reads}
+    given = reading(supernet, batch, mixing, names)
+    found = []
+    for ranking in rankings:
+        if ranking.forward_only:
+            found.append(ranking.value(given))
+            continue
+        network = Network(supernet, mixing, twice=twice)
+        with torch.enable_grad():
+            found.append(
+                ranking.value({**given, "network": network, "generator": batch.generator()})
+            )
+    return found
+
+
+def reading(
+    supernet: Supernet, batch: Batch, mixing: Mixing, names: Collection[str]
+) -> dict[str, Any]:
+    """What a forward pass gives, by name; none is made if only the batch itself is wanted.
+
+    Args:
+        supernet: The supernet.
+        batch: The batch.
+        mixing: Its mixing weights.
+        names: What is wanted.
+    """
     given: dict[str, Any] = {"images": batch.images, "labels": batch.labels}
-    if names - set(given):
+    if set(names) - set(given):
         with captured(supernet, names) as seen:
             given["logits"] = supernet(batch.images, mixing)
         given |= seen
-    found = []
-    for ranking in rankings:
-        own = (
-            {}
-            if ranking.forward_only
-            else {"network": Network(supernet, mixing, twice=twice), "generator": batch.generator()}
-        )
-        with torch.enable_grad() if own else torch.set_grad_enabled(twice):
-            found.append(ranking.value(given | own))
-    return found
+    return given
 
 
 def named(space: SearchSpace, removal: Place | Edge) -> str:

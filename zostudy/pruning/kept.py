@@ -1,0 +1,244 @@
+"""What of a pass through the supernet stays when an operation or an edge goes.
+
+A removal on edge (i, j) of a cell type leaves the same, in the order of the network:
+
+- the stem, and every cell before the first one of that type;
+- in that first cell what its inputs and the nodes before j send out, but for edge (i, j) itself;
+- in the cell behind it, whose first input is the output of a cell before, what that input sends
+  out, but for edge (i, j) if the cell is of the same type.
+
+What edge (i, j) carries without operation o is had for all edges that leave i at once. The rest is
+the supernet's own code: a copy of it in which stubs stand where outputs are known.
+"""
+
+import contextlib
+import copy
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.pruning.probe import Batch
+from zostudy.pruning.scoring import Edge, Removal, reading, uniform_mixing
+from zostudy.space.mask import Place
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class _Stub(nn.Module):
+    """Stands in for a module whose output is known."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self._output = output
+
+    def forward(self, *_: object) -> object:
+        """The output, whatever the input."""
+        return self._output
+
+
+def _with(module: M, parts: Mapping[str, nn.Module]) -> M:
+    """A copy of a module that shares all but some of its children."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, **parts}
+    return twin
+
+
+#: What is sent out in place of what was: by cell, source node and place of the edge among those
+#: that leave the node; stacked over the removals that go together.
+Change = Mapping[tuple[int, int, int], Tensor]
+
+#: Removals that go together, and what they change first.
+Changes = Iterator[tuple[list[Removal], Change]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One pass of a batch, most of which is kept for the removals of one cell type.
+
+    Attributes:
+        supernet: The supernet.
+        mixing: Its uniform mixing.
+        kind: The cell type.
+        batch: The batch.
+        names: What is read of each pass.
+        inputs: First inputs of the modules before and at the first change, by their names.
+        outputs: Their outputs.
+    """
+
+    supernet: Supernet
+    mixing: Mixing
+    kind: str
+    batch: Batch
+    names: frozenset[str]
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, supernet: Supernet, kind: str, batch: Batch, names: Collection[str]) -> "Kept":
+        """Pass a batch with uniform weights."""
+        inputs: dict[str, Tensor] = {}
+        outputs: dict[str, Any] = {}
+        first = supernet.sequence.index(kind)
+        wanted = ["stem", *(f"cells.{cell}" for cell in range(first))]
+        for cell in range(0 if "states" in names else first, first + 1):
+            wanted += _parts(supernet, cell)
+        if first + 1 < len(supernet.cells):
+            wanted += [f"cells.{first + 1}.preprocess.0", f"cells.{first + 1}.nodes.0"]
+
+        def keep(name: str, _: nn.Module, given: tuple[Any, ...], output: object) -> None:
+            inputs[name], outputs[name] = given[0], output
+
+        mixing = uniform_mixing(supernet)
+        with contextlib.ExitStack() as hooks:
+            for name in wanted:
+                hook = functools.partial(keep, name)
+                hooks.callback(supernet.get_submodule(name).register_forward_hook(hook).remove)
+            supernet(batch.images, mixing)
+        return cls(supernet, mixing, kind, batch, frozenset(names), inputs, outputs)
+
+    @property
+    def first(self) -> int:
+        """The first cell that a removal changes."""
+        return self.supernet.sequence.index(self.kind)
+
+    def tensors(self) -> list[Tensor]:
+        """All that is kept."""
+        listed = (o if isinstance(o, list) else [o] for o in self.outputs.values())
+        return [t for outputs in listed for t in outputs if t is not None] + list(
+            self.inputs.values()
+        )
+
+    def edge_changes(self, edges: Sequence[Edge], mixings: Mapping[Edge, Mixing]) -> Changes[Edge]:
+        """What each edge's removal changes first: the edges that enter the same node."""
+        space = self.supernet.space
+        for removed in edges:
+            ratios = mixings[removed].edges[self.kind] / self.mixing.edges[self.kind]
+            change: dict[tuple[int, int, int], Tensor] = {}
+            for row in space.incoming(space.edges[removed[1]][1]):
+                source = space.edges[row][0]
+                number = _leaving(self.supernet, source).index(row)
+                for cell in self._reached(source):
+                    sent = self.outputs[f"cells.{cell}.nodes.{source}"][number]
+                    if sent is not None:
+                        change[cell, source, number] = (ratios[row] * sent)[None]
+            yield [removed], change
+
+    def operation_changes(self, places: Sequence[Place], size: int) -> Changes[Place]:
+        """Operations of one edge, up to a number of them, and what their removals change first."""
+        space = self.supernet.space
+        for source in _sources(self.supernet):
+            here = [p for p in places if space.edges[p[1]][0] == source]
+            columns = sorted({column for _, _, column in here})
+            for start in range(0, len(columns), size):
+                sent = {c: self._sent(source, c) for c in columns[start : start + size]}
+                for number, row in enumerate(_leaving(self.supernet, source)):
+                    group = [p for p in here if p[1] == row and p[2] in sent]
+                    change = {
+                        (cell, source, number): torch.stack(
+                            [sent[p[2]][cell][number] for p in group]
+                        )
+                        for cell in self._reached(source)
+                        if group
+                    }
+                    if group:
+                        yield group, change
+
+    def _sent(self, source: int, column: int) -> dict[int, list[Tensor]]:
+        """What a node sends out when every edge that can lacks one operation, by cell."""
+        operations = self.mixing.operations[self.kind].clone()
+        operations[:, column] = 0
+        total = operations.sum(dim=1, keepdim=True)
+        left = torch.where(total > 0, operations / total, self.mixing.operations[self.kind])
+        weights = (left * self.mixing.edges[self.kind][:, None])[_leaving(self.supernet, source)]
+        names = {cell: f"cells.{cell}.nodes.{source}" for cell in self._reached(source)}
+        return {
+            cell: self.supernet.get_submodule(name)(self.inputs[name], weights)
+            for cell, name in names.items()
+        }
+
+    def _reached(self, source: int) -> list[int]:
+        """The cells in which a change of what a node sends out is the first change."""
+        behind = self.first + 1
+        same = source == 0 and self.supernet.sequence[behind : behind + 1] == (self.kind,)
+        return [self.first, behind] if same else [self.first]
+
+    def readings(
+        self, removals: Sequence[Removal], mixings: Mapping[Removal, Mixing], change: Change
+    ) -> list[dict[str, Any]]:
+        """What is read of the network without each of the removals that go together."""
+        target = self.supernet.space.edges[removals[0][1]][1]
+        edges = mixings[removals[0]].edges  # those of all: only an edge alone changes them
+
+        def read(own: Change, operations: Tensor) -> dict[str, Any]:
+            mixing = Mixing({**self.mixing.operations, self.kind: operations}, edges)
+            return reading(self._network(target, own), self.batch, mixing, self.names)
+
+        stacked = torch.stack([mixings[removal].operations[self.kind] for removal in removals])
+        if len(removals) == 1:
+            return [read({place: sent[0] for place, sent in change.items()}, stacked[0])]
+        together = vmap(read)(change, stacked)
+        return [
+            {
+                name: tuple(part[index] for part in read_)
+                if isinstance(read_, tuple)
+                else read_[index]
+                for name, read_ in together.items()
+            }
+            for index in range(len(removals))
+        ]
+
+    def _network(self, target: int, change: Change) -> Supernet:
+        """The supernet that computes only what a change before a node of the cell reaches."""
+        first, behind = self.first, self.first + 1
+        cells: list[nn.Module] = list(self.supernet.cells)
+        for cell in range(first):
+            whole = f"cells.{cell}"
+            parts = _parts(self.supernet, cell) if "states" in self.names else []
+            cells[cell] = self._stubbed(cell, parts, {}) if parts else _Stub(self.outputs[whole])
+        same = [f"cells.{first}.preprocess.{n}" for n in range(self.supernet.space.inputs)]
+        same += [
+            f"cells.{first}.nodes.{source}" for source in _sources(self.supernet) if source < target
+        ]
+        cells[first] = self._stubbed(first, same, change)
+        if behind < len(cells):
+            same = [f"cells.{behind}.preprocess.0", f"cells.{behind}.nodes.0"]
+            cells[behind] = self._stubbed(behind, same, change)
+        stem = _Stub(self.outputs["stem"])
+        return _with(self.supernet, {"stem": stem, "cells": nn.ModuleList(cells)})
+
+    def _stubbed(self, cell: int, names: Sequence[str], change: Change) -> nn.Module:
+        """A cell in which some parts are stubs."""
+        stubs: dict[str, dict[str, nn.Module]] = {}
+        for name in names:
+            part, number = name.split(".")[2:]
+            output = self.outputs[name]
+            if part == "nodes":
+                output = [
+                    change.get((cell, int(number), place), sent)
+                    for place, sent in enumerate(output)
+                ]
+            stubs.setdefault(part, {})[number] = _Stub(output)
+        whole = self.supernet.cells[cell]
+        return _with(whole, {p: _with(whole.get_submodule(p), own) for p, own in stubs.items()})
+
+
+def _sources(supernet: Supernet) -> range:
+    """The nodes that edges leave."""
+    return range(supernet.space.inputs + supernet.space.nodes - 1)
+
+
+def _leaving(supernet: Supernet, source: int) -> list[int]:
+    """The edges that leave a node."""
+    return [row for row, edge in enumerate(supernet.space.edges) if edge[0] == source]
+
+
+def _parts(supernet: Supernet, cell: int) -> list[str]:
+    """Names of a cell's input processing and of its nodes' operations."""
+    names = [f"cells.{cell}.preprocess.{number}" for number in range(supernet.space.inputs)]
+    return names + [f"cells.{cell}.nodes.{source}" for source in _sources(supernet)]
