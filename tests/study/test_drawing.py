@@ -6,10 +6,11 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch, Rectangle
 
+from zostudy.pruning.greedy import Round
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
-from zostudy.study.drawing import alpha_figure, genotype_figure, mask_figure
+from zostudy.study.drawing import alpha_figure, genotype_figure, mask_figure, scores_figure
 
 SPACES = {
     "darts": search_space("darts"),
@@ -178,3 +179,24 @@ def test_the_same_genotype_gives_the_same_picture():
 def test_no_global_figure_is_left_behind():
     genotype_figure(genotype_of(SPACES["darts"], 0))
     assert mpl._pylab_helpers.Gcf.get_all_fig_managers() == []
+
+
+def round_of(space, repeats):
+    mask = OperationMask.full(space)
+    scores = {place: 0.01 * index for index, place in enumerate(mask.places())}
+    removed = tuple((kind, 0, 0) for kind in space.cell_types)
+    errors = dict.fromkeys(scores, 0.004) if repeats > 1 else {}
+    return Round(mask, scores, removed, 1.0, 1, repeats, errors)
+
+
+@pytest.mark.parametrize("repeats", [1, 8])
+def test_scores_are_drawn_by_edge_and_operation_with_their_errors(space, repeats):
+    figure = scores_figure(round_of(space, repeats))
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len(panels) == len(space.cell_types) * len(space.edges)
+    for axes in panels:
+        assert len(axes.containers) == len(space.operations)
+        assert all(bool(c.has_yerr) == (repeats > 1) for c in axes.containers)
+    crosses = [c for axes in panels for c in axes.containers if c.lines[0].get_marker() == "x"]
+    assert len(crosses) == len(space.cell_types)

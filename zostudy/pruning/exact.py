@@ -166,8 +166,8 @@ def _passes(
         with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
             kept: Kept = Kept.of(supernet, kind, batch, names)
         for removals, change in changes(kept, own):
-            holders = (supernet, batch.images, *kept.tensors()) if memory else ()
-            with memory.sample(*holders) if memory else contextlib.nullcontext():
+            kept_too = (batch.images, *kept.tensors())
+            with memory.sample(supernet, *kept_too) if memory else contextlib.nullcontext():
                 found = kept.readings(removals, mixings, change)
             memory = None
             yield from zip(removals, found, strict=True)

@@ -65,6 +65,8 @@ class PruneResult:
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes.
         figures: Further figures to record.
+        edge_scores: Scores of the edges, by cell type and edge, where pruning ranked them.
+        edge_errors: Their standard errors; empty after one repeat.
     """
 
     mask: OperationMask
@@ -74,6 +76,8 @@ class PruneResult:
     seconds: float = 0.0
     peak_bytes: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
+    edge_scores: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    edge_errors: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 def repaired(

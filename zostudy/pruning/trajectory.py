@@ -205,6 +205,11 @@ def to_genotype(pruned: PruneResult, sampler: Sampler) -> PruneResult:
     }
     taken = sampler.edges(pruned.mask, list(chosen))
     total = taken.scores()
+    trust: dict[str, float] = {}
+    if len(taken.samples) > 1:
+        drawn = sampler.generator(taken.name)
+        found = reliability.split_half(taken.samples, len(taken.samples), drawn)
+        trust = {} if found is None else {"edge_reliability": found}
     cells: dict[str, tuple[Node, ...]] = {}
     for kind in space.cell_types:
         nodes = []
@@ -221,4 +226,7 @@ def to_genotype(pruned: PruneResult, sampler: Sampler) -> PruneResult:
         genotype=Genotype(space, cells),
         seconds=pruned.seconds + taken.seconds,
         peak_bytes=max(pruned.peak_bytes, sampler.memory.peak_bytes),
+        figures={**pruned.figures, **trust},
+        edge_scores=total,
+        edge_errors=taken.errors(),
     )

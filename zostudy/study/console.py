@@ -18,6 +18,7 @@ from rich.table import Table
 
 from zostudy.space import genotype
 from zostudy.study.points import Failure, Notice, Standing
+from zostudy.study.trust import warning_of
 
 if TYPE_CHECKING:
     from zostudy.stage import Progress  # it imports torch, which printing results does without
@@ -32,6 +33,7 @@ _COLUMNS = {
     "validation_accuracy": "validation %",
     "test_accuracy": "test %",
     "search_peak_bytes": "search MB",
+    "prune_reliability": "reliability",
     "prune_seconds": "prune s",
     "search_seconds": "search s",
     "evaluate_seconds": "evaluate s",
@@ -114,6 +116,9 @@ def print_results(
         console.print(f"study {document['study']!r}: nothing was run yet")
         return
     console.print(results_table(document))
+    warning = warning_of([point["metrics"] for point in document["points"]])
+    if warning:
+        console.print(warning, markup=False, soft_wrap=True)
     for trial in document["trials"]:
         if trial["state"] == "failed":
             described = _described(trial["params"])

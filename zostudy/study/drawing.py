@@ -8,13 +8,16 @@ its name without the kernel size. Lengths are in inches, the data units of a cel
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
+from zostudy.pruning.greedy import Round
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
@@ -124,6 +127,44 @@ def alpha_figure(history: Sequence[Probabilities], space: SearchSpace) -> Figure
     return figure
 
 
+def scores_figure(done: Round) -> Figure:
+    """The scores of a round with their standard errors: a panel for each edge.
+
+    The operations that were pruned are marked by a cross; the lowest of an edge goes first.
+
+    Args:
+        done: The round; after one repeat its scores have no error bars.
+    """
+    space = done.mask.space
+    columns, legend, height = space.inputs + space.nodes - 1, 0.35, _course_height(space)
+    width = len(space.cell_types) * 1.25 * columns
+    figure = Figure(figsize=(width, legend + height), dpi=_DPI)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, legend))[:, 0]
+    halves = above.subfigures(1, len(space.cell_types), squeeze=False)[0]
+    colours = _colours(space)
+    for half, kind in zip(halves, space.cell_types, strict=True):
+        grid = _edge_grid(half, space)
+        for row, (source, target) in enumerate(space.edges):
+            axes = grid[target - space.inputs][source]
+            axes.axhline(0, color=_PALE, linewidth=0.8, zorder=0)
+            axes.set(xlim=(-0.7, len(space.operations) - 0.3), xticks=[])
+            for column, name in enumerate(space.operations):
+                place = (kind, row, column)
+                score = done.scores.get(place, float("nan"))
+                axes.errorbar(
+                    column, score, yerr=done.errors.get(place), color=colours[name], linewidth=1,
+                    marker="x" if place in done.removed else "o", markersize=4, linestyle="none",
+                    label=_words(name),
+                )  # fmt: skip  # one line an argument says no more
+        grid[-1][0].set_ylabel("score", size=8)
+        half.suptitle(f"{kind} cell", x=0.06, ha="left", weight="bold", size=10)
+    handles = [Line2D([], [], color=colours[n], marker="o", linestyle="none") for n in colours]
+    handles.append(Line2D([], [], color=_GREY, marker="x", linestyle="none"))
+    labels = [*(_words(name) for name in colours), "pruned"]
+    below.legend(handles, labels, loc="center", ncols=len(labels), frameon=False, fontsize=8)
+    return figure
+
+
 def _course_height(space: SearchSpace) -> float:
     return 1.05 * space.nodes + 0.9
 
@@ -134,19 +175,11 @@ def _draw_course(
     space: SearchSpace,
     highest: float,
 ) -> None:
-    height = _course_height(space)
-    margins = {"left": 0.09, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.4 / height}
-    grid = figure.subplots(
-        space.nodes, space.inputs + space.nodes - 1, sharex=True, sharey=True, squeeze=False,
-        gridspec_kw={**margins, "hspace": 0.5},
-    )  # fmt: skip  # one line an argument says no more
+    grid = _edge_grid(figure, space)
     epochs = range(1, len(course) + 1)
     colours, styles = _colours(space), _styles(space)
-    for axes in grid.flat:
-        axes.set_axis_off()
     for row, (source, target) in enumerate(space.edges):
         axes = grid[target - space.inputs][source]
-        axes.set_axis_on()
         for column, name in enumerate(space.operations):
             line = [epoch[row][column] for epoch in course]
             axes.plot(
@@ -158,13 +191,29 @@ def _draw_course(
                 marker="." if len(course) == 1 else None,
                 label=_words(name),
             )
-        axes.set_title(_edge_name(space, (source, target)), size=8, pad=3)
         axes.set_ylim(0, 1.08 * highest)
-        axes.tick_params(labelsize=6, length=2, pad=1.5)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
     grid[-1][0].set_xlabel("epoch", size=8)
     grid[-1][0].set_ylabel("softmax(α)", size=8)
+
+
+def _edge_grid(figure: SubFigure, space: SearchSpace) -> Any:  # noqa: ANN401  # an array of Axes
+    """A panel for each edge, in its target's row and source's column."""
+    height = _course_height(space)
+    margins = {"left": 0.09, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.4 / height}
+    grid = figure.subplots(
+        space.nodes, space.inputs + space.nodes - 1, sharex=True, sharey=True, squeeze=False,
+        gridspec_kw={**margins, "hspace": 0.5},
+    )  # fmt: skip  # one line an argument says no more
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for source, target in space.edges:
+        axes = grid[target - space.inputs][source]
+        axes.set_axis_on()
+        axes.set_title(_edge_name(space, (source, target)), size=8, pad=3)
+        axes.tick_params(labelsize=6, length=2, pad=1.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    return grid
 
 
 def _wires(genotype: Genotype, kind: str) -> list[_Wire]:

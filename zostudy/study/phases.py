@@ -113,6 +113,10 @@ class TrialPhases:
                     "mask": result.mask.to_dict(),
                     "added": [[kind, edge, names[column]] for kind, edge, column in result.added],
                     "rounds": [done.to_dict() for done in result.rounds],
+                    "edges": [
+                        [kind, edge, score, result.edge_errors.get((kind, edge))]
+                        for (kind, edge), score in result.edge_scores.items()
+                    ],
                     "genotype": result.genotype.to_dict() if result.genotype else None,
                     "operations": result.mask.count(),
                     "seconds": result.seconds,

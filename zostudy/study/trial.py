@@ -15,6 +15,7 @@ from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
 from zostudy.errors import ArchitectureError, TrialError
 from zostudy.evaluation.training import standalone
+from zostudy.pruning.greedy import Round
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, prepare
 from zostudy.space.genotype import Genotype, from_dict
@@ -37,6 +38,9 @@ _SHOWN = (
     "search_seconds",
     "parameters",
 )
+
+#: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
+_TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
 
 
 class Trials:
@@ -157,6 +161,7 @@ class Trials:
         pruned = self._phase(phases.prune(), phases, run, metrics)
         mask = phases.mask(pruned)
         metrics["operations"] = pruned["operations"]
+        metrics |= {f"prune_{n}": pruned["figures"][n] for n in _TRUST if n in pruned["figures"]}
         run.json(pruned["mask"], "mask.json")
         if pruned["genotype"] is None:
             found = self._phase(phases.search(mask), phases, run, metrics)
@@ -257,8 +262,12 @@ def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhas
     run.metrics(figures)
     if name == "prune":
         run.json(values["mask"], "mask.json")
-        run.json({"rounds": values["rounds"], "added": values["added"]}, "trajectory.json")
+        trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
+        run.json(trajectory, "trajectory.json")
         run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
+        if values["rounds"]:
+            first = Round.of(values["rounds"][0], phases.mask(values))
+            run.figure(drawing.scores_figure(first), "scores.png")
     if name == "search":
         run.json(values["genotype"], "genotype.json")
         run.json(values["alpha_history"], "alpha_history.json")

@@ -1,0 +1,45 @@
+"""How far the masks of a study can be trusted, in one plain sentence."""
+
+from collections.abc import Mapping, Sequence
+
+#: Reliability of zero-shot scores below which a mask owes much, or almost everything, to chance.
+LOW, NONE = 0.5, 0.2
+
+#: A point's metrics, each with its mean over the seeds.
+Metrics = Mapping[str, Mapping[str, float | None]]
+
+
+def warning_of(points: Sequence[Metrics]) -> str:
+    """What a user who prunes on noise should know; nothing where all is well.
+
+    Args:
+        points: The metrics of every point.
+    """
+    scored = [
+        {name: summary["mean"] or 0.0 for name, summary in point.items()}
+        for point in points
+        if "prune_repeats" in point
+    ]
+    if any(metrics["prune_repeats"] == 1 for metrics in scored):
+        return (
+            "pruned by scores of a single repeat: nothing is known of their reliability, and they "
+            "are mostly noise; set prune.repeats to more, or to "
+            "{until_reliability: 0.7, at_most: 512}"
+        )
+    weak = [m for m in scored if m.get("prune_reliability", 0.0) < LOW]
+    if not weak:
+        return ""
+    worst = min(weak, key=lambda metrics: metrics.get("prune_reliability", 0.0))
+    found = worst.get("prune_reliability", 0.0)
+    agree, mask = (
+        ("hardly better than chance", "about as good as a random one")
+        if found < NONE
+        else ("only weakly", "in large part chance")
+    )
+    again = 100 * worst.get("prune_pruned_again", 0.0)
+    chance = 100 * worst.get("prune_pruned_again_by_chance", 0.0)
+    return (
+        f"the two halves of the repeats agree {agree} ({found:.2f}; the other half would prune "
+        f"{again:.0f} % of the same operations, chance {chance:.0f} %): this mask is {mask}; "
+        "raise prune.repeats"
+    )
