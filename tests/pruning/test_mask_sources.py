@@ -56,7 +56,7 @@ def test_a_random_mask_is_fixed_by_its_seed_and_nested_in_xi(prune):
     assert prune("random", 3, xi=0.5).mask != prune("random", 4, xi=0.5).mask
 
 
-ZERO_SHOT = {"images": 24, "batch_size": 12}
+ZERO_SHOT = {"images": 24, "batch_size": 12, "repeats": 1}
 SETTINGS = {"images": 10, "batch_size": 5, "repeats": 1, "scorer": "exact"}
 
 
@@ -135,17 +135,17 @@ def test_etenas_ends_with_a_genotype_of_one_operation_an_edge(prune, none_operat
 
 
 def test_repeats_average_over_initialisations(prune):
-    one = prune("zero_shot", xi=0.9, repeats=1, **ZERO_SHOT).rounds[0].scores
-    two = prune("zero_shot", xi=0.9, repeats=2, **ZERO_SHOT).rounds[0].scores
+    one = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9}).rounds[0].scores
+    two = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9, "repeats": 2}).rounds[0].scores
     assert one != two
 
 
 def test_scores_of_several_repeats_carry_their_reliability(prune):
-    one = prune("zero_shot", xi=0.9, repeats=1, **ZERO_SHOT)
+    one = prune("zero_shot", xi=0.9, **ZERO_SHOT)
     assert one.rounds[0].errors == {}
     assert "reliability" not in one.figures
     assert one.figures["repeats"] == 1
-    many = prune("zero_shot", xi=0.9, repeats=5, **ZERO_SHOT)
+    many = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9, "repeats": 5})
     done = many.rounds[0]
     assert done.errors.keys() == done.scores.keys()
     assert all(error > 0 for error in done.errors.values())
@@ -155,10 +155,12 @@ def test_scores_of_several_repeats_carry_their_reliability(prune):
 
 
 def test_repeats_end_when_they_are_reliable_enough(prune):
-    low = {"until_reliability": 0.01, "at_most": 64}
-    high = {"until_reliability": 0.999, "at_most": 6}
-    assert prune("zero_shot", xi=0.9, repeats=low, **ZERO_SHOT).rounds[0].repeats in (4, 8, 16)
-    assert prune("zero_shot", xi=0.9, repeats=high, **ZERO_SHOT).rounds[0].repeats == 6
+    def taken(until, at_most):
+        repeats = {"until_reliability": until, "at_most": at_most}
+        return prune("zero_shot", **ZERO_SHOT | {"xi": 0.9, "repeats": repeats}).rounds[0].repeats
+
+    assert taken(0.01, 64) in (4, 8, 16)
+    assert taken(0.999, 6) == 6
 
 
 @pytest.mark.parametrize("stopped_after", [2, 3, 5])
@@ -170,7 +172,7 @@ def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(prune
         if progress.done == stopped_after:
             raise StoppedError
 
-    settings = {"xi": 0.5, "operations_per_round": 2, "repeats": 3, **ZERO_SHOT}
+    settings = {**ZERO_SHOT, "xi": 0.5, "operations_per_round": 2, "repeats": 3}
     checkpoint = MemoryCheckpoint()
     with pytest.raises(StoppedError):
         prune("zero_shot", checkpoint=checkpoint, report=stop, **settings)

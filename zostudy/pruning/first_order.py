@@ -120,11 +120,15 @@ def _gradients(
     for batch in batches:
         with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
             found = values(supernet, base, rankings, batch, twice=True)
+            shared = [index for index, ranking in enumerate(rankings) if ranking.forward_only]
             for index, (ranking, value) in enumerate(zip(rankings, found, strict=True)):
                 if not value.requires_grad:
                     raise NumericalError(f"{ranking.name}: does not depend on the mixing weights")
                 parts = torch.autograd.grad(
-                    value, list(leaves.values()), retain_graph=True, materialize_grads=True
+                    value,
+                    list(leaves.values()),
+                    retain_graph=index in shared[:-1],  # others go on from the same forward pass
+                    materialize_grads=True,
                 )
                 whole[index] += float(value.detach()) / len(batches)
                 for kind, part in zip(leaves, parts, strict=True):

@@ -73,7 +73,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     scorer: Literal["first_order", "exact"] = "first_order",
     images: Annotated[int, "[2, inf)"] = 384,
     batch_size: Annotated[int, "[2, inf)"] = 128,
-    repeats: Annotated[int | dict[str, float], "[1, inf)"] = 1,
+    repeats: Annotated[int | dict[str, float], "[1, inf)"] = 16,
 ) -> PruneResult:
     """Algorithm 1: prune by zero-shot scores, to a level or to a genotype (ETENAS).
 
