@@ -86,7 +86,10 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, images: Pictures) -> Halved:
         """Pictures of half the side."""
-        active = functional.relu(images)
+        return self.of_active(functional.relu(images))
+
+    def of_active(self, active: Pictures) -> Halved:
+        """The same of pictures that have passed ReLU."""
         halves = [self.first(active)]
         if self.second is not None:
             halves.append(self.second(shifted(active)))
@@ -96,7 +99,9 @@ class FactorizedReduction(nn.Module):
 def shifted(images: Pictures) -> Strided:
     """The pictures without their first row and column, zero-padded at the end to even division."""
     height, width = images.shape[-2] % 2, images.shape[-1] % 2
-    return functional.pad(images, (0, width, 0, height))[:, :, 1:, 1:]
+    if height or width:
+        images = functional.pad(images, (0, width, 0, height))
+    return images[:, :, 1:, 1:]
 
 
 class SeparableConvolution(nn.Module):
@@ -146,7 +151,11 @@ class ReLUConvBN(nn.Module):
 
     def forward(self, images: Pictures) -> Float[Tensor, "batch out height width"]:
         """Pictures of the cell's channels."""
-        return self.norm(self.convolution(functional.relu(images)))  # type: ignore[no-any-return]
+        return self.of_active(functional.relu(images))
+
+    def of_active(self, active: Pictures) -> Float[Tensor, "batch out height width"]:
+        """The same of pictures that have passed ReLU."""
+        return self.norm(self.convolution(active))  # type: ignore[no-any-return]
 
 
 @operation("none")
