@@ -21,7 +21,7 @@ class Runtime:
     """Where and how tensors are computed.
 
     Attributes:
-        device: The device of every tensor of a trial.
+        device: The device of every tensor of a trial; ``meta`` to predict its memory.
         precision: ``fp32``, or ``bf16`` for autocast.
     """
 
@@ -32,12 +32,22 @@ class Runtime:
     def autocast(self) -> Iterator[None]:
         """Run the networks in the chosen precision."""
         enabled = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+        with torch.autocast(self._arithmetic, torch.bfloat16, enabled=enabled):
             yield
 
     def generator(self, *key: int | str) -> torch.Generator:
         """A generator on the device, for draws that happen there."""
-        return seeded(self.device, *key)
+        return seeded("cpu" if self.device.type == "meta" else self.device, *key)
+
+    @property
+    def birthplace(self) -> torch.device:
+        """Where modules are made and initialised, as a context: the CPU, for any real device."""
+        return torch.device("meta" if self.device.type == "meta" else "cpu")
+
+    @property
+    def _arithmetic(self) -> str:
+        """The type of device whose autocast counts; ``meta``, which has none, counts as a CPU."""
+        return "cpu" if self.device.type == "meta" else self.device.type
 
 
 def seeded(device: torch.device | str, *key: int | str) -> torch.Generator:

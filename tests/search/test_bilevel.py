@@ -19,7 +19,7 @@ from zostudy.data.batches import training_batches
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Mixing
 from zostudy.runtime import Runtime, seeded
-from zostudy.search import bilevel
+from zostudy.search import bilevel, learner
 from zostudy.search.bilevel import search
 from zostudy.search.discretize import discretize
 from zostudy.space.mask import OperationMask
@@ -170,7 +170,7 @@ def test_bf16_searches_too(small_dataset):
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_its_epoch(small_dataset, monkeypatch):
     monkeypatch.setattr(
-        bilevel.functional, "cross_entropy", lambda *a: cross_entropy(*a) * torch.nan
+        learner.functional, "cross_entropy", lambda *a: cross_entropy(*a) * torch.nan
     )
     with pytest.raises(NumericalError, match="search: the loss is nan in epoch 1"):
         search(MASK, small_dataset, SUPERNET, settings(), context())

@@ -274,6 +274,7 @@ def canonical(config: TrialConfig) -> Document:
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
+    del kept["runtime"]["memory_budget"]
     return kept
 
 

@@ -6,9 +6,38 @@ own options beside the fields listed here; they are declared with the component 
 """
 
 import math
-from typing import Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from zostudy.errors import ConfigError
+
+#: Bytes of each unit of a size.
+_UNITS = {"B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
+    for suffix, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def size(text: str, place: str) -> int:
+    """Bytes of a size such as ``8GiB``.
+
+    Args:
+        text: A number and a unit.
+        place: Where it stands, for the message.
+
+    Raises:
+        ValueError: The text is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
+    if match is None or match[2] not in _UNITS or not float(match[1]):
+        raise ValueError(
+            f"{place}: {text!r} is no size; allowed: device, or a number above 0 and one of "
+            f"{', '.join(_UNITS)}, such as 8GiB"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 class Settings(BaseModel):
@@ -134,8 +163,13 @@ class SearchSettings(Settings):
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0)
     """First epochs, which train the weights only."""
-    batch_size: int = Field(default=256, ge=2)
-    """Images in a batch, for the weights and for the architecture alike."""
+    batch_size: Annotated[int, Field(ge=2)] | Literal["fit"] = 256
+    """Images in a batch, for the weights and for the architecture alike; ``fit`` is the largest
+    power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
+    accumulate: int = Field(default=1, ge=1)
+    """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
+    step follows the mean gradient of all. Batch normalisation takes its statistics from each
+    micro-batch by itself, so that this is not the same as one large batch."""
     order: Literal["first", "second"] = "first"
     """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
     recompute: Literal["none", "partial", "full"] = "none"
@@ -167,7 +201,24 @@ class SearchSettings(Settings):
                 "order: 'second' needs pictures of its own for α, but "
                 "search.architecture_fraction is 0; allowed: order 'first', or a fraction above 0"
             )
+        if self.batch_size != "fit" and self.batch_size % self.accumulate:
+            divisors = [n for n in range(1, self.batch_size) if self.batch_size % n == 0]
+            raise ValueError(
+                f"accumulate: {self.accumulate} does not divide search.batch_size "
+                f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
+            )
         return self
+
+    @property
+    def pictures_at_once(self) -> int:
+        """Pictures in a batch.
+
+        Raises:
+            ConfigError: The batch is still to be fitted.
+        """
+        if self.batch_size == "fit":
+            raise ConfigError("search.batch_size: 'fit' has not been resolved to a number")
+        return self.batch_size
 
 
 class EvaluateSettings(Settings):
@@ -304,6 +355,15 @@ class RuntimeSettings(Settings):
     """``bf16`` runs the networks under autocast."""
     threads: int = Field(default=2, ge=1)
     """CPU threads of one trial; part of what fixes the bits of a result on the CPU."""
+    memory_budget: str = "device"
+    """Memory that a trial may take: a size such as ``8GiB`` or ``512MiB``, or ``device`` for all
+    that the device has. It changes no result."""
+
+    @model_validator(mode="after")
+    def _budget_is_a_size(self) -> Self:
+        if self.memory_budget != "device":
+            size(self.memory_budget, "memory_budget")
+        return self
 
 
 class TrialConfig(Settings):

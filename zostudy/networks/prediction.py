@@ -1,0 +1,154 @@
+"""The memory of a step that is not run: its shapes on the ``meta`` device, without numbers.
+
+A prediction runs the very code of a phase on a `Runtime` whose device is ``meta``, under the same
+`LiveBytes` as a real step. Two things are added: autocast, which torch leaves out on that device,
+and speed.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from zostudy.runtime import Runtime
+
+#: What autocast computes in the lower precision, of all that networks call.
+_LOWERED = frozenset(
+    {
+        torch.conv2d,
+        functional.linear,
+        torch.matmul,
+        torch.mm,
+        torch.bmm,
+        torch.addmm,
+        torch.baddbmm,
+        torch.einsum,
+        Tensor.matmul,
+        Tensor.__matmul__,
+        Tensor.mm,
+        Tensor.bmm,
+    }
+)
+
+#: Shape, strides and data type of what an operation makes.
+_Spec = tuple[torch.Size, tuple[int, ...], torch.dtype]
+
+
+@contextlib.contextmanager
+def imagined(runtime: Runtime) -> Iterator[Runtime]:
+    """The runtime with the ``meta`` device in place of its own, to run a step's shapes on.
+
+    Args:
+        runtime: Where the step would run; its precision counts.
+    """
+    with _LoweredPrecision():
+        yield Runtime(torch.device("meta"), runtime.precision)
+
+
+class _LoweredPrecision(TorchFunctionMode):
+    """Autocast for ``meta`` tensors, wherever it is enabled for the CPU.
+
+    `Runtime.autocast` enables that on ``meta`` too, and recomputation enables it again, so that the
+    same operations are lowered as on a device. Kernels are lowered at each use: the copies that
+    autocast keeps until its end, of a size with the weights, are not counted.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # a function returns anything
+        """Call the function, its arguments in the lower precision where autocast wants that."""
+        del types
+        if func in _LOWERED and torch.is_autocast_enabled("cpu"):
+            args = [_lowered(value) for value in args]
+        return func(*args, **(kwargs or {}))
+
+
+def _lowered(value: Any) -> Any:  # noqa: ANN401  # an argument can be anything
+    if isinstance(value, Tensor) and value.is_meta and value.is_floating_point():
+        return value.to(torch.get_autocast_dtype("cpu"))
+    return value
+
+
+class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives no types
+    """A context in which an operation on ``meta`` tensors is worked out once for equal arguments.
+
+    torch works the shapes of some operations out in Python, at a tenth of a millisecond each; a
+    supernet has thousands of them and a few hundred that differ. Views and in-place operations,
+    which share their argument's storage, are left to torch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types
+        self._known: dict[Any, _Spec | list[_Spec | None]] = {}
+        self._fresh: dict[Any, bool] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401  # an operation of torch
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # an operation returns anything
+        """Make the results of an operation that is known, or run it."""
+        kwargs = kwargs or {}
+        fresh = self._fresh.get(func)
+        if fresh is None:
+            fresh = self._fresh[func] = _makes_new_tensors(func)
+        if not fresh:
+            return func(*args, **kwargs)
+        key = (func, _key(args), _key(kwargs.items()))
+        spec = self._known.get(key)
+        if spec is None:
+            result = func(*args, **kwargs)
+            spec = _spec(result)
+            if spec is not None:
+                self._known[key] = spec
+            return result
+        if isinstance(spec, list):
+            return tuple(None if one is None else _empty(one) for one in spec)
+        return _empty(spec)
+
+
+def _makes_new_tensors(func: Any) -> bool:  # noqa: ANN401  # an operation of torch
+    """Whether no result shares an argument's storage."""
+    schema = func._schema
+    return not any(part.alias_info for part in (*schema.arguments, *schema.returns))
+
+
+def _key(values: Iterable[Any]) -> tuple[Any, ...]:
+    """What the results' shapes follow from: the shapes of tensors, and everything else."""
+    return tuple(
+        (value.shape, value.stride(), value.dtype, value.device.type)
+        if isinstance(value, Tensor)
+        else _key(value)
+        if isinstance(value, list | tuple)
+        else (type(value), value)
+        for value in values
+    )
+
+
+def _spec(result: Any) -> _Spec | list[_Spec | None] | None:  # noqa: ANN401  # any result
+    """The specification of ``meta`` tensors; nothing for any other result."""
+    if isinstance(result, Tensor):
+        return (result.shape, result.stride(), result.dtype) if result.is_meta else None
+    if not isinstance(result, tuple) or not all(r is None or _is_meta(r) for r in result):
+        return None
+    return [None if r is None else (r.shape, r.stride(), r.dtype) for r in result]
+
+
+def _is_meta(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_meta
+
+
+def _empty(spec: _Spec) -> Tensor:
+    shape, stride, dtype = spec
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
