@@ -1,12 +1,11 @@
 """The memory of a step that is not run: its shapes on the ``meta`` device, without numbers.
 
 A prediction runs the very code of a phase on a `Runtime` whose device is ``meta``, under the same
-`LiveBytes` as a real step. Two things are added: autocast, which torch leaves out on that device,
-and speed.
+`LiveBytes` as a real step. Two things are added there: autocast, which torch leaves out on that
+device, and speed.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zostudy.networks.memory import Predicted
 from zostudy.runtime import Runtime
 
 #: What autocast computes in the lower precision, of all that networks call.
@@ -39,15 +39,25 @@ _LOWERED = frozenset(
 _Spec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 
-@contextlib.contextmanager
-def imagined(runtime: Runtime) -> Iterator[Runtime]:
-    """The runtime with the ``meta`` device in place of its own, to run a step's shapes on.
+def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
+    """The peak of the first piece of work that is sampled, without its numbers.
+
+    Where the work asks for a number it gets 1, and where it asks whether something is so, yes. It
+    ends with its first sample (see `PeakMemory`).
 
     Args:
-        runtime: Where the step would run; its precision counts.
+        work: Runs as it would in earnest, on the runtime that it is given.
+        runtime: Where it would run; its precision counts.
+
+    Returns:
+        Bytes of live tensors; 0 where nothing is sampled.
     """
-    with _LoweredPrecision():
-        yield Runtime(torch.device("meta"), runtime.precision)
+    with _LoweredPrecision(), ShapeKernels():
+        try:
+            work(Runtime(torch.device("meta"), runtime.precision))
+        except Predicted as found:
+            return found.peak_bytes
+    return 0
 
 
 class _LoweredPrecision(TorchFunctionMode):
@@ -78,17 +88,18 @@ def _lowered(value: Any) -> Any:  # noqa: ANN401  # an argument can be anything
     return value
 
 
-class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives no types
+class ShapeKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives no types
     """A context in which an operation on ``meta`` tensors is worked out once for equal arguments.
 
     torch works the shapes of some operations out in Python, at a tenth of a millisecond each; a
     supernet has thousands of them and a few hundred that differ. Views and in-place operations,
-    which share their argument's storage, are left to torch.
+    which share their argument's storage, are left to torch. Shuffled channels get memory of their
+    own, as on a device; torch makes them a view on ``meta``.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types
-        self._known: dict[Any, _Spec | list[_Spec | None]] = {}
+        self._known: dict[Any, _Spec | list[_Spec | None] | None] = {}
         self._fresh: dict[Any, bool] = {}
 
     def __torch_dispatch__(
@@ -100,6 +111,8 @@ class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
     ) -> Any:  # noqa: ANN401  # an operation returns anything
         """Make the results of an operation that is known, or run it."""
         kwargs = kwargs or {}
+        if func in _ELSEWHERE:
+            return _elsewhere(func, args, kwargs)
         fresh = self._fresh.get(func)
         if fresh is None:
             fresh = self._fresh[func] = _makes_new_tensors(func)
@@ -109,13 +122,36 @@ class RememberedShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
         spec = self._known.get(key)
         if spec is None:
             result = func(*args, **kwargs)
-            spec = _spec(result)
-            if spec is not None:
-                self._known[key] = spec
+            if not _shares_storage(result, args):
+                self._known[key] = _spec(result)
             return result
         if isinstance(spec, list):
             return tuple(None if one is None else _empty(one) for one in spec)
         return _empty(spec)
+
+
+_CHANNEL_SHUFFLE = torch.ops.aten.channel_shuffle.default
+_NUMBER = torch.ops.aten._local_scalar_dense.default
+_COPY = torch.ops.aten._to_copy.default
+
+#: Operations that do something else on ``meta`` than on a device.
+_ELSEWHERE = frozenset({_CHANNEL_SHUFFLE, _NUMBER, _COPY})
+
+
+def _elsewhere(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """What an operation does on a device, as far as shapes can say."""
+    given = args[0]
+    if given.is_meta and func is _CHANNEL_SHUFFLE:
+        return torch.empty_like(given)
+    if given.is_meta and func is _NUMBER:
+        return torch.ones((), dtype=given.dtype).item()
+    if given.is_meta and func is _COPY and _leaves_meta(kwargs.get("device")):
+        return torch.ones(given.shape, dtype=kwargs.get("dtype") or given.dtype)
+    return func(*args, **kwargs)
+
+
+def _leaves_meta(device: torch.device | None) -> bool:
+    return device is not None and device.type != "meta"
 
 
 def _makes_new_tensors(func: Any) -> bool:  # noqa: ANN401  # an operation of torch
@@ -147,6 +183,13 @@ def _spec(result: Any) -> _Spec | list[_Spec | None] | None:  # noqa: ANN401  # 
 
 def _is_meta(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_meta
+
+
+def _shares_storage(result: Any, args: Sequence[Any]) -> bool:  # noqa: ANN401  # any result
+    """Whether a result is an argument's storage after all, as an undeclared view is."""
+    given = {value.untyped_storage()._cdata for value in args if _is_meta(value)}
+    made = result if isinstance(result, tuple) else (result,)
+    return any(_is_meta(one) and one.untyped_storage()._cdata in given for one in made)
 
 
 def _empty(spec: _Spec) -> Tensor:

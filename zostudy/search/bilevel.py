@@ -14,7 +14,7 @@ from zostudy.data.batches import Batch, number_of_training_batches, training_bat
 from zostudy.data.dataset import Dataset
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.prediction import imagined
+from zostudy.networks.prediction import predicted_peak
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.search.discretize import discretize
@@ -104,10 +104,13 @@ def predict_peak(
     Returns:
         Bytes of live tensors.
     """
-    with imagined(runtime) as imaginary:
+
+    def two_steps(imaginary: Runtime) -> None:
         context = StageContext(imaginary, seed=0)
         session = _Session(mask, dataset.outline(), supernet, settings, context, extensions)
-        return session.predicted_peak()
+        session.two_steps()
+
+    return predicted_peak(two_steps, runtime)
 
 
 class _Session:
@@ -238,12 +241,11 @@ class _Session:
         with self.memory.sample(*self.learner.held(), *batch, *(other or ())):
             return self.learner.step(batch, other, epoch)
 
-    def predicted_peak(self) -> int:
-        """Peak bytes of two steps, after the first of which the optimizers have their state."""
+    def two_steps(self) -> None:
+        """Two steps, the second of which finds the optimizers with their state and is measured."""
         batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
-        for _ in range(2):
-            self._sampled_step(batch, other, self.settings.warmup_epochs)
-        return self.memory.peak_bytes
+        self.learner.step(batch, other, self.settings.warmup_epochs)
+        self._sampled_step(batch, other, self.settings.warmup_epochs)
 
     def _batches(self, part: str) -> Iterator[Batch]:
         """One epoch of the pictures that train the weights, or of those that train α."""
