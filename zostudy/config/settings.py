@@ -6,38 +6,12 @@ own options beside the fields listed here; they are declared with the component 
 """
 
 import math
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from zostudy.config.sizes import size
 from zostudy.errors import ConfigError
-
-#: Bytes of each unit of a size.
-_UNITS = {"B": 1} | {
-    f"{prefix}{suffix}": base**power
-    for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
-    for suffix, base in (("B", 1000), ("iB", 1024))
-}
-
-
-def size(text: str, place: str) -> int:
-    """Bytes of a size such as ``8GiB``.
-
-    Args:
-        text: A number and a unit.
-        place: Where it stands, for the message.
-
-    Raises:
-        ValueError: The text is no size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
-    if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise ValueError(
-            f"{place}: {text!r} is no size; allowed: device, or a number above 0 and one of "
-            f"{', '.join(_UNITS)}, such as 8GiB"
-        )
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 class Settings(BaseModel):

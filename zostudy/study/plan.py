@@ -1,0 +1,396 @@
+"""What a study will need: for each point, the peak memory and the steps of its phases.
+
+A mask that is drawn without looking at pictures is known beforehand, for every seed; the largest
+peak counts. A mask from scores and the genotype of a search are not: a mask that keeps as many
+operations on each edge, and a genotype drawn from the mask, stand for them, and the prediction is
+no longer exact. Once mask and genotype are there, the trial itself predicts exactly.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+
+from zostudy.config.loading import StudyFile
+from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.sizes import shown_bytes
+from zostudy.data import dataset as datasets
+from zostudy.data.batches import number_of_training_batches
+from zostudy.data.dataset import Dataset
+from zostudy.errors import ConfigError
+from zostudy.networks.supernet import Mixing
+from zostudy.pruning.mask_sources import Foreseen
+from zostudy.runtime import memory_budget, planned, seeded
+from zostudy.search.discretize import discretize
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.stage import StageContext
+from zostudy.study.points import Point
+from zostudy.study.prediction import Predictions, mask_source, prune_context, search_part_sizes
+
+T = TypeVar("T")
+
+#: From the least to the most that is computed again.
+_RECOMPUTE = ("none", "partial", "full")
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase of a configuration.
+
+    Attributes:
+        peak_bytes: Predicted peak of live tensors, the largest over the seeds.
+        steps: Optimizer steps, or batches that are scored.
+        exact: Whether mask or genotype are known, and not only the like of them.
+    """
+
+    peak_bytes: int
+    steps: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change so that a phase fits, each by itself; nothing where no value would do.
+
+    Attributes:
+        phase: The phase.
+        changes: By the path of a setting, the largest or weakest value that fits.
+        smallest: What the smallest that was tried needs, in bytes, where nothing fits.
+        tried: The smallest that was tried.
+    """
+
+    phase: str
+    changes: Mapping[str, Any]
+    smallest: int = 0
+    tried: str = ""
+
+    def __str__(self) -> str:
+        if self.changes:
+            ways = " or ".join(f"{path}={value}" for path, value in self.changes.items())
+            return f"{self.phase} fits with {ways}"
+        return f"{self.phase}: nothing fits; {self.tried} still needs {shown_bytes(self.smallest)}"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point and what it needs.
+
+    Attributes:
+        point: The point.
+        phases: Its phases by name; a phase that computes nothing is left out.
+        advice: For each phase above the budget, what would fit.
+    """
+
+    point: Point
+    phases: Mapping[str, PhasePlan]
+    advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the points of a study need.
+
+    Attributes:
+        configurations: The points.
+        budget: Bytes that a trial may take.
+    """
+
+    configurations: tuple[Configuration, ...] = ()
+    budget: int = sys.maxsize
+
+    def above(self, *, exact: bool) -> list[tuple[Configuration, Advice]]:
+        """Phases above the budget: those that are known to be, or those estimated to be."""
+        return [
+            (configuration, advice)
+            for configuration in self.configurations
+            for advice in configuration.advice
+            if configuration.phases[advice.phase].exact == exact
+        ]
+
+    def ratio_to_darts(self, configuration: Configuration) -> float | None:
+        """The search's peak over that of plain DARTS, where the study has that."""
+        plain = [c for c in self.configurations if c.point.config.technique == "darts"]
+        if not plain or "search" not in configuration.phases:
+            return None
+        return configuration.phases["search"].peak_bytes / plain[0].phases["search"].peak_bytes
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Predicts points; what it has predicted it knows.
+
+    Attributes:
+        predictions: Peaks of phases.
+        budget: Bytes that a trial may take.
+        seeds: Seeds of every point.
+        outline: Gives the outline of a data set.
+    """
+
+    predictions: Predictions
+    budget: int
+    seeds: Sequence[int]
+    outline: Callable[[DatasetSettings], Dataset]
+    _fitted: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, file: StudyFile) -> "Planner":
+        """The planner of a study, which reads no pictures where it need not.
+
+        Raises:
+            ConfigError: The device's name is wrong.
+        """
+        config, known = file.config, dict[str, Dataset]()
+
+        def outline(settings: DatasetSettings) -> Dataset:
+            key = settings.model_dump_json()
+            if key not in known:
+                known[key] = datasets.outline(settings, config.extensions)
+            return known[key]
+
+        runtime = planned(config.runtime)
+        budget = memory_budget(config.runtime, runtime.device)
+        return cls(Predictions(runtime), budget, config.sweep.seeds, outline)
+
+    def plan(self, points: Sequence[Point]) -> Plan:
+        """What points need, and what to change where that is above the budget.
+
+        Raises:
+            InputError: The data set cannot be used, or is smaller than a batch.
+        """
+        return Plan(tuple(self._configuration(point) for point in points), self.budget)
+
+    def fitted(self, config: TrialConfig) -> TrialConfig:
+        """The settings with the number that ``search.batch_size: fit`` stands for.
+
+        Raises:
+            ConfigError: No batch fits.
+        """
+        if config.search.batch_size != "fit" or config.search.strategy == "none":
+            return config
+        key = config.model_dump_json()
+        if key not in self._fitted:
+            self._fitted[key] = self._largest_batch(config)
+        return _with(config, "search", batch_size=self._fitted[key])
+
+    def _largest_batch(self, config: TrialConfig) -> int:
+        dataset = self.outline(config.dataset)
+        most = min(search_part_sizes(dataset, config.search.architecture_fraction))
+        sizes = _batch_sizes(most, config.search.accumulate)
+        found = self._largest(sizes, lambda n: _with(config, "search", batch_size=n), "search")
+        if found is None and not sizes:
+            raise ConfigError(
+                f"search.batch_size: 'fit': no power of two up to the {most} pictures is a "
+                f"multiple of search.accumulate {config.search.accumulate}"
+            )
+        if found is None:
+            needed = self._peak(_with(config, "search", batch_size=sizes[0]), "search")
+            raise ConfigError(
+                f"search.batch_size: 'fit': nothing fits runtime.memory_budget "
+                f"({shown_bytes(self.budget)}); a batch of {sizes[0]} with search.recompute "
+                f"{config.search.recompute!r} needs {shown_bytes(needed)}"
+            )
+        return found
+
+    def _configuration(self, point: Point) -> Configuration:
+        check_batches(point.config, self.outline(point.config.dataset))
+        phases = self._phases(point.config)
+        advice = tuple(
+            self._advice(point.config, name)
+            for name, phase in phases.items()
+            if phase.peak_bytes > self.budget
+        )
+        return Configuration(point, phases, advice)
+
+    def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
+        dataset = self.outline(config.dataset)
+        foreseen, known = self._masks(config)
+        phases = {}
+        if any(one.steps for one in foreseen):
+            peak = self._peak(config, "prune")
+            phases["prune"] = PhasePlan(peak, max(one.steps for one in foreseen), True)
+        if not foreseen[0].to_genotype:
+            count = search_part_sizes(dataset, config.search.architecture_fraction)[0]
+            batches = number_of_training_batches(count, config.search.pictures_at_once)
+            peak = self._peak(config, "search")
+            phases["search"] = PhasePlan(peak, batches * config.search.epochs, known)
+        batches = number_of_training_batches(len(dataset.train), config.evaluate.batch_size)
+        peak = self._peak(config, "evaluate")
+        phases["evaluate"] = PhasePlan(peak, batches * config.evaluate.epochs, False)
+        return phases
+
+    def _peak(self, config: TrialConfig, phase: str) -> int:
+        """The largest peak of a phase over the masks that are foreseen."""
+        dataset = self.outline(config.dataset)
+        if phase == "prune":
+            return self.predictions.prune(config, dataset)
+        masks = [foreseen.mask for foreseen in self._masks(config)[0]]
+        if phase == "search":
+            return max(self.predictions.search(config, mask, dataset) for mask in masks)
+        return self.predictions.evaluate(config, _some_genotype(masks[0]), dataset)
+
+    def _masks(self, config: TrialConfig) -> tuple[list[Foreseen], bool]:
+        """The masks of the seeds, or one like them, and whether they are the very ones."""
+        source, dataset = mask_source(config), self.outline(config.dataset)
+        foresee = source.facts.get("foresee")
+        options = config.prune.options
+
+        def context(seed: int) -> Any:  # noqa: ANN401  # a PruneContext
+            return prune_context(config, dataset, StageContext(self.predictions.runtime, seed))
+
+        if foresee is not None:
+            return [source.sibling(str(foresee))(context(0), **options)], False
+        if source.facts.get("known") is True:
+            drawn = [source.load()(context(seed), **options).mask for seed in self.seeds]
+            return [Foreseen(mask, 0) for mask in dict.fromkeys(drawn)], True
+        return [Foreseen(OperationMask.full(context(0).space), 0)], False
+
+    # -- what would fit --------------------------------------------------------------------------
+
+    def _advice(self, config: TrialConfig, phase: str) -> Advice:
+        changes: dict[str, Any] = {}
+        for path, values, changed in _changes(config, phase):
+            found = self._largest(values, changed, phase)
+            if found is not None:
+                changes[path] = found
+        if changes or phase == "prune":
+            return Advice(phase, changes, self._peak(config, phase), "the supernet")
+        smallest = _smallest(config, phase)
+        if phase == "search" and self._peak(smallest, phase) <= self.budget:
+            sizes = _batch_sizes(config.search.pictures_at_once, config.search.accumulate)
+            full = _with(config, "search", recompute="full")
+            found = self._largest(sizes, lambda n: _with(full, "search", batch_size=n), phase)
+            both = f"full together with search.batch_size={found}"
+            return Advice(phase, {"search.recompute": both})
+        section = getattr(smallest, phase)
+        tried = f"{phase}.batch_size={section.batch_size}"
+        if phase == "search":
+            tried += " with search.recompute=full"
+        return Advice(phase, {}, self._peak(smallest, phase), tried)
+
+    def _largest(
+        self, values: Sequence[T], changed: Callable[[T], TrialConfig], phase: str
+    ) -> T | None:
+        """The last of rising values with which a phase fits, found by halving."""
+        low, high = 0, len(values)
+        while low < high:
+            middle = (low + high) // 2
+            if self._peak(changed(values[middle]), phase) <= self.budget:
+                low = middle + 1
+            else:
+                high = middle
+        return values[low - 1] if low else None
+
+
+_Change = tuple[str, Sequence[Any], Callable[[Any], TrialConfig]]
+
+
+def _changes(config: TrialConfig, phase: str) -> list[_Change]:
+    """Settings that a phase's memory follows: path, values of rising need, and how to set one."""
+    if phase == "prune":
+        return []
+
+    def with_xi(value: float) -> TrialConfig:
+        return _with(config, "prune", options={**config.prune.options, "xi": value})
+
+    def with_batch(value: int) -> TrialConfig:
+        return _with(config, phase, batch_size=value)
+
+    accumulate = config.search.accumulate if phase == "search" else 1
+    sizes = _batch_sizes(getattr(config, phase).batch_size - 1, accumulate)
+    found: list[_Change] = [(f"{phase}.batch_size", sizes, with_batch)]
+    if phase == "search":
+        xi = config.prune.options.get("xi", 0.0)
+        shares = [step / 20 for step in range(1, 20) if step / 20 < xi]
+        stronger = _RECOMPUTE[_RECOMPUTE.index(config.search.recompute) + 1 :]
+        found += [
+            ("prune.xi", shares, with_xi),
+            (
+                "search.recompute",
+                stronger[::-1],
+                lambda value: _with(config, "search", recompute=value),
+            ),
+        ]
+    return found
+
+
+def _smallest(config: TrialConfig, phase: str) -> TrialConfig:
+    """The smallest batch, and in a search the most recomputation."""
+    if phase == "evaluate":
+        return _with(config, phase, batch_size=2)
+    sizes = _batch_sizes(config.search.pictures_at_once, config.search.accumulate)
+    size = sizes[0] if sizes else config.search.pictures_at_once
+    return _with(config, phase, batch_size=size, recompute="full")
+
+
+def _batch_sizes(most: int, accumulate: int) -> list[int]:
+    """Powers of two up to a number, of at least two, that the micro-batches divide."""
+    powers = (1 << power for power in range(1, max(most, 1).bit_length()))
+    return [size for size in powers if size % accumulate == 0]
+
+
+def _with(config: TrialConfig, section: str, **values: Any) -> TrialConfig:  # noqa: ANN401  # settings
+    changed = getattr(config, section).model_copy(update=values)
+    return config.model_copy(update={section: changed})
+
+
+def _some_genotype(mask: OperationMask) -> Genotype:
+    """A genotype that the mask allows, always the same one."""
+    generator = seeded("cpu", "plan/genotype")
+    space = mask.space
+    weights = {
+        kind: torch.rand(len(rows), len(space.operations), generator=generator) * torch.tensor(rows)
+        for kind, rows in mask.rows.items()
+    }
+    return discretize(Mixing(weights, {k: torch.ones(len(w)) for k, w in weights.items()}), mask)
+
+
+def check_batches(config: TrialConfig, dataset: Dataset) -> None:
+    """Whether every batch can be filled.
+
+    Raises:
+        ConfigError: There are fewer pictures than a batch holds.
+    """
+    needs = [("evaluate.batch_size", config.evaluate.batch_size, len(dataset.train), "the network")]
+    if config.search.strategy != "none":
+        sizes = search_part_sizes(dataset, config.search.architecture_fraction)
+        batch = config.search.pictures_at_once
+        parts = zip(sizes, ("the weights of the supernet", "its architecture"), strict=True)
+        needs += [("search.batch_size", batch, count, part) for count, part in parts]
+    for path, batch, count, part in needs:
+        if batch > count:
+            raise ConfigError(
+                f"{path}: {batch} is more than the {count} pictures that train {part}; "
+                f"allowed: 2 to {count}"
+            )
+
+
+def fitted(file: StudyFile) -> StudyFile:
+    """The study file, ``search.batch_size: fit`` resolved to a number at every point."""
+    return replace(file, resolve=Planner.of(file).fitted)
+
+
+def document(plan: Plan) -> list[dict[str, Any]]:
+    """The configurations as JSON holds them."""
+    return [
+        {
+            "params": dict(configuration.point.values),
+            "phases": {
+                name: {
+                    "peak_bytes": phase.peak_bytes,
+                    "steps": phase.steps,
+                    "exact": phase.exact,
+                    "fits": phase.peak_bytes <= plan.budget,
+                }
+                for name, phase in configuration.phases.items()
+            },
+            "search_ratio_to_darts": plan.ratio_to_darts(configuration),
+            "advice": [
+                {"phase": a.phase, "changes": dict(a.changes), "text": str(a)}
+                for a in configuration.advice
+            ],
+        }
+        for configuration in plan.configurations
+    ]
