@@ -29,7 +29,7 @@ from zostudy.data.sources import Pictures
 from zostudy.errors import NumericalError
 from zostudy.evaluation import cost
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.prediction import predicted_peak
+from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.standalone import AUXILIARY, DropPath, StandaloneNetwork
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.space.genotype import Genotype
@@ -132,7 +132,7 @@ def predict_peak(
     runtime: Runtime,
     extensions: tuple[str, ...] = (),
 ) -> int:
-    """The peak that `evaluate` will measure on the CPU, from two steps without numbers.
+    """The peak that `evaluate` will measure on the CPU, from a step without numbers.
 
     Args:
         genotype: The architecture.
@@ -145,11 +145,11 @@ def predict_peak(
         Bytes of live tensors.
     """
 
-    def two_steps(imaginary: Runtime) -> None:
+    def step(imaginary: Runtime) -> None:
         context = StageContext(imaginary, seed=0)
-        _Training(genotype, dataset.outline(), settings, context, extensions).two_steps()
+        _Training(genotype, dataset.outline(), settings, context, extensions).later_step()
 
-    return predicted_peak(two_steps, runtime)
+    return predicted_peak(step, runtime)
 
 
 def standalone(
@@ -326,12 +326,12 @@ class _Training:
         with self.memory.sample(self.network, self.optimizer, images, labels):
             return self._step(images, labels, drop_path)
 
-    def two_steps(self) -> None:
-        """Two steps of an epoch that drops paths, where there is one; the second is measured."""
+    def later_step(self) -> None:
+        """A step of an epoch that drops paths, if any does; the optimizer has its state."""
+        make_state(self.optimizer)
         self.network.train()
         self.epoch = min(1, self.settings.epochs - 1)
         images, labels = next(self._batches())
-        self._step(images, labels, self._drop_path())
         self._sampled_step(images, labels, self._drop_path())
 
     def _step(self, images: Tensor, labels: Tensor, drop_path: DropPath) -> Tensor:

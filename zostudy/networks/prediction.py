@@ -60,6 +60,16 @@ def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
     return 0
 
 
+def make_state(*optimizers: torch.optim.Optimizer) -> None:
+    """Let optimizers make the state that their first step makes, without the step's gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
 class _LoweredPrecision(TorchFunctionMode):
     """Autocast for ``meta`` tensors, wherever it is enabled for the CPU.
 

@@ -14,7 +14,7 @@ from zostudy.data.batches import Batch, number_of_training_batches, training_bat
 from zostudy.data.dataset import Dataset
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.prediction import predicted_peak
+from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.search.discretize import discretize
@@ -91,7 +91,7 @@ def predict_peak(
     runtime: Runtime,
     extensions: tuple[str, ...] = (),
 ) -> int:
-    """The peak that `search` will measure on the CPU, from two steps without numbers.
+    """The peak that `search` will measure on the CPU, from a step without numbers.
 
     Args:
         mask: What is searched.
@@ -105,12 +105,12 @@ def predict_peak(
         Bytes of live tensors.
     """
 
-    def two_steps(imaginary: Runtime) -> None:
+    def step(imaginary: Runtime) -> None:
         context = StageContext(imaginary, seed=0)
         session = _Session(mask, dataset.outline(), supernet, settings, context, extensions)
-        session.two_steps()
+        session.later_step()
 
-    return predicted_peak(two_steps, runtime)
+    return predicted_peak(step, runtime)
 
 
 class _Session:
@@ -241,10 +241,10 @@ class _Session:
         with self.memory.sample(*self.learner.held(), *batch, *(other or ())):
             return self.learner.step(batch, other, epoch)
 
-    def two_steps(self) -> None:
-        """Two steps, the second of which finds the optimizers with their state and is measured."""
+    def later_step(self) -> None:
+        """A step as any but the first: the optimizers have their state."""
+        make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
         batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
-        self.learner.step(batch, other, self.settings.warmup_epochs)
         self._sampled_step(batch, other, self.settings.warmup_epochs)
 
     def _batches(self, part: str) -> Iterator[Batch]:

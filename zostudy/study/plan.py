@@ -9,12 +9,13 @@ no longer exact. Once mask and genotype are there, the trial itself predicts exa
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
 
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.settings import DatasetSettings, EvaluateSettings, SearchSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data import dataset as datasets
 from zostudy.data.batches import number_of_training_batches
@@ -42,11 +43,13 @@ class PhasePlan:
 
     Attributes:
         peak_bytes: Predicted peak of live tensors, the largest over the seeds.
+        mean_bytes: Its mean over the seeds.
         steps: Optimizer steps, or batches that are scored.
         exact: Whether mask or genotype are known, and not only the like of them.
     """
 
     peak_bytes: int
+    mean_bytes: float
     steps: int
     exact: bool
 
@@ -111,11 +114,12 @@ class Plan:
         ]
 
     def ratio_to_darts(self, configuration: Configuration) -> float | None:
-        """The search's peak over that of plain DARTS, where the study has that."""
+        """The search's peak, mean over seeds, over that of plain DARTS, where the study has it."""
         plain = [c for c in self.configurations if c.point.config.technique == "darts"]
         if not plain or "search" not in configuration.phases:
             return None
-        return configuration.phases["search"].peak_bytes / plain[0].phases["search"].peak_bytes
+        search, reference = (c.phases["search"].mean_bytes for c in (configuration, plain[0]))
+        return search / reference
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class Planner:
                 f"multiple of search.accumulate {config.search.accumulate}"
             )
         if found is None:
-            needed = self._peak(_with(config, "search", batch_size=sizes[0]), "search")
+            needed = self._most(_with(config, "search", batch_size=sizes[0]), "search")
             raise ConfigError(
                 f"search.batch_size: 'fit': nothing fits runtime.memory_budget "
                 f"({shown_bytes(self.budget)}); a batch of {sizes[0]} with search.recompute "
@@ -207,29 +211,31 @@ class Planner:
     def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
         dataset = self.outline(config.dataset)
         foreseen, known = self._masks(config)
-        phases = {}
-        if any(one.steps for one in foreseen):
-            peak = self._peak(config, "prune")
-            phases["prune"] = PhasePlan(peak, max(one.steps for one in foreseen), True)
+        counts = {"evaluate": _batches(len(dataset.train), config.evaluate)}
         if not foreseen[0].to_genotype:
-            count = search_part_sizes(dataset, config.search.architecture_fraction)[0]
-            batches = number_of_training_batches(count, config.search.pictures_at_once)
-            peak = self._peak(config, "search")
-            phases["search"] = PhasePlan(peak, batches * config.search.epochs, known)
-        batches = number_of_training_batches(len(dataset.train), config.evaluate.batch_size)
-        peak = self._peak(config, "evaluate")
-        phases["evaluate"] = PhasePlan(peak, batches * config.evaluate.epochs, False)
+            pictures = search_part_sizes(dataset, config.search.architecture_fraction)[0]
+            counts["search"] = _batches(pictures, config.search)
+        if any(one.steps for one in foreseen):
+            counts["prune"] = max(one.steps for one in foreseen)
+        exact = {"prune": True, "search": known, "evaluate": False}
+        phases = {}
+        for name in (phase for phase in exact if phase in counts):
+            peaks = self._peaks(config, name)
+            phases[name] = PhasePlan(max(peaks), fmean(peaks), counts[name], exact[name])
         return phases
 
-    def _peak(self, config: TrialConfig, phase: str) -> int:
-        """The largest peak of a phase over the masks that are foreseen."""
+    def _peaks(self, config: TrialConfig, phase: str) -> list[int]:
+        """The peak of a phase for each mask that is foreseen, one a seed where seeds differ."""
         dataset = self.outline(config.dataset)
         if phase == "prune":
-            return self.predictions.prune(config, dataset)
+            return [self.predictions.prune(config, dataset)]
         masks = [foreseen.mask for foreseen in self._masks(config)[0]]
         if phase == "search":
-            return max(self.predictions.search(config, mask, dataset) for mask in masks)
-        return self.predictions.evaluate(config, _some_genotype(masks[0]), dataset)
+            return [self.predictions.search(config, mask, dataset) for mask in masks]
+        return [self.predictions.evaluate(config, _some_genotype(masks[0]), dataset)]
+
+    def _most(self, config: TrialConfig, phase: str) -> int:
+        return max(self._peaks(config, phase))
 
     def _masks(self, config: TrialConfig) -> tuple[list[Foreseen], bool]:
         """The masks of the seeds, or one like them, and whether they are the very ones."""
@@ -244,7 +250,7 @@ class Planner:
             return [source.sibling(str(foresee))(context(0), **options)], False
         if source.facts.get("known") is True:
             drawn = [source.load()(context(seed), **options).mask for seed in self.seeds]
-            return [Foreseen(mask, 0) for mask in dict.fromkeys(drawn)], True
+            return [Foreseen(mask, 0) for mask in drawn], True
         return [Foreseen(OperationMask.full(context(0).space), 0)], False
 
     # -- what would fit --------------------------------------------------------------------------
@@ -256,9 +262,9 @@ class Planner:
             if found is not None:
                 changes[path] = found
         if changes or phase == "prune":
-            return Advice(phase, changes, self._peak(config, phase), "the supernet")
+            return Advice(phase, changes, self._most(config, phase), "the supernet")
         smallest = _smallest(config, phase)
-        if phase == "search" and self._peak(smallest, phase) <= self.budget:
+        if phase == "search" and self._most(smallest, phase) <= self.budget:
             sizes = _batch_sizes(config.search.pictures_at_once, config.search.accumulate)
             full = _with(config, "search", recompute="full")
             found = self._largest(sizes, lambda n: _with(full, "search", batch_size=n), phase)
@@ -268,7 +274,7 @@ class Planner:
         tried = f"{phase}.batch_size={section.batch_size}"
         if phase == "search":
             tried += " with search.recompute=full"
-        return Advice(phase, {}, self._peak(smallest, phase), tried)
+        return Advice(phase, {}, self._most(smallest, phase), tried)
 
     def _largest(
         self, values: Sequence[T], changed: Callable[[T], TrialConfig], phase: str
@@ -277,11 +283,21 @@ class Planner:
         low, high = 0, len(values)
         while low < high:
             middle = (low + high) // 2
-            if self._peak(changed(values[middle]), phase) <= self.budget:
+            if self._most(changed(values[middle]), phase) <= self.budget:
                 low = middle + 1
             else:
                 high = middle
         return values[low - 1] if low else None
+
+
+def _batches(pictures: int, settings: SearchSettings | EvaluateSettings) -> int:
+    """Batches of all epochs."""
+    batch = (
+        settings.batch_size
+        if isinstance(settings, EvaluateSettings)
+        else (settings.pictures_at_once)
+    )
+    return number_of_training_batches(pictures, batch) * settings.epochs
 
 
 _Change = tuple[str, Sequence[Any], Callable[[Any], TrialConfig]]
