@@ -5,8 +5,9 @@ A prediction runs the very code of a phase on a `Runtime` whose device is ``meta
 device, and speed.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
     Returns:
         Bytes of live tensors; 0 where nothing is sampled.
     """
-    with _LoweredPrecision(), ShapeKernels():
+    autocast = _LoweredPrecision() if runtime.precision == "bf16" else contextlib.nullcontext()
+    with autocast, ShapeKernels():
         try:
             work(Runtime(torch.device("meta"), runtime.precision))
         except Predicted as found:
@@ -102,15 +104,14 @@ class ShapeKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """A context in which an operation on ``meta`` tensors is worked out once for equal arguments.
 
     torch works the shapes of some operations out in Python, at a tenth of a millisecond each; a
-    supernet has thousands of them and a few hundred that differ. Views and in-place operations,
-    which share their argument's storage, are left to torch. Shuffled channels get memory of their
-    own, as on a device; torch makes them a view on ``meta``.
+    supernet has thousands of them and a few hundred that differ. Views are left to torch. Shuffled
+    channels get memory of their own, as on a device; torch makes them a view on ``meta``.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types
         self._known: dict[Any, _Spec | list[_Spec | None] | None] = {}
-        self._fresh: dict[Any, bool] = {}
+        self._kinds: dict[Any, Literal["new", "in place", "other"]] = {}
 
     def __torch_dispatch__(
         self,
@@ -123,10 +124,12 @@ class ShapeKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         kwargs = kwargs or {}
         if func in _ELSEWHERE:
             return _elsewhere(func, args, kwargs)
-        fresh = self._fresh.get(func)
-        if fresh is None:
-            fresh = self._fresh[func] = _makes_new_tensors(func)
-        if not fresh:
+        kind = self._kinds.get(func)
+        if kind is None:
+            kind = self._kinds[func] = _kind(func)
+        if kind == "in place" and args[0].is_meta:
+            return args[0]
+        if kind != "new":
             return func(*args, **kwargs)
         key = (func, _key(args), _key(kwargs.items()))
         spec = self._known.get(key)
@@ -164,10 +167,13 @@ def _leaves_meta(device: torch.device | None) -> bool:
     return device is not None and device.type != "meta"
 
 
-def _makes_new_tensors(func: Any) -> bool:  # noqa: ANN401  # an operation of torch
-    """Whether no result shares an argument's storage."""
+def _kind(func: Any) -> Literal["new", "in place", "other"]:  # noqa: ANN401  # an operation of torch
+    """Whether an operation makes new tensors, or changes no more than the numbers of its first."""
     schema = func._schema
-    return not any(part.alias_info for part in (*schema.arguments, *schema.returns))
+    if not any(part.alias_info for part in (*schema.arguments, *schema.returns)):
+        return "new"
+    in_place = schema.name.endswith("_") and torch.Tag.pointwise in func.tags
+    return "in place" if in_place else "other"
 
 
 def _key(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -369,17 +369,18 @@ def check_batches(config: TrialConfig, dataset: Dataset) -> None:
     Raises:
         ConfigError: There are fewer pictures than a batch holds.
     """
-    needs = [("evaluate.batch_size", config.evaluate.batch_size, len(dataset.train), "the network")]
+    whole = len(dataset.train)
+    needs = [("evaluate.batch_size", config.evaluate.batch_size, whole, whole, "the network")]
     if config.search.strategy != "none":
         sizes = search_part_sizes(dataset, config.search.architecture_fraction)
         batch = config.search.pictures_at_once
         parts = zip(sizes, ("the weights of the supernet", "its architecture"), strict=True)
-        needs += [("search.batch_size", batch, count, part) for count, part in parts]
-    for path, batch, count, part in needs:
+        needs += [("search.batch_size", batch, count, min(sizes), part) for count, part in parts]
+    for path, batch, count, allowed, part in needs:
         if batch > count:
             raise ConfigError(
                 f"{path}: {batch} is more than the {count} pictures that train {part}; "
-                f"allowed: 2 to {count}"
+                f"allowed: 2 to {allowed}"
             )
 
 
