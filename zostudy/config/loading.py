@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config.document import Document
-from zostudy.config.settings import StudyConfig, SweepSettings, TrialConfig
+from zostudy.config.settings import StudyConfig, TrialConfig
+from zostudy.config.sweep import SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
 from zostudy.errors import ConfigError
 from zostudy.registry import Component, Kind, nearest

@@ -28,13 +28,11 @@ from zostudy.search.discretize import discretize
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
+from zostudy.study.changes import batch_sizes, changes_of, smallest_of, with_settings
 from zostudy.study.points import Point
 from zostudy.study.prediction import Predictions, mask_source, prune_context, search_part_sizes
 
 T = TypeVar("T")
-
-#: From the least to the most that is computed again.
-_RECOMPUTE = ("none", "partial", "full")
 
 
 @dataclass(frozen=True)
@@ -177,20 +175,22 @@ class Planner:
         key = config.model_dump_json()
         if key not in self._fitted:
             self._fitted[key] = self._largest_batch(config)
-        return _with(config, "search", batch_size=self._fitted[key])
+        return with_settings(config, "search", batch_size=self._fitted[key])
 
     def _largest_batch(self, config: TrialConfig) -> int:
         dataset = self.outline(config.dataset)
         most = min(search_part_sizes(dataset, config.search.architecture_fraction))
-        sizes = _batch_sizes(most, config.search.accumulate)
-        found = self._largest(sizes, lambda n: _with(config, "search", batch_size=n), "search")
+        sizes = batch_sizes(most, config.search.accumulate)
+        found = self._largest(
+            sizes, lambda n: with_settings(config, "search", batch_size=n), "search"
+        )
         if found is None and not sizes:
             raise ConfigError(
                 f"search.batch_size: 'fit': no power of two up to the {most} pictures is a "
                 f"multiple of search.accumulate {config.search.accumulate}"
             )
         if found is None:
-            needed = self._most(_with(config, "search", batch_size=sizes[0]), "search")
+            needed = self._most(with_settings(config, "search", batch_size=sizes[0]), "search")
             raise ConfigError(
                 f"search.batch_size: 'fit': nothing fits runtime.memory_budget "
                 f"({shown_bytes(self.budget)}); a batch of {sizes[0]} with search.recompute "
@@ -257,17 +257,19 @@ class Planner:
 
     def _advice(self, config: TrialConfig, phase: str) -> Advice:
         changes: dict[str, Any] = {}
-        for path, values, changed in _changes(config, phase):
+        for path, values, changed in changes_of(config, phase):
             found = self._largest(values, changed, phase)
             if found is not None:
                 changes[path] = found
         if changes or phase == "prune":
             return Advice(phase, changes, self._most(config, phase), "the supernet")
-        smallest = _smallest(config, phase)
+        smallest = smallest_of(config, phase)
         if phase == "search" and self._most(smallest, phase) <= self.budget:
-            sizes = _batch_sizes(config.search.pictures_at_once, config.search.accumulate)
-            full = _with(config, "search", recompute="full")
-            found = self._largest(sizes, lambda n: _with(full, "search", batch_size=n), phase)
+            sizes = batch_sizes(config.search.pictures_at_once, config.search.accumulate)
+            full = with_settings(config, "search", recompute="full")
+            found = self._largest(
+                sizes, lambda n: with_settings(full, "search", batch_size=n), phase
+            )
             both = f"full together with search.batch_size={found}"
             return Advice(phase, {"search.recompute": both})
         section = getattr(smallest, phase)
@@ -298,58 +300,6 @@ def _batches(pictures: int, settings: SearchSettings | EvaluateSettings) -> int:
         else (settings.pictures_at_once)
     )
     return number_of_training_batches(pictures, batch) * settings.epochs
-
-
-_Change = tuple[str, Sequence[Any], Callable[[Any], TrialConfig]]
-
-
-def _changes(config: TrialConfig, phase: str) -> list[_Change]:
-    """Settings that a phase's memory follows: path, values of rising need, and how to set one."""
-    if phase == "prune":
-        return []
-
-    def with_xi(value: float) -> TrialConfig:
-        return _with(config, "prune", options={**config.prune.options, "xi": value})
-
-    def with_batch(value: int) -> TrialConfig:
-        return _with(config, phase, batch_size=value)
-
-    accumulate = config.search.accumulate if phase == "search" else 1
-    sizes = _batch_sizes(getattr(config, phase).batch_size - 1, accumulate)
-    found: list[_Change] = [(f"{phase}.batch_size", sizes, with_batch)]
-    if phase == "search":
-        xi = config.prune.options.get("xi", 0.0)
-        shares = [step / 20 for step in range(1, 20) if step / 20 < xi]
-        stronger = _RECOMPUTE[_RECOMPUTE.index(config.search.recompute) + 1 :]
-        found += [
-            ("prune.xi", shares, with_xi),
-            (
-                "search.recompute",
-                stronger[::-1],
-                lambda value: _with(config, "search", recompute=value),
-            ),
-        ]
-    return found
-
-
-def _smallest(config: TrialConfig, phase: str) -> TrialConfig:
-    """The smallest batch, and in a search the most recomputation."""
-    if phase == "evaluate":
-        return _with(config, phase, batch_size=2)
-    sizes = _batch_sizes(config.search.pictures_at_once, config.search.accumulate)
-    size = sizes[0] if sizes else config.search.pictures_at_once
-    return _with(config, phase, batch_size=size, recompute="full")
-
-
-def _batch_sizes(most: int, accumulate: int) -> list[int]:
-    """Powers of two up to a number, of at least two, that the micro-batches divide."""
-    powers = (1 << power for power in range(1, max(most, 1).bit_length()))
-    return [size for size in powers if size % accumulate == 0]
-
-
-def _with(config: TrialConfig, section: str, **values: Any) -> TrialConfig:  # noqa: ANN401  # settings
-    changed = getattr(config, section).model_copy(update=values)
-    return config.model_copy(update={section: changed})
 
 
 def _some_genotype(mask: OperationMask) -> Genotype:
