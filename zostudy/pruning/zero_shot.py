@@ -14,7 +14,7 @@ from zostudy.errors import ConfigError, NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
 from zostudy.pruning import greedy
-from zostudy.pruning.mask_sources import PruneContext, PruneResult, repaired
+from zostudy.pruning.mask_sources import Foreseen, PruneContext, PruneResult, repaired
 from zostudy.pruning.scoring import Batch, Ranking, edge_scores, exact_scores
 from zostudy.registry import mask_source
 from zostudy.runtime import seeded
@@ -44,11 +44,48 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
             raise ConfigError(f"prune.ranking: {error}") from error
 
 
+def foresee_zero_shot(  # the options that count
+    context: PruneContext,
+    *,
+    images: int,
+    batch_size: int,
+    repeats: int,
+    **options: Any,  # noqa: ANN401  # any option
+) -> Foreseen:
+    """What zero-shot pruning will leave: how many operations go from an edge needs no scores."""
+    generator = seeded("cpu", "prune/foreseen")
+    start = OperationMask.full(context.space)
+    if options["none_operation"] == "removed":
+        start = start.changed(remove=[p for p in start.places() if _is_zero(start, p)])
+    to_genotype = options["until"] == "genotype"
+    course = _Trajectory(context, start, 0.0 if to_genotype else options["xi"], options["measure"])
+    passes = 0
+
+    def next_round(mask: OperationMask, index: int) -> greedy.Round:  # noqa: ARG001  # as for a real one
+        nonlocal passes
+        places = [p for p in mask.places() if sum(mask.rows[p[0]][p[1]]) > 1]
+        passes += len(places) + len(context.space.cell_types)
+        kept = options["none_operation"] == "kept"
+        drawn = torch.rand(len(places), generator=generator).tolist()
+        scores = {
+            place: score
+            for place, score in zip(places, drawn, strict=True)
+            if not (kept and _is_zero(mask, place))
+        }
+        removed = greedy.lowest(mask, scores, options["operations_per_round"])
+        return greedy.Round(mask, scores, removed, 0.0, 0)
+
+    mask, _ = greedy.rounds_until(start, course.stop, next_round, [])
+    batches = -(-images // batch_size)
+    return Foreseen(repaired(mask, {}).mask, passes * batches * repeats, to_genotype)
+
+
 @mask_source(
     "zero_shot",
     continues=("xi", "measure", "until"),
     components={"ranking": "ranking_function"},
     check="check_zero_shot",
+    foresee="foresee_zero_shot",
 )
 def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     context: PruneContext,
