@@ -121,8 +121,8 @@ def separable(
         kernels: A kernel for each convolution.
         active: Whether the input has passed ReLU already.
     """
-    device = images.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    device = "cpu" if images.is_meta else images.device.type  # as `Runtime.autocast`
+    if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         images, kernels = images.to(dtype), [kernel.to(dtype) for kernel in kernels]
     value: Tensor = _Separable.apply(tuple(stages), active, images, scale, *kernels)

@@ -85,9 +85,11 @@ class Learner:
             architecture = self._architecture_step(batch, other, epoch)
         hits: list[Tensor] = []
         total = torch.zeros((), device=self._runtime.device)
-        for loss in self._losses(batch, hits):
-            torch.autograd.backward(loss, inputs=self.weights)
-            total = total + loss.detach()
+        with steps.frozen(self.architecture):
+            for loss in self._losses(batch, hits):
+                loss.backward()  # type: ignore[no-untyped-call]  # torch gives no types
+                total = total + loss.detach()
+                del loss  # and its graph, before the next is made
         nn.utils.clip_grad_norm_(self.weights, self._settings.weights.clip_norm)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)
@@ -115,7 +117,7 @@ class Learner:
                 self.weight_optimizer,
             )
         else:
-            found, loss = steps.gradients(architecture_loss, self.architecture)
+            found, loss = steps.gradients(architecture_loss, self.architecture, self.weights)
         for parameter, gradient in zip(self.architecture, found, strict=True):
             parameter.grad = gradient
         self.architecture_optimizer.step()
@@ -128,12 +130,14 @@ class Learner:
         micro = self._settings.pictures_at_once // self._settings.accumulate
         parts = [tensor.tensor_split(-(-whole // micro)) for tensor in batch]
         for images, labels in zip(*parts, strict=True):
-            with self._runtime.autocast():
-                logits = self.supernet(images)
-                loss = functional.cross_entropy(logits, labels)
-            hits.append((logits.detach().argmax(dim=1) == labels).sum())
-            del logits
-            yield loss * (len(labels) / whole)
+            yield self._loss(images, labels, hits) * (len(labels) / whole)
+
+    def _loss(self, images: Tensor, labels: Tensor, hits: list[Tensor]) -> Tensor:
+        with self._runtime.autocast():
+            logits = self.supernet(images)
+            loss = functional.cross_entropy(logits, labels)
+        hits.append((logits.detach().argmax(dim=1) == labels).sum())
+        return loss
 
     def _regularization(self, epoch: int) -> Tensor:
         kinds = self.supernet.space.cell_types

@@ -29,8 +29,33 @@ Loss = Callable[[], Iterator[Tensor]]
 _FINITE_STEP = 0.01
 
 
-def gradients(loss: Loss, parameters: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The gradient for each parameter, zeros where the loss does not depend on it, and the loss."""
+@contextlib.contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradient of these, so that nothing is kept for one."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def gradients(
+    loss: Loss, parameters: Sequence[Tensor], others: Sequence[nn.Parameter] = ()
+) -> tuple[list[Tensor], Tensor]:
+    """The gradient for each parameter, zeros where the loss does not depend on it, and the loss.
+
+    Args:
+        loss: The loss.
+        parameters: What to differentiate by.
+        others: Parameters of the loss that are frozen meanwhile.
+    """
+    with frozen(others):
+        return _gradients(loss, parameters)
+
+
+def _gradients(loss: Loss, parameters: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
     found: list[Tensor | None] = [None] * len(parameters)
     total: Tensor | None = None
     for part in loss():
@@ -73,7 +98,7 @@ def second_order(
     """
     rate = optimizer.param_groups[0]["lr"]
     step = weights[0].new_full((), -rate)
-    with _moved(weights, _sgd_step(training_loss, weights, optimizer), step):
+    with _moved(weights, _sgd_step(training_loss, architecture, weights, optimizer), step):
         found, loss = gradients(architecture_loss, [*architecture, *weights])
     direct, direction = found[: len(architecture)], found[len(architecture) :]
     norm = torch.stack([g.norm() for g in direction]).norm()
@@ -81,18 +106,22 @@ def second_order(
     sides = []
     for sign in (1, -1):
         with _moved(weights, direction, sign * epsilon):
-            sides.append(gradients(training_loss, architecture)[0])
+            sides.append(gradients(training_loss, architecture, weights)[0])
     implicit = [(up - down) / (2 * epsilon) for up, down in zip(*sides, strict=True)]
     return [d - rate * i for d, i in zip(direct, implicit, strict=True)], loss
 
 
 def _sgd_step(
-    training_loss: Loss, weights: Sequence[nn.Parameter], optimizer: torch.optim.SGD
+    training_loss: Loss,
+    architecture: Sequence[nn.Parameter],
+    weights: Sequence[nn.Parameter],
+    optimizer: torch.optim.SGD,
 ) -> list[Tensor]:
     """What the optimizer's next step subtracts, over the learning rate."""
     group = optimizer.param_groups[0]
     steps = []
-    for weight, gradient in zip(weights, gradients(training_loss, weights)[0], strict=True):
+    found, _ = gradients(training_loss, weights, architecture)
+    for weight, gradient in zip(weights, found, strict=True):
         step = gradient + group["weight_decay"] * weight.detach()
         buffer = (
             optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
