@@ -84,15 +84,17 @@ class FactorizedReduction(nn.Module):
         )
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(self, images: Pictures) -> Halved:
-        """Pictures of half the side."""
-        return self.of_active(functional.relu(images))
+    def forward(self, images: Pictures, active: bool = False) -> Halved:
+        """Pictures of half the side.
 
-    def of_active(self, active: Pictures) -> Halved:
-        """The same of pictures that have passed ReLU."""
-        halves = [self.first(active)]
+        Args:
+            images: The pictures.
+            active: Whether they have passed ReLU already.
+        """
+        past_relu = images if active else functional.relu(images)
+        halves = [self.first(past_relu)]
         if self.second is not None:
-            halves.append(self.second(shifted(active)))
+            halves.append(self.second(shifted(past_relu)))
         return self.norm(torch.cat(halves, dim=1))  # type: ignore[no-any-return]
 
 
@@ -149,13 +151,17 @@ class ReLUConvBN(nn.Module):
         self.convolution = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(self, images: Pictures) -> Float[Tensor, "batch out height width"]:
-        """Pictures of the cell's channels."""
-        return self.of_active(functional.relu(images))
+    def forward(
+        self, images: Pictures, active: bool = False
+    ) -> Float[Tensor, "batch out height width"]:
+        """Pictures of the cell's channels.
 
-    def of_active(self, active: Pictures) -> Float[Tensor, "batch out height width"]:
-        """The same of pictures that have passed ReLU."""
-        return self.norm(self.convolution(active))  # type: ignore[no-any-return]
+        Args:
+            images: The pictures.
+            active: Whether they have passed ReLU already.
+        """
+        past_relu = images if active else functional.relu(images)
+        return self.norm(self.convolution(past_relu))  # type: ignore[no-any-return]
 
 
 @operation("none")

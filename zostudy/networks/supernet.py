@@ -148,7 +148,7 @@ class SearchCell(nn.Module):
     def _preprocessed(self, source: int, outputs: Outputs) -> Pictures:
         """An input node."""
         active = outputs[0] if self.recompute == "none" else _joined(outputs)
-        return self.preprocess[source].of_active(active)  # type: ignore[no-any-return, operator]
+        return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
         self, source: int, outputs: Outputs, weights: Tensor, edge_weights: Tensor
