@@ -15,6 +15,7 @@ from zostudy.errors import ConfigError, InputError, ZostudyError
 
 if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
+    from zostudy.study.plan import Plan
     from zostudy.study.points import Standing
     from zostudy.study.sweep import SweepSummary
 
@@ -118,16 +119,29 @@ def new(
 
 
 @app.command()
-def plan(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
-    """Show the points of a study, what is done and what is missing."""
-    from zostudy.study import console, sweep
+def plan(
+    study: StudyPath,
+    assignments: Assignments,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory of a trial, such as 8GiB.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the points of a study, the memory they need, what is done and what is missing."""
+    from zostudy.study import console, plan_table, sweep
+    from zostudy.study import plan as plans
+    from zostudy.study.points import first
 
+    if budget is not None:
+        assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = _load(study, assignments)
     standing = sweep.standing(file)
+    memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
-        _print_json(_plan_document(file, standing))
-    else:
-        console.print_plan(file.config.study, standing, console.output())
+        _print_json(_plan_document(file, standing) | {"configurations": plans.document(memory)})
+        return
+    console.print_plan(file.config.study, standing, console.output())
+    plan_table.print_plan(memory, console.output())
 
 
 @app.command()
@@ -245,15 +259,37 @@ def _run(path: Path, assignments: list[str]) -> int:
 
 
 def _run_missing(file: "StudyFile", standing: "Standing") -> "SweepSummary":
-    from zostudy.study import console, points, sweep
+    from zostudy.study import console, plan_table, points, sweep
     from zostudy.study.store import Store
     from zostudy.study.trial import Trials
 
     reporter = console.reporter(console.output(stderr=True))
     trials = Trials(file, reporter.report)
-    trials.check(list(standing.points) or [points.first(file)])
+    missing = [p for p in standing.points if standing.missing(p)] or [points.first(file)]
+    trials.check(list(standing.points) or missing)
+    memory = trials.plan(missing)
+    plan_table.print_plan(memory, console.output(stderr=True))
+    _refuse_what_cannot_fit(memory)
     with Store(Path(file.config.storage.folder)).lock(file.config.study), reporter:
         return sweep.run(file, trials, reporter.notice)
+
+
+def _refuse_what_cannot_fit(memory: "Plan") -> None:
+    """End before any compute where a phase is known to be above the budget.
+
+    Raises:
+        ConfigError: One is.
+    """
+    from zostudy.config.sizes import shown_bytes
+
+    lines = [
+        f"runtime.memory_budget: {shown_bytes(memory.budget)} is less than the "
+        f"{shown_bytes(configuration.phases[advice.phase].peak_bytes)} that the {advice.phase} of "
+        f"the point {configuration.point} needs; {advice}"
+        for configuration, advice in memory.above(exact=True)
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
 
 
 def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
@@ -281,7 +317,12 @@ def _load(path: Path, assignments: list[str]) -> "StudyFile":
     from zostudy.config.loading import load
 
     sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
-    return load(path, tuple(assignments))
+    file = load(path, tuple(assignments))
+    if "fit" in file.batch_sizes:
+        from zostudy.study.plan import fitted
+
+        return fitted(file)
+    return file
 
 
 def _print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value

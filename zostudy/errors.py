@@ -6,7 +6,8 @@ ZostudyError
 │   ├── DataError         a data set or a picture
 │   └── ArchitectureError a mask or a genotype that does not fit its search space
 └── TrialError            a trial cannot go on: fails that trial with its reason
-    └── NumericalError    a loss, a score or a kernel that is not finite
+    ├── NumericalError    a loss, a score or a kernel that is not finite
+    └── MemoryShortageError  a phase that needs more memory than there is
 """
 
 
@@ -36,3 +37,7 @@ class TrialError(ZostudyError):
 
 class NumericalError(TrialError):
     """A loss, a score or a kernel is not finite."""
+
+
+class MemoryShortageError(TrialError):
+    """A phase needs more memory than there is, or than the budget allows."""

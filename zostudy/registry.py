@@ -31,6 +31,7 @@ BUILTIN_MODULES = (
     "zostudy.space.darts",
     "zostudy.networks.operations",
     "zostudy.data.sources",
+    "zostudy.data.folders",
     "zostudy.pruning.mask_sources",
     "zostudy.pruning.zero_shot",
     "zostudy.pruning.ranking",

@@ -5,14 +5,17 @@ import hashlib
 import os
 import platform
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from zostudy.config.settings import RuntimeSettings
+from zostudy.config.sizes import size
 from zostudy.errors import ConfigError
 
 
@@ -21,7 +24,7 @@ class Runtime:
     """Where and how tensors are computed.
 
     Attributes:
-        device: The device of every tensor of a trial.
+        device: The device of every tensor of a trial; ``meta`` to predict its memory.
         precision: ``fp32``, or ``bf16`` for autocast.
     """
 
@@ -32,12 +35,22 @@ class Runtime:
     def autocast(self) -> Iterator[None]:
         """Run the networks in the chosen precision."""
         enabled = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+        with torch.autocast(self._arithmetic, torch.bfloat16, enabled=enabled):
             yield
 
     def generator(self, *key: int | str) -> torch.Generator:
         """A generator on the device, for draws that happen there."""
-        return seeded(self.device, *key)
+        return seeded("cpu" if self.device.type == "meta" else self.device, *key)
+
+    @property
+    def birthplace(self) -> torch.device:
+        """Where modules are made and initialised, as a context: the CPU, for any real device."""
+        return torch.device("meta" if self.device.type == "meta" else "cpu")
+
+    @property
+    def _arithmetic(self) -> str:
+        """The type of device whose autocast counts; ``meta``, which has none, counts as a CPU."""
+        return "cpu" if self.device.type == "meta" else self.device.type
 
 
 def seeded(device: torch.device | str, *key: int | str) -> torch.Generator:
@@ -57,29 +70,68 @@ def prepare(settings: RuntimeSettings) -> Runtime:
     Raises:
         ConfigError: The device is unknown or not there.
     """
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"runtime.device: {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N"
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"runtime.device: {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N"
-        )
+    runtime = planned(settings)
+    device = runtime.device
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"runtime.device: {name!r} is not there; this machine has "
+            f"runtime.device: {settings.device!r} is not there; this machine has "
             f"{torch.cuda.device_count()} CUDA devices"
         )
     torch.set_num_threads(settings.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    return Runtime(device, settings.precision)
+    return runtime
+
+
+def planned(settings: RuntimeSettings) -> Runtime:
+    """The runtime to plan for, whether or not its device is there; nothing is set up."""
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return Runtime(_device(name), settings.precision)
+
+
+def _device(name: str) -> torch.device:
+    refusal = f"runtime.device: {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(refusal) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(refusal)
+    return device
+
+
+def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:
+    """Bytes that a trial may take.
+
+    Args:
+        settings: Of them, the memory budget: a size, or all that the device has.
+        device: The device.
+
+    Returns:
+        Bytes; for a CUDA device that is not there, without a size, more than any device has.
+    """
+    if settings.memory_budget != "device":
+        return size(settings.memory_budget, "runtime.memory_budget")
+    if device.type == "cuda":
+        there = (device.index or 0) < torch.cuda.device_count()
+        return torch.cuda.get_device_properties(device).total_memory if there else sys.maxsize
+    return _machine_memory()
+
+
+def _machine_memory() -> int:
+    """Bytes of memory that the machine has, or that a control group leaves of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [whole]
+    for path in (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+            limits.append(int(Path(path).read_text(encoding="ascii")))
+    return min(limits)
 
 
 def seed_everything(seed: int) -> None:

@@ -1,20 +1,22 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from zostudy.config import settings
+from zostudy.config import settings, sweep
+from zostudy.config.base import Settings
 from zostudy.config.settings import (
     EvaluateSettings,
-    RangeSettings,
+    RuntimeSettings,
     SearchSettings,
-    Settings,
     SGDSettings,
     SupernetSettings,
-    SweepSettings,
 )
+from zostudy.config.sizes import size
+from zostudy.config.sweep import RangeSettings, SweepSettings
 
 
 def all_settings() -> list[type[BaseModel]]:
-    found = [v for v in vars(settings).values() if isinstance(v, type) and issubclass(v, Settings)]
+    named = vars(settings) | vars(sweep)
+    found = [v for v in named.values() if isinstance(v, type) and issubclass(v, Settings)]
     return [model for model in found if model is not Settings]
 
 
@@ -79,3 +81,23 @@ def test_a_range_keeps_whole_numbers_whole():
 def test_wrong_settings_are_refused_with_what_is_allowed(model, values, message):
     with pytest.raises(ValidationError, match=message):
         model(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("8GiB", 8 * 2**30), ("1.5 MiB", 3 * 2**19), ("20GB", 20 * 10**9), ("7B", 7)],
+)
+def test_a_size_is_read_as_bytes(text, count):
+    assert size(text, "place") == count
+
+
+@pytest.mark.parametrize("text", ["8", "GiB", "0GiB", "-1GiB", "8 gigs", "1iB", "8gib"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValidationError, match=r"memory_budget: .* is no size; allowed: device, or"):
+        RuntimeSettings(memory_budget=text)
+
+
+def test_micro_batches_divide_the_batch():
+    with pytest.raises(ValidationError, match="accumulate: 3 does not divide"):
+        SearchSettings(batch_size=8, accumulate=3)
+    assert SearchSettings(batch_size="fit", accumulate=3).accumulate == 3

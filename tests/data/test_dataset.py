@@ -194,3 +194,37 @@ def test_a_class_of_one_picture_in_a_folder_is_refused_before_any_split(tmp_path
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name / f"{index}.png")
     with pytest.raises(DataError, match=r"class 'b' has 1 picture"):
         load(DatasetSettings(name="image_folder", options={"root": str(tmp_path)}))
+
+
+def test_an_outline_has_the_same_parts_and_no_pixels(digits):
+    outline = module.outline(DatasetSettings())
+    assert outline.splits == digits.splits
+    for part in ("train", "validation", "test"):
+        ours, theirs = getattr(outline, part), getattr(digits, part)
+        assert ours.images.is_meta
+        assert ours.images.shape == theirs.images.shape
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_is_outlined_without_its_files(name, classes, tmp_path):
+    options = {"root": str(tmp_path / "nowhere")}
+    outline = module.outline(DatasetSettings(name=name, options=options))
+    assert outline.train.images.shape == (40_000, 3, 32, 32)
+    assert len(outline.test) == 10_000
+    assert len(outline.classes) == classes
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("colours", [("L", "L"), ("L", "RGB")])
+def test_a_folders_outline_has_the_shape_of_its_pictures(tmp_path, colours):
+    for name, mode in zip("ab", colours, strict=True):
+        (tmp_path / name).mkdir()
+        for index in range(9):
+            Image.new(mode, (11, 12)).save(tmp_path / name / f"{index}.png")
+    for options in ({}, {"resize": 9}, {"channels": "colour"}, {"channels": "grey"}):
+        settings = DatasetSettings(name="image_folder", options={"root": str(tmp_path), **options})
+        outline, whole = module.outline(settings), load(settings)
+        assert outline.train.images.shape == whole.train.images.shape
+        assert outline.train.images.is_meta
+        assert outline.splits == whole.splits

@@ -13,7 +13,8 @@ from PIL import Image
 from zostudy.config.settings import DatasetSettings
 from zostudy.data import sources
 from zostudy.data.dataset import load
-from zostudy.data.sources import image_folder, read_cifar
+from zostudy.data.folders import image_folder
+from zostudy.data.sources import read_cifar
 from zostudy.errors import ConfigError, DataError
 
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from zostudy.networks.memory import LiveBytes, PeakMemory, held_bytes
+from zostudy.networks.memory import LiveBytes, PeakMemory, Predicted, held_bytes
 
 DEVICES = [torch.device("cpu"), torch.device("meta")]
 FLOAT, LONG = 4, 8
@@ -229,7 +229,8 @@ def test_held_bytes_counts_every_distinct_storage_once():
     assert held_bytes() == 0
 
 
-def test_peak_memory_is_the_highest_sample_with_what_was_held(device):
+def test_peak_memory_is_the_highest_sample_with_what_was_held():
+    device = torch.device("cpu")
     held = torch.zeros(10, device=device)
     memory = PeakMemory(device)
     assert memory.peak_bytes == 0
@@ -239,6 +240,13 @@ def test_peak_memory_is_the_highest_sample_with_what_was_held(device):
     torch.zeros(1000, device=device)  # not sampled
     assert memory.peak_bytes == 30 * FLOAT
     assert memory.figures() == {"peak_bytes": 30.0 * FLOAT}
+
+
+def test_the_first_sample_on_meta_ends_the_work_with_its_peak():
+    memory = PeakMemory(torch.device("meta"))
+    with pytest.raises(Predicted, match="20 bytes") as ended, memory.sample():
+        torch.zeros(5, device="meta")
+    assert ended.value.peak_bytes == 5 * FLOAT
 
 
 def test_peak_memory_goes_on_from_an_interrupted_part():

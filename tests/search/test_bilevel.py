@@ -13,13 +13,14 @@ from zostudy.config.settings import (
     AugmentSettings,
     RegularizerSettings,
     SearchSettings,
+    SGDSettings,
     SupernetSettings,
 )
 from zostudy.data.batches import training_batches
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Mixing
 from zostudy.runtime import Runtime, seeded
-from zostudy.search import bilevel
+from zostudy.search import bilevel, learner
 from zostudy.search.bilevel import search
 from zostudy.search.discretize import discretize
 from zostudy.space.mask import OperationMask
@@ -158,6 +159,47 @@ def test_another_seed_gives_another_search(small_dataset):
     assert one != two
 
 
+@pytest.mark.usefixtures("double")
+def test_micro_batches_follow_the_mean_of_their_gradients(small_dataset):
+    generator = torch.Generator().manual_seed(0)
+    batch, other = (
+        (torch.randn(16, 1, 8, 8, generator=generator), torch.arange(16) % 3) for _ in range(2)
+    )
+
+    def gradients(accumulate, part):
+        """Of weights and α, as the optimizers find them."""
+        chosen = settings(accumulate=accumulate, batch_size=16, weights=SGDSettings(clip_norm=1e9))
+        session = bilevel._Session(MASK, small_dataset, SUPERNET, chosen, context(), ())
+        found = session.learner
+        seen = []
+        for optimizer, parameters in (
+            (found.weight_optimizer, found.weights),
+            (found.architecture_optimizer, found.architecture),
+        ):
+            optimizer.step = lambda held=parameters: seen.extend(p.grad.clone() for p in held)
+        losses, _ = found.step(*((x[part], y[part]) for x, y in (batch, other)), epoch=1)
+        return seen, losses
+
+    whole, losses = gradients(2, slice(16))
+    halves = [gradients(1, part) for part in (slice(8), slice(8, 16))]
+    assert losses.tolist() == pytest.approx(
+        ((halves[0][1] + halves[1][1]) * torch.tensor([0.5, 1, 1])).tolist()
+    )
+    for one, first, second in zip(whole, halves[0][0], halves[1][0], strict=True):
+        torch.testing.assert_close(one, (first + second) / 2)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_micro_batches_search_in_less_memory(small_dataset, order):
+    sizes = {"order": order, "epochs": 2, "batch_size": 44}
+    whole, micro = (
+        search(MASK, small_dataset, SUPERNET, settings(**sizes, accumulate=n), context())
+        for n in (1, 4)
+    )
+    assert micro.peak_bytes < 0.6 * whole.peak_bytes
+    assert all(math.isfinite(figures["train_loss"]) for figures in micro.history)
+
+
 def test_without_a_half_of_its_own_alpha_sees_the_pictures_of_the_weights(small_dataset):
     result = search(MASK, small_dataset, SUPERNET, settings(architecture_fraction=0.0), context())
     assert len(result.history) == 3
@@ -170,7 +212,7 @@ def test_bf16_searches_too(small_dataset):
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_its_epoch(small_dataset, monkeypatch):
     monkeypatch.setattr(
-        bilevel.functional, "cross_entropy", lambda *a: cross_entropy(*a) * torch.nan
+        learner.functional, "cross_entropy", lambda *a: cross_entropy(*a) * torch.nan
     )
     with pytest.raises(NumericalError, match="search: the loss is nan in epoch 1"):
         search(MASK, small_dataset, SUPERNET, settings(), context())

@@ -1,7 +1,7 @@
 import pytest
 
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.config.settings import RangeSettings
+from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError
 from zostudy.study import points
 from zostudy.study.points import Failure, TrialOutcome

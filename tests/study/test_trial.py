@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,3 +279,90 @@ def test_bad_input_is_one_line_before_any_compute_and_leaves_nothing(tmp_path, c
     assert message in lines[0]
     assert "Traceback" not in done.stderr
     assert [path.name for path in Path(tmp_path).iterdir()] == ["study.yaml"]
+
+
+OUT_OF_MEMORY = """
+import json, resource, sys
+from zostudy.config.loading import load
+from zostudy.study import sweep
+from zostudy.study.trial import Trials
+from pathlib import Path
+
+file = load(Path("study.yaml"))
+trials = Trials(file, lambda progress: None)
+
+def execute(point, seed, number):
+    trials.tracker  # MLflow's own memory is not what is to run out
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    if point.config.search.batch_size == 256:
+        limit = pages * resource.getpagesize() + 2**27
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    try:
+        return trials(point, seed, number)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+
+trials.check(list(sweep.standing(file).points))
+print(sweep.run(file, execute, lambda notice: None).failures)
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_that_runs_out_of_memory_fails_alone_and_says_what_it_asked_for(tmp_path):
+    write(
+        tmp_path,
+        supernet={"cells": 1, "channels": 48},
+        search={"epochs": 1, "warmup_epochs": 0},
+        evaluate={"cells": 1, "channels": 2, "epochs": 1, "auxiliary_weight": 0.0},
+        sweep={"parameters": {"search.batch_size": [256, 32]}},
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY],
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    states = {t["params"]["search.batch_size"]: t for t in results(tmp_path)["trials"]}
+    assert states[32]["state"] == "complete"
+    assert states[256]["state"] == "failed"
+    assert re.search(
+        r"search: out of memory: [\d.]+ MB more were asked for; the prediction of the phase is ",
+        states[256]["reason"],
+    )
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.out_of_memory` = 'True'")
+    assert [run.info.run_name for run in runs] == ["search"]
+    assert runs[0].data.metrics["out_of_memory_asked_bytes"] > 2**16
+    assert runs[0].data.metrics["predicted_bytes"] > 2**27
+
+
+@pytest.mark.slow
+def test_measured_and_predicted_memory_are_logged_with_their_ratio(undisturbed):
+    for trial in results(undisturbed)["trials"]:
+        for phase in ("search", "evaluate"):
+            predicted = trial["metrics"][f"{phase}_predicted_bytes"]
+            ratio = trial["metrics"][f"{phase}_predicted_ratio"]
+            assert ratio == trial["metrics"][f"{phase}_peak_bytes"] / predicted
+            assert ratio == pytest.approx(1, abs=0.01)
+    client = MlflowClient(f"sqlite:///{undisturbed}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    logged = [run.data.metrics for run in runs if run.info.run_name in ("search", "evaluate")]
+    assert len(logged) == 4
+    assert all(m["predicted_ratio"] == pytest.approx(1, abs=0.01) for m in logged)
+
+
+@pytest.mark.slow
+def test_a_mask_that_turns_out_too_large_fails_its_trial_before_the_search(tmp_path):
+    write(
+        tmp_path,
+        prune={"source": "zero_shot", "xi": 0.95, "images": 8, "batch_size": 4},
+        search={"epochs": 2, "warmup_epochs": 1, "batch_size": 512},
+        evaluate={"cells": 1, "channels": 2, "epochs": 1, "auxiliary_weight": 0.0},
+        runtime={"threads": 1, "device": "cpu", "memory_budget": "8MiB"},
+    )
+    done = zostudy(tmp_path, "run", "study.yaml", code=1)
+    assert "may be above the memory budget of 8.0 MB" in done.stderr
+    (trial,) = results(tmp_path)["trials"]
+    assert "more than runtime.memory_budget allows (8.0 MB)" in trial["reason"]
+    assert not list((tmp_path / ".zostudy" / "cache").glob("search/*"))

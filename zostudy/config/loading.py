@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config.document import Document
-from zostudy.config.settings import StudyConfig, SweepSettings, TrialConfig
+from zostudy.config.settings import StudyConfig, TrialConfig
+from zostudy.config.sweep import SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
 from zostudy.errors import ConfigError
 from zostudy.registry import Component, Kind, nearest
@@ -35,10 +36,18 @@ class StudyFile:
     Attributes:
         document: The document, overrides applied.
         config: The settings of the study; its trial settings are those before any sweeping.
+        resolve: Gives the settings of a point their numbers where they have words for them.
     """
 
     document: Document
     config: StudyConfig
+    resolve: Callable[[TrialConfig], TrialConfig] = lambda config: config
+
+    @property
+    def batch_sizes(self) -> tuple[Any, ...]:
+        """Every value of ``search.batch_size`` that the file names."""
+        swept = self.config.sweep.parameters.get("search.batch_size", ())
+        return (self.config.search.batch_size, *(swept if isinstance(swept, tuple) else ()))
 
     def trial(self, values: Mapping[str, Any]) -> TrialConfig:
         """The settings of one point of the sweep.
@@ -50,7 +59,7 @@ class StudyFile:
             ConfigError: The settings are wrong at this point.
         """
         kept = {key: value for key, value in self.document.items() if key in _TRIAL_KEYS}
-        return _validate(TrialConfig, documents.override(kept, values))
+        return self.resolve(_validate(TrialConfig, documents.override(kept, values)))
 
 
 _TRIAL_KEYS = frozenset(TrialConfig.model_fields)
@@ -274,6 +283,7 @@ def canonical(config: TrialConfig) -> Document:
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
+    del kept["runtime"]["memory_budget"]
     return kept
 
 

@@ -6,17 +6,21 @@ own options beside the fields listed here; they are declared with the component 
 """
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-
-class Settings(BaseModel):
-    """What all sections share: no unknown keys, no coercion, no change after validation."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+from zostudy.config.base import Settings
+from zostudy.config.sizes import size
+from zostudy.config.sweep import SweepSettings
+from zostudy.errors import ConfigError
 
 
 class DatasetSettings(Settings):
@@ -31,7 +35,7 @@ class DatasetSettings(Settings):
     """Share of all pictures kept as test part, for a data set without a test part of its own."""
     seed: int = Field(default=0, ge=0)
     """Seed of the splits; all trials of a study see the same splits."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """The data set's own options."""
 
 
@@ -70,7 +74,7 @@ class PruneSettings(Settings):
 
     source: str = "none"
     """Mask source: none, random, zero_shot, file, or one of an extension."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """The mask source's own options."""
 
 
@@ -121,8 +125,17 @@ class RegularizerSettings(Settings):
 
     name: str = "none"
     """Regularizer: none, beta_decay, or one of an extension."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """The regularizer's own options."""
+
+
+def _in_one_line(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """One message for a batch size, not one for each kind of value that it may be."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        text = "Needs a whole number from 2 up, or 'fit'"
+        raise PydanticCustomError("batch_size", "{text}", {"text": text}) from error
 
 
 class SearchSettings(Settings):
@@ -134,8 +147,15 @@ class SearchSettings(Settings):
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0)
     """First epochs, which train the weights only."""
-    batch_size: int = Field(default=256, ge=2)
-    """Images in a batch, for the weights and for the architecture alike."""
+    batch_size: Annotated[
+        Annotated[int, Field(ge=2)] | Literal["fit"], WrapValidator(_in_one_line)
+    ] = 256
+    """Images in a batch, for the weights and for the architecture alike; ``fit`` is the largest
+    power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
+    accumulate: int = Field(default=1, ge=1)
+    """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
+    step follows the mean gradient of all. Batch normalisation takes its statistics from each
+    micro-batch by itself, so that this is not the same as one large batch."""
     order: Literal["first", "second"] = "first"
     """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
     recompute: Literal["none", "partial", "full"] = "none"
@@ -167,7 +187,24 @@ class SearchSettings(Settings):
                 "order: 'second' needs pictures of its own for α, but "
                 "search.architecture_fraction is 0; allowed: order 'first', or a fraction above 0"
             )
+        if self.batch_size != "fit" and self.batch_size % self.accumulate:
+            divisors = [n for n in range(1, self.batch_size) if self.batch_size % n == 0]
+            raise ValueError(
+                f"accumulate: {self.accumulate} does not divide search.batch_size "
+                f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
+            )
         return self
+
+    @property
+    def pictures_at_once(self) -> int:
+        """Pictures in a batch.
+
+        Raises:
+            ConfigError: The batch is still to be fitted.
+        """
+        if self.batch_size == "fit":
+            raise ConfigError("search.batch_size: 'fit' has not been resolved to a number")
+        return self.batch_size
 
 
 class EvaluateSettings(Settings):
@@ -189,92 +226,6 @@ class EvaluateSettings(Settings):
     """Weight of the auxiliary head's loss; 0 builds none."""
     augment: AugmentSettings = AugmentSettings(cutout=16)
     """Augmentation of the training batches."""
-
-
-class RangeSettings(Settings):
-    """Numbers from low to high."""
-
-    low: float | int
-    """Smallest value."""
-    high: float | int
-    """Largest value."""
-    step: float | int = Field(default=0, ge=0)
-    """Distance of neighbouring values; 0 for a continuous range (whole numbers: 1)."""
-    log: bool = False
-    """Whether to sample the logarithm."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low: {self.low} is not below high {self.high}")
-        if self.log and (self.low <= 0 or self.step):
-            raise ValueError("log: needs low above 0 and no step")
-        return self
-
-
-class SamplerSettings(Settings):
-    """Who proposes the points of the sweep."""
-
-    name: Literal["grid", "tpe"] = "grid"
-    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the sampler."""
-
-
-class ObjectiveSettings(Settings):
-    """A metric to be made large or small."""
-
-    metric: Literal[
-        "validation_accuracy",
-        "prune_seconds",
-        "search_seconds",
-        "evaluate_seconds",
-        "prune_peak_bytes",
-        "search_peak_bytes",
-        "evaluate_peak_bytes",
-        "parameters",
-        "macs",
-    ] = "validation_accuracy"
-    """The metric; test accuracy is no objective, because selection never sees the test part."""
-    direction: Literal["maximize", "minimize"] = "maximize"
-    """Which way is better."""
-
-
-class SweepSettings(Settings):
-    """Which points are run, how often, and what makes one better."""
-
-    sampler: SamplerSettings = SamplerSettings()
-    """Sampler."""
-    parameters: dict[str, tuple[Any, ...] | RangeSettings] = {}
-    """For each swept setting, by its path in this file, its values or its range."""
-    seeds: tuple[int, ...] = (0,)
-    """Every point is repeated once with each seed; its value is the mean over them."""
-    trials: int = Field(default=0, ge=0)
-    """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
-    own number and wants 0."""
-    objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
-    """What is optimised; none for a study that only compares."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        for path, values in self.parameters.items():
-            if isinstance(values, tuple) and not values:
-                raise ValueError(f"parameters.{path}: has no values; needs at least one")
-            stepless = isinstance(values, RangeSettings) and not values.step
-            if stepless and self.sampler.name == "grid":
-                raise ValueError(
-                    f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
-                )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
-        if self.sampler.name == "grid" and self.trials:
-            raise ValueError("trials: a grid runs every combination; leave trials out")
-        complete = self.trials and self.parameters and self.objectives
-        if self.sampler.name == "tpe" and not complete:
-            raise ValueError("sampler: 'tpe' needs trials (at least 1), parameters and objectives")
-        return self
 
 
 class TrackingSettings(Settings):
@@ -304,6 +255,15 @@ class RuntimeSettings(Settings):
     """``bf16`` runs the networks under autocast."""
     threads: int = Field(default=2, ge=1)
     """CPU threads of one trial; part of what fixes the bits of a result on the CPU."""
+    memory_budget: str = "device"
+    """Memory that a trial may take: a size such as ``8GiB`` or ``512MiB``, or ``device`` for all
+    that the device has. It changes no result."""
+
+    @model_validator(mode="after")
+    def _budget_is_a_size(self) -> Self:
+        if self.memory_budget != "device":
+            size(self.memory_budget, "memory_budget")
+        return self
 
 
 class TrialConfig(Settings):

@@ -56,16 +56,20 @@ def training_batches(
     Yields:
         Images, channels last in memory where there are several, and their labels.
     """
-    order = torch.randperm(len(pictures), generator=generator)
-    for start in range(number_of_training_batches(len(pictures), batch_size)):
-        indices = order[start * batch_size : (start + 1) * batch_size]
+
+    def batch(indices: Int64[Tensor, " batch"]) -> Batch:
         images, labels = _moved(pictures, indices, device)
         if augment is not None and (augment.crop_padding or augment.flip):
             images = _shifted(images, augment, generator)
         normal = normalized(images, dataset)
         if augment is not None and augment.cutout:
             normal = _cut_out(normal, augment.cutout, generator)
-        yield normal, labels
+        return normal, labels
+
+    order = torch.randperm(len(pictures), generator=generator)
+    for start in range(number_of_training_batches(len(pictures), batch_size)):
+        # Nothing of a batch is kept here while it is worked on.
+        yield batch(order[start * batch_size : (start + 1) * batch_size])
 
 
 def evaluation_batches(

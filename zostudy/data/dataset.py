@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,15 @@ class Dataset:
         """Width of a picture in pixels."""
         return self.train.images.shape[3]
 
+    def outline(self) -> "Dataset":
+        """The same parts and labels, with pixels that have a shape and no values."""
+        return replace(
+            self,
+            train=self.train.outline(),
+            validation=self.validation and self.validation.outline(),
+            test=self.test.outline(),
+        )
+
     def search_parts(self, architecture_fraction: float) -> tuple[Pictures, Pictures]:
         """The training part, split for the search.
 
@@ -124,24 +133,50 @@ def load(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset
     source = component.load()(**resolve_options(component, "dataset", settings.options))
     if not isinstance(source, Source):
         raise TypeError(f"data set {settings.name!r} must give a Source, not {type(source)}")
+    dataset = _assembled(source, settings)
+    mean, std = _statistics(dataset.train)
+    return replace(dataset, mean=mean, std=std, digest=_digest(source, dataset.splits))
+
+
+def outline(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset:
+    """A data set as `load` gives it, but for its pixels: these have a shape and no values.
+
+    Where the data set declares its outline, no picture is read or downloaded. Mean, standard
+    deviation and digest then say nothing.
+
+    Args:
+        settings: Which data set, and how it is split.
+        extensions: Modules that may declare further data sets.
+
+    Raises:
+        ConfigError: The data set or an option is unknown.
+        DataError: The data set is missing, damaged or too small.
+    """
+    component = find("dataset", settings.name, "dataset.name", extensions)
+    declared = component.facts.get("outline")
+    if declared is None:
+        return load(settings, extensions).outline()
+    options = resolve_options(component, "dataset", settings.options)
+    return _assembled(component.sibling(str(declared))(**options), settings)
+
+
+def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
+    """The data set of a source, checked and split, with nothing measured yet."""
     _check(settings.name, source)
     indices = _split(source, settings)
-    train = source.train.select(indices["train"])
     validation = source.train.select(indices["validation"]) if "validation" in indices else None
-    test = source.test or source.train.select(indices["test"])
-    mean, std = _statistics(train)
-    splits = {name: tuple(chosen.tolist()) for name, chosen in indices.items()}
+    channels = source.train.images.shape[1]
     return Dataset(
         name=settings.name,
         classes=source.classes,
-        train=train,
+        train=source.train.select(indices["train"]),
         validation=validation,
-        test=test,
-        mean=mean,
-        std=std,
+        test=source.test or source.train.select(indices["test"]),
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
         seed=settings.seed,
-        splits=splits,
-        digest=_digest(source, splits),
+        splits={name: tuple(chosen.tolist()) for name, chosen in indices.items()},
+        digest="",
     )
 
 

@@ -1,8 +1,10 @@
 """Where pictures come from: every data set as uint8 tensors in host memory.
 
 A data set is a function that returns a :class:`Source`; its options are its keyword-only parameters
-(see :mod:`zostudy.registry`). Nothing here is split, normalised or moved to a device. Nothing is
-unpickled either: the CIFAR sets are read from their plain binary version.
+(see :mod:`zostudy.registry`). Its fact ``outline`` names a function beside it that takes the same
+options and gives a Source of the same shapes and labels' counts whose pixels are on the ``meta``
+device, so that a plan reads no pictures. Nothing here is split, normalised or moved to a device.
+Nothing is unpickled either: the CIFAR sets are read from their plain binary version.
 """
 
 import hashlib
@@ -13,41 +15,16 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from zostudy.errors import DataError
-from zostudy.registry import dataset, nearest
-
-Bytes = npt.NDArray[np.uint8]
-
-#: File name endings that make a file a picture; others are ignored.
-PICTURE_SUFFIXES = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-
-_GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
-
-#: What Pillow raises on a damaged file, depending on format and place of the damage.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+from zostudy.registry import dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +45,10 @@ class Pictures:
     def select(self, indices: Int64[Tensor, " m"]) -> "Pictures":
         """The pictures at these positions, copied."""
         return Pictures(self.images[indices], self.labels[indices])
+
+    def outline(self) -> "Pictures":
+        """The same labels, with pixels that have a shape and no values."""
+        return Pictures(torch.empty_like(self.images, device="meta"), self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +135,28 @@ CIFAR100 = CifarLayout(
 )
 
 
-@dataset("cifar10")
+def outline_cifar10(*, root: str) -> Source:  # noqa: ARG001  # the data set's options
+    """CIFAR-10 without its pixels."""
+    return _cifar_outline(CIFAR10, 10)
+
+
+def outline_cifar100(*, root: str) -> Source:  # noqa: ARG001  # the data set's options
+    """CIFAR-100 without its pixels."""
+    return _cifar_outline(CIFAR100, 100)
+
+
+def _cifar_outline(layout: CifarLayout, classes: int) -> Source:
+    """Pictures without pixels, the same number of every class."""
+
+    def part(files: Mapping[str, int]) -> Pictures:
+        count = sum(files.values())
+        images = torch.empty(count, 3, 32, 32, dtype=torch.uint8, device="meta")
+        return Pictures(images, torch.arange(count) % classes)
+
+    return Source(part(layout.train), part(layout.test), tuple(map(str, range(classes))))
+
+
+@dataset("cifar10", outline="outline_cifar10")
 def cifar10(*, root: str = "data") -> Source:
     """CIFAR-10: 50,000 + 10,000 colour pictures, 32×32, 10 classes; downloaded on first use.
 
@@ -167,7 +169,7 @@ def cifar10(*, root: str = "data") -> Source:
     return read_cifar(Path(root), CIFAR10)
 
 
-@dataset("cifar100")
+@dataset("cifar100", outline="outline_cifar100")
 def cifar100(*, root: str = "data") -> Source:
     """CIFAR-100: 50,000 + 10,000 colour pictures, 32×32, 100 classes; downloaded on first use.
 
@@ -256,145 +258,3 @@ def _cifar_source(place: Path, contents: Mapping[str, bytes], layout: CifarLayou
 
     classes = tuple(contents[layout.names].decode("ascii").split())
     return Source(part(layout.train), part(layout.test), classes)
-
-
-@dataset("image_folder")
-def image_folder(
-    *,
-    root: str,
-    resize: Annotated[int, "[0, inf)"] = 0,
-    channels: Literal["as_stored", "grey", "colour"] = "as_stored",
-) -> Source:
-    """Your own pictures: ``CLASS/*``, or ``train/CLASS/*`` with or without ``test/CLASS/*``.
-
-    Hidden files and files that are no pictures are ignored; of animations the first frame is read.
-    Classes and pictures are in the order of their names.
-
-    Args:
-        root: Folder of the class folders, or of ``train`` and ``test``.
-        resize: Side in pixels: the largest centred square of each picture is scaled to it. 0 keeps
-            the pictures as they are, which must then be of one size.
-        channels: ``grey`` (1), ``colour`` (3), or ``as_stored``: 1 where every file is grey.
-
-    Raises:
-        DataError: There are too few classes or pictures, or a picture cannot be used.
-    """
-    place = Path(root).expanduser()
-    if not place.is_dir():
-        raise DataError(f"dataset.root: {root} is no folder; needs a folder of class folders")
-    has_parts = bool(_folders(place / "train"))
-    found = _class_files(place / "train" if has_parts else place)
-    test_files = _test_files(place, found) if has_parts else []
-    if len(found) < 2:
-        only = ", ".join(repr(name) for name in found) or "none"
-        raise DataError(f"dataset.root: {place}: class folders: {only}; needs at least 2")
-    for name, paths in found.items():
-        if len(paths) < 2:
-            raise DataError(
-                f"dataset.root: {paths[0].parent}: class {name!r} has 1 picture; needs at least 2, "
-                "or it cannot be split"
-            )
-    classes = tuple(found)
-    train_files = [(path, label) for label, name in enumerate(classes) for path in found[name]]
-    labelled = train_files + [(path, classes.index(name)) for path, name in test_files]
-    images = _decoded([path for path, _ in labelled], resize, channels)
-    labels = torch.tensor([label for _, label in labelled])
-    count = len(train_files)
-    test = Pictures(images[count:], labels[count:]) if test_files else None
-    return Source(Pictures(images[:count], labels[:count]), test, classes)
-
-
-def _folders(place: Path) -> list[Path]:
-    """The visible folders in a place, by name; none where the place is no folder."""
-    if not place.is_dir():
-        return []
-    return sorted(f for f in place.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
-def _class_files(place: Path) -> dict[str, list[Path]]:
-    """For each class folder in a place, its pictures."""
-    found = {}
-    for folder in _folders(place):
-        files = sorted(
-            file
-            for file in folder.iterdir()
-            if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
-        )
-        if not files:
-            raise DataError(
-                f"dataset.root: {folder} holds no pictures; allowed: {', '.join(PICTURE_SUFFIXES)}"
-            )
-        found[folder.name] = files
-    return found
-
-
-def _test_files(root: Path, train: Mapping[str, list[Path]]) -> list[tuple[Path, str]]:
-    """The pictures of the test part with their classes; none where there is no such folder."""
-    others = [f.name for f in _folders(root) if f.name not in ("train", "test")]
-    if others:
-        raise DataError(
-            f"dataset.root: {root} holds {others[0]!r} beside 'train'; allowed beside it: 'test'"
-        )
-    if not (root / "test").is_dir():
-        return []
-    found = _class_files(root / "test")
-    if not found:
-        raise DataError(f"dataset.root: {root / 'test'} holds no class folders")
-    for name in found:
-        if name not in train:
-            hint = nearest(name, train) or f"; known: {', '.join(train)}"
-            raise DataError(f"dataset.root: {root / 'test' / name} has no class in 'train'{hint}")
-    return [(path, name) for name, paths in found.items() for path in paths]
-
-
-def _decoded(
-    paths: list[Path], resize: int, channels: str
-) -> UInt8[Tensor, "n channels height width"]:
-    """Every picture, decoded by a pool of threads; all must come out in one size."""
-    mode = "L" if channels == "grey" else "RGB"
-    first, _ = _decode(paths[0], resize, mode)
-    images = np.empty((len(paths), *first.shape), np.uint8)
-
-    def place(index: int) -> bool:
-        picture, grey = _decode(paths[index], resize, mode)
-        if picture.shape != first.shape:
-            (height, width), (other_height, other_width) = first.shape[1:], picture.shape[1:]
-            raise DataError(
-                f"dataset.root: {paths[index]} has {other_width}×{other_height} pixels, {paths[0]} "
-                f"has {width}×{height}; set dataset.resize to bring all to one size"
-            )
-        images[index] = picture
-        return grey
-
-    with ThreadPoolExecutor() as pool:
-        grey = list(pool.map(place, range(len(paths))))
-    if channels == "as_stored" and all(grey):
-        images = images[:, :1].copy()
-    return torch.from_numpy(images)
-
-
-def _decode(path: Path, resize: int, mode: str) -> tuple[Bytes, bool]:
-    """One picture as channels × height × width, and whether it is stored in grey."""
-    try:
-        with Image.open(path) as opened:
-            grey = opened.mode in _GREY_MODES
-            if resize:  # a large JPEG is decoded at a fraction of its size, still twice the wanted
-                opened.draft(None, (2 * resize, 2 * resize))
-            picture = _eight_bits(ImageOps.exif_transpose(opened)).convert(mode)
-        if resize:
-            picture = ImageOps.fit(picture, (resize, resize))
-    except _DECODING_ERRORS as error:
-        raise DataError(f"dataset.root: {path} cannot be read as a picture ({error})") from error
-    pixels = np.asarray(picture)
-    return np.atleast_3d(pixels).transpose(2, 0, 1), grey
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise ValueError(
-            f"pixels of mode {picture.mode!r} have no fixed range; allowed: 8, 16 bits"
-        )
-    # Pillow wants a palette's transparency resolved before it converts.
-    return picture.convert("RGBA") if picture.mode == "P" else picture

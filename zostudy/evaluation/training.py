@@ -9,6 +9,7 @@ Symbols:
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +18,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.config.settings import EvaluateSettings
-from zostudy.data.batches import evaluation_batches, number_of_training_batches, training_batches
+from zostudy.data.batches import (
+    Batch,
+    evaluation_batches,
+    number_of_training_batches,
+    training_batches,
+)
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import NumericalError
 from zostudy.evaluation import cost
 from zostudy.networks.memory import PeakMemory
+from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.standalone import AUXILIARY, DropPath, StandaloneNetwork
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.space.genotype import Genotype
 from zostudy.stage import Progress, StageContext
 
 PHASE = "evaluate"
+
+#: Steps of an epoch, and epochs of a session, whose memory is measured.
+_SAMPLED = 2
 
 #: Streams of the trial's seed, one a use.
 _ORDER, _DROP_PATH = "evaluate/order", "evaluate/drop path"
@@ -115,6 +125,33 @@ def evaluate(
     )
 
 
+def predict_peak(
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: EvaluateSettings,
+    runtime: Runtime,
+    extensions: tuple[str, ...] = (),
+) -> int:
+    """The peak that `evaluate` will measure on the CPU, from a step without numbers.
+
+    Args:
+        genotype: The architecture.
+        dataset: The data set, or its outline.
+        settings: Size of the network and its training.
+        runtime: Its precision counts.
+        extensions: Modules that may declare further operations.
+
+    Returns:
+        Bytes of live tensors.
+    """
+
+    def step(imaginary: Runtime) -> None:
+        context = StageContext(imaginary, seed=0)
+        _Training(genotype, dataset.outline(), settings, context, extensions).later_step()
+
+    return predicted_peak(step, runtime)
+
+
 def standalone(
     genotype: Genotype,
     dataset: Dataset,
@@ -187,9 +224,10 @@ class _Training:
         self.earlier_seconds = 0.0
         self.memory = PeakMemory(self.runtime.device)
         seed_everything(context.seed)
-        network = standalone(
-            genotype, dataset, settings, extensions, auxiliary=settings.auxiliary_weight > 0
-        )
+        with self.runtime.birthplace:
+            network = standalone(
+                genotype, dataset, settings, extensions, auxiliary=settings.auxiliary_weight > 0
+            )
         # Faster than the default on every device; tensor and weights must agree.
         self.network = network.to(memory_format=torch.channels_last).to(self.runtime.device)
         self.optimizer = torch.optim.SGD(
@@ -249,29 +287,30 @@ class _Training:
         self.history.append(metrics)
         return metrics
 
-    def _train(self) -> dict[str, float]:
-        pictures, settings = self.dataset.train, self.settings
-        drop_path = DropPath(settings.drop_path * self.epoch / settings.epochs, self.drops)
-        batches = training_batches(
+    def _batches(self) -> Iterator[Batch]:
+        settings, device = self.settings, self.runtime.device
+        return training_batches(
             self.dataset,
-            pictures,
+            self.dataset.train,
             settings.batch_size,
             settings.augment,
             self.order,
-            self.runtime.device,
+            device,
         )
-        # The second step, when the optimizer has its state; the first where there is no other.
-        steps = number_of_training_batches(len(pictures), settings.batch_size)
-        sampled = min(1, steps - 1) if self.epoch == self.first_epoch else -1
+
+    def _drop_path(self) -> DropPath:
+        return DropPath(self.settings.drop_path * self.epoch / self.settings.epochs, self.drops)
+
+    def _train(self) -> dict[str, float]:
+        settings, drop_path = self.settings, self._drop_path()
+        # The first epoch drops no path; the second step of an epoch finds the optimizer's state.
+        sampled = self.epoch - self.first_epoch < _SAMPLED
         self.network.train()
+        steps = number_of_training_batches(len(self.dataset.train), settings.batch_size)
         sums, seen = torch.zeros(3, dtype=torch.float64, device=self.runtime.device), 0
-        for step, (images, labels) in enumerate(batches):
-            if step == sampled:
-                with self.memory.sample(self.network, self.optimizer, images, labels):
-                    figures = self._step(images, labels, drop_path)
-            else:
-                figures = self._step(images, labels, drop_path)
-            sums += figures
+        for index, (images, labels) in enumerate(self._batches()):
+            step = self._sampled_step if sampled and index < _SAMPLED else self._step
+            sums += step(images, labels, drop_path)
             seen += len(labels)
         loss, correct, norm = sums.tolist()
         for name, value in (("training loss", loss / seen), ("gradient norm", norm / steps)):
@@ -282,6 +321,19 @@ class _Training:
                 )
         return {"train_loss": loss / seen, "train_accuracy": 100 * correct / seen}
 
+    def _sampled_step(self, images: Tensor, labels: Tensor, drop_path: DropPath) -> Tensor:
+        """A step whose memory is measured."""
+        with self.memory.sample(self.network, self.optimizer, images, labels):
+            return self._step(images, labels, drop_path)
+
+    def later_step(self) -> None:
+        """A step of an epoch that drops paths, if any does; the optimizer has its state."""
+        make_state(self.optimizer)
+        self.network.train()
+        self.epoch = min(1, self.settings.epochs - 1)
+        images, labels = next(self._batches())
+        self._sampled_step(images, labels, self._drop_path())
+
     def _step(self, images: Tensor, labels: Tensor, drop_path: DropPath) -> Tensor:
         """One step of SGD: summed loss, correct pictures and gradient norm, left on the device."""
         with self.runtime.autocast():
@@ -290,10 +342,10 @@ class _Training:
             if auxiliary is not None:
                 weight = self.settings.auxiliary_weight
                 total = loss + weight * functional.cross_entropy(auxiliary, labels)
-        self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch gives no types
         clip = self.settings.weights.clip_norm
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         correct = (logits.detach().argmax(1) == labels).sum()
         return torch.stack([loss.detach() * len(labels), correct, norm]).double()

@@ -111,6 +111,18 @@ def held_bytes(*holders: Holder) -> int:
     return LiveBytes(*holders).current
 
 
+class Predicted(Exception):  # noqa: N818  # it ends a prediction, and no error does
+    """The peak of the first sample on ``meta``, where there is no result to go on with.
+
+    Attributes:
+        peak_bytes: The peak, in bytes of live tensors.
+    """
+
+    def __init__(self, peak_bytes: int) -> None:
+        super().__init__(f"{peak_bytes} bytes")
+        self.peak_bytes = peak_bytes
+
+
 class PeakMemory:
     """The peak memory of one phase of work on a device.
 
@@ -136,6 +148,9 @@ class PeakMemory:
 
         Args:
             holders: What lives from before the body; see `held_bytes`.
+
+        Raises:
+            Predicted: The device is ``meta``.
         """
         if self._device.type == "cuda":
             yield
@@ -143,6 +158,8 @@ class PeakMemory:
         with LiveBytes(*holders) as live:
             yield
         self._peak = max(self._peak, live.peak)
+        if self._device.type == "meta":
+            raise Predicted(self._peak)
 
     @property
     def peak_bytes(self) -> int:

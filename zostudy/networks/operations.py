@@ -84,19 +84,26 @@ class FactorizedReduction(nn.Module):
         )
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(self, images: Pictures) -> Halved:
-        """Pictures of half the side."""
-        active = functional.relu(images)
-        halves = [self.first(active)]
+    def forward(self, images: Pictures, active: bool = False) -> Halved:
+        """Pictures of half the side.
+
+        Args:
+            images: The pictures.
+            active: Whether they have passed ReLU already.
+        """
+        past_relu = images if active else functional.relu(images)
+        halves = [self.first(past_relu)]
         if self.second is not None:
-            halves.append(self.second(shifted(active)))
+            halves.append(self.second(shifted(past_relu)))
         return self.norm(torch.cat(halves, dim=1))  # type: ignore[no-any-return]
 
 
 def shifted(images: Pictures) -> Strided:
     """The pictures without their first row and column, zero-padded at the end to even division."""
     height, width = images.shape[-2] % 2, images.shape[-1] % 2
-    return functional.pad(images, (0, width, 0, height))[:, :, 1:, 1:]
+    if height or width:
+        images = functional.pad(images, (0, width, 0, height))
+    return images[:, :, 1:, 1:]
 
 
 class SeparableConvolution(nn.Module):
@@ -144,9 +151,17 @@ class ReLUConvBN(nn.Module):
         self.convolution = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(self, images: Pictures) -> Float[Tensor, "batch out height width"]:
-        """Pictures of the cell's channels."""
-        return self.norm(self.convolution(functional.relu(images)))  # type: ignore[no-any-return]
+    def forward(
+        self, images: Pictures, active: bool = False
+    ) -> Float[Tensor, "batch out height width"]:
+        """Pictures of the cell's channels.
+
+        Args:
+            images: The pictures.
+            active: Whether they have passed ReLU already.
+        """
+        past_relu = images if active else functional.relu(images)
+        return self.norm(self.convolution(past_relu))  # type: ignore[no-any-return]
 
 
 @operation("none")

@@ -17,14 +17,13 @@ References:
     tests/reference holds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional, init
-from torch.utils.checkpoint import checkpoint
 
 from zostudy.networks.operations import (
     FactorizedReduction,
@@ -32,32 +31,37 @@ from zostudy.networks.operations import (
     SeparableConvolution,
     Zero,
     build,
-    pool,
     shifted,
 )
+from zostudy.networks.recompute import (
+    Convolution,
+    Pooling,
+    normalized,
+    pooled_rows,
+    recomputed,
+    separable,
+)
 
-T = TypeVar("T")
+#: What the backward pass computes again.
+Recompute = Literal["none", "partial", "full"]
 
 Node = Float[Tensor, "batch channels height width"]
 Rows = Float[Tensor, "batch rows_times_channels out_height out_width"]
 
 
-def normalized(
-    images: Float[Tensor, "batch channels height width"],
-    scale: Float[Tensor, " channels"] | None = None,
-) -> Float[Tensor, "batch channels height width"]:
-    """BN by the batch's own statistics, with a scale for each channel and no shift."""
-    return functional.batch_norm(images, None, None, scale, None, training=True)
-
-
 class SharedSeparable(nn.Module):
-    """A separable convolution on R edges, up to but without its closing BN."""
+    """A separable convolution on R edges, with its closing BN."""
 
     def __init__(self, prototype: SeparableConvolution, rows: int, channels: int) -> None:
         super().__init__()
         self.kernel = prototype.kernel
-        self.stride = prototype.stride
-        self.dilation = prototype.dilation
+        padding, dilation = prototype.dilation * (prototype.kernel // 2), prototype.dilation
+        self.stages = [
+            Convolution(1, padding, dilation, rows)
+            if stage
+            else Convolution(prototype.stride, padding, dilation, 1)
+            for stage in range(prototype.repeats)
+        ]
         side = (self.kernel, self.kernel)
         self.depthwise = nn.ParameterList(
             nn.Parameter(torch.empty(rows, channels, *side)) for _ in range(prototype.repeats)
@@ -66,28 +70,32 @@ class SharedSeparable(nn.Module):
             nn.Parameter(torch.empty(rows, channels, channels)) for _ in range(prototype.repeats)
         )
 
-    def forward(self, active: Node) -> Rows:
-        """Convolved pictures of all rows; the input has passed ReLU."""
-        rows = self.depthwise[0].shape[0]
-        padding = self.dilation * (self.kernel // 2)
-        images = active
-        for index, (depthwise, pointwise) in enumerate(
-            zip(self.depthwise, self.pointwise, strict=True)
-        ):
-            first = index == 0
-            if not first:
+    def forward(
+        self,
+        images: Node,
+        scale: Float[Tensor, " rows_times_channels"],
+        recompute: Recompute = "none",
+    ) -> Rows:
+        """Convolved pictures of all rows, scaled.
+
+        Args:
+            images: The node; past ReLU unless everything is computed again.
+            scale: The scale of the closing BN.
+            recompute: What the backward pass computes again.
+        """
+        kernels = [
+            (pointwise[..., None, None] * depthwise[:, None])
+            .flatten(0, 1)
+            .contiguous(memory_format=torch.channels_last)
+            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
+        ]
+        if recompute != "none":
+            return separable(self.stages, images, scale, kernels, active=recompute == "partial")
+        for stage, (convolution, kernel) in enumerate(zip(self.stages, kernels, strict=True)):
+            if stage:
                 images = functional.relu(normalized(images), inplace=True)
-            kernel = (pointwise[..., None, None] * depthwise[:, None]).flatten(0, 1)
-            images = functional.conv2d(
-                images,
-                kernel.contiguous(memory_format=torch.channels_last),
-                None,
-                self.stride if first else 1,
-                padding,
-                self.dilation,
-                1 if first else rows,
-            )
-        return images
+            images = convolution(images, kernel)
+        return normalized(images, scale)
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
         """Every kernel with the fan in and the fan out of one edge's convolution.
@@ -100,7 +108,7 @@ class SharedSeparable(nn.Module):
 
 
 class SharedReduction(nn.Module):
-    """A factorized reduction on R edges, up to but without its closing BN."""
+    """A factorized reduction on R edges, with its closing BN."""
 
     def __init__(self, rows: int, channels: int) -> None:
         super().__init__()
@@ -108,14 +116,24 @@ class SharedReduction(nn.Module):
         self.first = nn.Parameter(torch.empty(rows, channels - second, channels))
         self.second = nn.Parameter(torch.empty(rows, second, channels))
 
-    def forward(self, active: Node) -> Rows:
-        """Halved pictures of all rows; the input has passed ReLU."""
+    def forward(
+        self,
+        images: Node,
+        scale: Float[Tensor, " rows_times_channels"],
+        recompute: Recompute = "none",
+    ) -> Rows:
+        """Halved pictures of all rows, scaled; arguments as those of a separable convolution."""
+        past_relu = recompute != "full"
+        return recomputed(self._halved, images, scale, past_relu, when=recompute != "none")
+
+    def _halved(self, images: Node, scale: Tensor, past_relu: bool) -> Rows:
+        active = images if past_relu else functional.relu(images)
         halves = []
         for kernel, images in ((self.first, active), (self.second, shifted(active))):
             if kernel.shape[1]:
                 flat = functional.conv2d(images, kernel.flatten(0, 1)[..., None, None], stride=2)
                 halves.append(flat.reshape(len(flat), *kernel.shape[:2], *flat.shape[2:]))
-        return torch.cat(halves, dim=2).flatten(1, 2)
+        return normalized(torch.cat(halves, dim=2).flatten(1, 2), scale)
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
         """Every kernel with its fan in and fan out."""
@@ -131,7 +149,9 @@ class NodeOperations(nn.Module):
         mask: bool[edges that leave the node][operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
-        recompute: Whether the backward pass computes the shared operations again.
+        recompute: What the backward pass computes again of separable convolutions, pools and
+            extensions: ``none``; ``partial`` for all but the node past ReLU and the pools;
+            ``full`` for all.
         extensions: Modules that may declare further operations.
     """
 
@@ -142,7 +162,7 @@ class NodeOperations(nn.Module):
         channels: int,
         stride: int,
         *,
-        recompute: bool = False,
+        recompute: Recompute = "none",
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
@@ -154,7 +174,7 @@ class NodeOperations(nn.Module):
         self.single = nn.ModuleDict()
         self._shared_rows: dict[str, tuple[int, list[int]]] = {}
         self._single_row: dict[str, tuple[int, int]] = {}
-        self._pools: list[tuple[str, int, list[int]]] = []
+        self._pools: list[tuple[Pooling, int, list[int]]] = []
         self._identity: list[tuple[int, list[int]]] = []
         for column, name in enumerate(operations):
             rows = [row for row, kept in enumerate(mask) if kept[column]]
@@ -174,7 +194,7 @@ class NodeOperations(nn.Module):
             case nn.Identity():
                 self._identity.append((column, rows))
             case Pool():
-                self._pools.append((prototype.kind, column, rows))
+                self._pools.append((Pooling(prototype.kind, self.stride), column, rows))
             case SeparableConvolution():
                 shared = SharedSeparable(prototype, len(rows), self.channels)
             case FactorizedReduction():
@@ -189,25 +209,38 @@ class NodeOperations(nn.Module):
 
     def forward(
         self, images: Node, weights: Float[Tensor, "edges operations"]
-    ) -> list[Float[Tensor, "batch channels out_height out_width"] | None]:
-        """The mixed operation of every edge; nothing where the edge keeps only ``none``."""
-        outputs: list[Tensor | None] = [None] * self.edges
-        if self.shared:
-            active = functional.relu(images)
-            for name, module in self.shared.items():
-                column, rows = self._shared_rows[name]
-                scale = weights[rows, column].repeat_interleave(self.channels).to(images.dtype)
-                mixed = recomputed(_scaled, module, active, scale, when=self.recompute)
-                _add(outputs, rows, torch.split(mixed, self.channels, dim=1))
-        for kind, column, rows in self._pools:
-            pooled = normalized(pool(kind, images, self.stride))
-            _add(outputs, rows, (weights[row, column] * pooled for row in rows))
+    ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """The terms of the mixed operations, as they come.
+
+        Args:
+            images: The node; it may be a view.
+            weights: Mixing weights.
+
+        Yields:
+            A row (an edge), a term of its sum, and the term's weight unless it is in the term.
+        """
+        recompute = self.recompute if torch.is_grad_enabled() else "none"
+        active = images if recompute == "full" or not self.shared else functional.relu(images)
+        for name, module in self.shared.items():
+            column, rows = self._shared_rows[name]
+            scale = weights[rows, column].repeat_interleave(self.channels)
+            mixed = module(active, scale, recompute)
+            yield from _unweighted(rows, torch.split(mixed, self.channels, dim=1))
+        for pool, column, rows in self._pools:
+            if recompute == "none":
+                pooled = normalized(pool(images)[0])
+                yield from ((row, pooled, weights[row, column]) for row in rows)
+            else:
+                keep = recompute == "partial"
+                yield from _unweighted(
+                    rows, pooled_rows(pool, images, weights[rows, column], keep=keep)
+                )
         for column, rows in self._identity:
-            _add(outputs, rows, (weights[row, column] * images for row in rows))
+            yield from ((row, images, weights[row, column]) for row in rows)
         for name, module in self.single.items():
             column, row = self._single_row[name]
-            _add(outputs, [row], [weights[row, column] * module(images)])
-        return outputs
+            term = recomputed(module, images, when=recompute != "none")
+            yield row, term, weights[row, column]
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
@@ -225,32 +258,10 @@ class NodeOperations(nn.Module):
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def recomputed(function: Callable[..., T], *inputs: object, when: bool) -> T:
-    """The function's value; what its backward pass needs is computed again then, not kept.
-
-    Args:
-        function: Without randomness, so that computing it again gives the same bits.
-        inputs: Its arguments.
-        when: Whether to do so; otherwise, and where no gradient is wanted, a plain call.
-    """
-    if not (when and torch.is_grad_enabled()):
-        return function(*inputs)
-    value: T = checkpoint(
-        function, *inputs, use_reentrant=False, preserve_rng_state=False, determinism_check="none"
-    )
-    return value
-
-
-def _scaled(module: nn.Module, active: Node, scale: Float[Tensor, " channels"]) -> Rows:
-    """A shared operation of all rows with its closing BN, which scales by the mixing weights."""
-    return normalized(module(active), scale)
-
-
-def _add(outputs: list[Tensor | None], rows: Sequence[int], parts: Iterable[Tensor]) -> None:
-    """Add a part to the output of each row."""
-    for row, part in zip(rows, parts, strict=True):
-        before = outputs[row]
-        outputs[row] = part if before is None else before + part
+def _unweighted(rows: Sequence[int], terms: Sequence[Tensor]) -> Iterator[tuple[int, Tensor, None]]:
+    """Terms that hold their weight already."""
+    for row, term in zip(rows, terms, strict=True):
+        yield row, term, None
 
 
 @torch.no_grad()

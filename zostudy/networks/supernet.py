@@ -10,9 +10,8 @@ References:
     METHOD sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,11 +20,16 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN
-from zostudy.networks.shared import NodeOperations, kaiming_normal_, recomputed
+from zostudy.networks.recompute import recomputed
+from zostudy.networks.shared import NodeOperations, Recompute, kaiming_normal_
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
 Pictures = Float[Tensor, "batch channels height width"]
+
+#: What a cell hands on: its nodes where they are joined again for the backward pass; otherwise the
+#: single tensor that `_joined` makes of them.
+Outputs = tuple[Pictures, ...]
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,7 @@ class SearchCell(nn.Module):
         partial: k of the partial channels.
         reduction: Whether the cell halves the picture.
         reduced: Whether the previous cell halved it.
-        recompute: Whether its operations are computed again, one kind at a time, in the backward
-            pass.
+        recompute: What the backward pass computes again; see `Supernet`.
         extensions: Modules that may declare further operations.
     """
 
@@ -80,7 +83,7 @@ class SearchCell(nn.Module):
         partial: int,
         reduction: bool,
         reduced: bool,
-        recompute: bool = False,
+        recompute: Recompute = "none",
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
@@ -88,6 +91,7 @@ class SearchCell(nn.Module):
         self.channels = channels
         self.partial = partial
         self.reduction = reduction
+        self.recompute = recompute
         before = FactorizedReduction if reduced else ReLUConvBN
         self.preprocess = nn.ModuleList(
             [
@@ -105,7 +109,8 @@ class SearchCell(nn.Module):
                 [mask[edge] for edge in edges],
                 channels // partial,
                 2 if self._halves(source) else 1,
-                recompute=recompute,
+                # An input node is computed again as a whole, its operations with it.
+                recompute="none" if recompute == "full" and source < space.inputs else recompute,
                 extensions=extensions,
             )
             for source, edges in self.outgoing.items()
@@ -116,75 +121,113 @@ class SearchCell(nn.Module):
 
     def forward(
         self,
-        previous: tuple[Pictures, Pictures],
+        previous: tuple[Outputs, Outputs],
         weights: Float[Tensor, "edges operations"],
         edge_weights: Float[Tensor, " edges"],
-    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        """The concatenated intermediate nodes."""
+    ) -> tuple[Pictures, ...]:
+        """The intermediate nodes."""
         weights = weights * edge_weights[:, None]
-        states = [
-            preprocess(images) for preprocess, images in zip(self.preprocess, previous, strict=True)
-        ]
-        totals: dict[int, Tensor] = {}
-        bypass: list[Tensor] = []
-        for source in range(self.space.inputs):
-            self._leave(source, states[source], weights, totals, bypass)
+        sums = Sums({}, {})
+        for source, outputs in enumerate(previous):
+            if self.recompute == "full":
+                entering = recomputed(self._enter, source, outputs, weights, edge_weights)
+                sums.add(entering)
+            else:
+                state = recomputed(
+                    self._preprocessed, source, outputs, when=self.recompute != "none"
+                )
+                self._leave(source, state, weights, edge_weights, sums)
+        nodes = []
         for target in self.space.targets:
-            states.append(self._node(target, totals, bypass, edge_weights, states[0]))
+            node = self._node(target, sums, previous[1])
+            nodes.append(node)
             if target in self.outgoing:
-                self._leave(target, states[target], weights, totals, bypass)
-        return torch.cat(states[self.space.inputs :], dim=1)
+                self._leave(target, node, weights, edge_weights, sums)
+        return tuple(nodes)
+
+    def _preprocessed(self, source: int, outputs: Outputs) -> Pictures:
+        """An input node."""
+        active = outputs[0] if self.recompute == "none" else _joined(outputs)
+        return self.preprocess[source](active, True)  # type: ignore[no-any-return]
+
+    def _enter(
+        self, source: int, outputs: Outputs, weights: Tensor, edge_weights: Tensor
+    ) -> "Sums":
+        """What an input node adds to the nodes behind it."""
+        sums = Sums({}, {})
+        state = self._preprocessed(source, outputs)
+        self._leave(source, state, weights, edge_weights, sums)
+        return sums
 
     def _leave(
-        self,
-        source: int,
-        state: Tensor,
-        weights: Tensor,
-        totals: dict[int, Tensor],
-        bypass: list[Tensor],
+        self, source: int, state: Pictures, weights: Tensor, edge_weights: Tensor, sums: "Sums"
     ) -> None:
-        """Add what leaves a node to the nodes it enters; keep its bypassing channels."""
-        active = self.channels // self.partial
+        """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
-        for edge, output in zip(
-            edges, self.nodes[source](state[:, :active], weights[edges]), strict=True
-        ):
-            if output is not None:
-                target = self.space.edges[edge][1]
-                totals[target] = totals[target] + output if target in totals else output
+        targets = [self.space.edges[edge][1] for edge in edges]
+        active = state
         if self.partial > 1:
-            rest = state[:, active:]
+            part = self.channels // self.partial
+            active, rest = torch.split(state, [part, self.channels - part], dim=1)
+            if self.nodes[source].recompute == "none":  # dense once for every operation
+                active = active.clone()
             if self._halves(source):
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            bypass.append(rest)
+            for edge, target in zip(edges, targets, strict=True):
+                _add(sums.passed, target, rest, edge_weights[edge])
+        for row, term, weight in self.nodes[source](active, weights[edges]):
+            _add(sums.mixed, targets[row], term, weight)
 
-    def _node(
-        self,
-        target: int,
-        totals: dict[int, Tensor],
-        bypass: list[Tensor],
-        edge_weights: Tensor,
-        first: Tensor,
-    ) -> Tensor:
-        """A node: the sum of its mixed operations beside the weighted bypassing channels."""
-        node = totals.pop(target, None)
+    def _node(self, target: int, sums: "Sums", last: Outputs) -> Pictures:
+        """A node: the sum of its mixed operations beside that of its bypassing channels."""
+        node = sums.mixed.pop(target, None)
         if node is None:  # every edge keeps only the zero operation
             stride = 2 if self.reduction else 1
-            node = torch.zeros_like(first[:, : self.channels // self.partial, ::stride, ::stride])
+            batch, _, *side = last[0].shape
+            sides = [-(-length // stride) for length in side]
+            node = last[0].new_zeros(batch, self.channels // self.partial, *sides)
         if self.partial == 1:
             return node
-        rest = _weighted(bypass, edge_weights[list(self.space.incoming(target))])
-        return functional.channel_shuffle(torch.cat([node, rest], dim=1), self.partial)
+        both = torch.cat([node, sums.passed.pop(target)], dim=1)
+        return functional.channel_shuffle(both, self.partial)
 
 
-def _weighted(
-    bypass: Sequence[Tensor], edge_weights: Float[Tensor, " incoming"]
-) -> Float[Tensor, "batch channels height width"]:
-    """The bypassing channels of the nodes before one, weighted by the edges that enter it."""
-    result = edge_weights[0] * bypass[0]
-    for weight, images in zip(edge_weights[1:], bypass[1:], strict=True):
-        result = torch.addcmul(result, weight, images)
-    return result
+@dataclass(frozen=True)
+class Sums:
+    """The nodes of a cell while they are being summed, by node.
+
+    Attributes:
+        mixed: Sums of mixed operations.
+        passed: Sums of the channels that bypass them.
+    """
+
+    mixed: dict[int, Pictures]
+    passed: dict[int, Pictures]
+
+    def add(self, others: "Sums") -> None:
+        """Add other sums."""
+        for sums, terms in ((self.mixed, others.mixed), (self.passed, others.passed)):
+            for target, term in terms.items():
+                if target in sums:
+                    _add(sums, target, term, None)
+                else:
+                    sums[target] = term
+
+
+def _add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | None) -> None:
+    """Add a weighted term to the sum of a node."""
+    total = sums.get(target)
+    if total is None:
+        sums[target] = term.clone() if weight is None else weight * term
+    elif torch.is_grad_enabled():  # the sum before it is needed by no backward pass
+        sums[target] = total.add_(term) if weight is None else total.addcmul_(weight, term)
+    else:
+        sums[target] = total + term if weight is None else torch.addcmul(total, weight, term)
+
+
+def _joined(outputs: Outputs) -> Pictures:
+    """What the next cells read of a cell: its nodes side by side, past ReLU."""
+    return functional.relu(torch.cat(outputs, dim=1), inplace=True)
 
 
 class Supernet(nn.Module):
@@ -198,8 +241,10 @@ class Supernet(nn.Module):
         settings: Size, partial channels and edge normalisation.
         in_channels: Channels of the pictures.
         classes: Number of classes.
-        recompute: What the backward pass computes again instead of keeping it: ``none``,
-            ``partial`` for the cells, ``full`` for the cells and, inside them, the operations.
+        recompute: What the backward pass computes again instead of keeping it. ``none``: nothing.
+            ``partial``: what cells make of their inputs (ReLU, 1×1, BN) and the convolutions inside
+            operations; the cells' nodes, the nodes past ReLU and the pools are kept. ``full``: all
+            but the cells' nodes, an input node with all that leaves it at a time.
         extensions: Modules that may declare further operations.
     """
 
@@ -211,7 +256,7 @@ class Supernet(nn.Module):
         *,
         in_channels: int,
         classes: int,
-        recompute: Literal["none", "partial", "full"] = "none",
+        recompute: Recompute = "none",
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
@@ -238,7 +283,7 @@ class Supernet(nn.Module):
                 partial=settings.partial_channels,
                 reduction=reduction,
                 reduced=reduced,
-                recompute=recompute == "full",
+                recompute=recompute,
                 extensions=extensions,
             )
             self.cells.append(cell)
@@ -296,18 +341,17 @@ class Supernet(nn.Module):
             mixing: Mixing weights in place of those of α and β.
         """
         mixing = mixing or self.mixing()
-        stem = self.stem(images.contiguous(memory_format=torch.channels_last))
-        previous = (stem, stem)
+        again = self.recompute != "none"
+        images = images.contiguous(memory_format=torch.channels_last)
+        stem = recomputed(self.stem, images, when=again)
+        first: Outputs = (stem if again else functional.relu(stem, inplace=True),)
+        previous, nodes = (first, first), first
         for kind, cell in zip(self.sequence, self.cells, strict=True):
-            output = recomputed(
-                cell,
-                previous,
-                mixing.operations[kind],
-                mixing.edges[kind],
-                when=self.recompute != "none",
-            )
-            previous = (previous[1], output)
-        return self.classifier(previous[1].mean(dim=(2, 3)))  # type: ignore[no-any-return]
+            nodes = cell(previous, mixing.operations[kind], mixing.edges[kind])
+            last = cell is self.cells[-1]
+            previous = (previous[1], nodes if again or last else (_joined(nodes),))
+        pooled = torch.cat([node.mean(dim=(2, 3)) for node in nodes], dim=1)
+        return self.classifier(pooled)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def initialize_architecture_(self, generator: torch.Generator) -> None:

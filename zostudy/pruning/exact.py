@@ -6,6 +6,7 @@ take gradients get a full pass of their own.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,10 +102,12 @@ def _scores(
     for batch in batches:
         with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
             base = _ranked(supernet, uniform_mixing(supernet), rankings, batch)
-        whole += base / len(batches)
-        for removal, found in _without(supernet, rankings, batch, mixings, changes, memory):
-            lost[rows[removal]] += (base - found) / len(batches)
+            left = _without(supernet, rankings, batch, mixings, changes)
+            first = list(itertools.islice(left, 1))
         memory = None
+        whole += base.cpu() / len(batches)
+        for removal, found in itertools.chain(first, left):
+            lost[rows[removal]] += (base - found).cpu() / len(batches)
     return losses(supernet.space, rankings, whole, lost, list(rows))
 
 
@@ -113,7 +116,7 @@ def _ranked(
 ) -> Float[Tensor, " rankings"]:
     with torch.no_grad():
         found = values(supernet, mixing, rankings, batch, twice=False)
-    return torch.stack([value.detach().double().cpu() for value in found])
+    return torch.stack([value.detach().double() for value in found])
 
 
 def _without(
@@ -122,28 +125,24 @@ def _without(
     batch: Batch,
     mixings: Mapping[Removal, Mixing],
     changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
-    memory: PeakMemory | None,
 ) -> Iterator[tuple[Removal, Float[Tensor, " rankings"]]]:
     """Every ranking's value without each operation or edge in turn.
 
     Raises:
         NumericalError: A ranking means nothing without one; it is named.
     """
-    quick = [index for index, ranking in enumerate(rankings) if ranking.forward_only]
-    slow = [index for index, ranking in enumerate(rankings) if not ranking.forward_only]
-    passes = _passes(supernet, [rankings[i] for i in quick], batch, mixings, changes, memory)
+    quick: list[Ranking] = [ranking for ranking in rankings if ranking.forward_only]
+    slow: list[Ranking] = [ranking for ranking in rankings if not ranking.forward_only]
+    order = [[*quick, *slow].index(ranking) for ranking in rankings]
+    passes = _passes(supernet, quick, batch, mixings, changes)
     for removal, given in passes if quick else ((removal, {}) for removal in mixings):
-        found = torch.zeros(len(rankings), dtype=torch.float64)
         try:
-            for index in quick:
-                found[index] = rankings[index].value(given).double()
-            if slow:
-                own = [rankings[index] for index in slow]
-                found[slow] = _ranked(supernet, mixings[removal], own, batch)
+            found = [ranking.value(given).double() for ranking in quick]
+            found += _ranked(supernet, mixings[removal], slow, batch) if slow else []
         except NumericalError as error:
             place = named(supernet.space, removal)
             raise NumericalError(f"{error} (without {place})") from error
-        yield removal, found
+        yield removal, torch.stack(found)[order]
 
 
 @torch.no_grad()
@@ -153,7 +152,6 @@ def _passes(
     batch: Batch,
     mixings: Mapping[Removal, Mixing],
     changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
-    memory: PeakMemory | None,
 ) -> Iterator[tuple[Removal, dict[str, Any]]]:
     """What rankings read, without each operation or edge in turn."""
     names = {name for ranking in rankings for name in ranking.reads}
@@ -163,11 +161,6 @@ def _passes(
             unchanged = reading(supernet, batch, uniform_mixing(supernet), names)
             yield from ((removal, unchanged) for removal in own)
             continue
-        with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
-            kept: Kept = Kept.of(supernet, kind, batch, names)
+        kept = Kept.of(supernet, kind, batch, names)
         for removals, change in changes(kept, own):
-            kept_too = (batch.images, *kept.tensors())
-            with memory.sample(supernet, *kept_too) if memory else contextlib.nullcontext():
-                found = kept.readings(removals, mixings, change)
-            memory = None
-            yield from zip(removals, found, strict=True)
+            yield from zip(removals, kept.readings(removals, mixings, change), strict=True)

@@ -120,19 +120,20 @@ def _gradients(
     for batch in batches:
         with memory.sample(supernet, batch.images) if memory else contextlib.nullcontext():
             found = values(supernet, base, rankings, batch, twice=True)
+            parts = []
             shared = [index for index, ranking in enumerate(rankings) if ranking.forward_only]
             for index, (ranking, value) in enumerate(zip(rankings, found, strict=True)):
                 if not value.requires_grad:
                     raise NumericalError(f"{ranking.name}: does not depend on the mixing weights")
-                parts = torch.autograd.grad(
-                    value,
-                    list(leaves.values()),
-                    retain_graph=index in shared[:-1],  # others go on from the same forward pass
-                    materialize_grads=True,
+                again = index in shared[:-1]  # others go on from the same forward pass
+                parts.append(
+                    torch.autograd.grad(
+                        value, list(leaves.values()), retain_graph=again, materialize_grads=True
+                    )
                 )
-                whole[index] += float(value.detach()) / len(batches)
-                for kind, part in zip(leaves, parts, strict=True):
-                    gradients[kind][index] += part.cpu() / len(batches)
-            del found, value, parts
         memory = None
+        whole += torch.stack([value.detach().double().cpu() for value in found]) / len(batches)
+        for index, part in enumerate(parts):
+            for kind, gradient in zip(leaves, part, strict=True):
+                gradients[kind][index] += gradient.cpu() / len(batches)
     return whole, gradients

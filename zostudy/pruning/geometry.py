@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zostudy.errors import NumericalError
-from zostudy.pruning.probe import ConstantStatistics, Images, Network, WithoutNorm
+from zostudy.pruning.probe import ConstantStatistics, Images, Network, WithoutNorm, holds
 from zostudy.pruning.ranking import eigenvalue_score, eigenvalues, normal_rows
 from zostudy.registry import ranking_function
 
@@ -71,10 +71,9 @@ def ntk_condition(
         for total in totals.unbind()
     ]
     values = eigenvalues("ntk_condition", torch.stack(rows), centred=False)
-    smallest = values[-1].item()
-    if not smallest > 0:
+    if not holds(values[-1] > 0):
         raise NumericalError(
-            f"ntk_condition: the kernel is degenerate: its smallest eigenvalue is {smallest}"
+            f"ntk_condition: the kernel is degenerate: its smallest eigenvalue is {values[-1]}"
         )
     return values[0] / values[-1]
 

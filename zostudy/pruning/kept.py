@@ -14,7 +14,7 @@ the supernet's own code: a copy of it in which stubs stand where outputs are kno
 import contextlib
 import copy
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,6 +42,34 @@ class _Stub(nn.Module):
         return self._output
 
 
+class _NodeStub(nn.Module):
+    """Stands in for a node's operations whose sums are known.
+
+    Args:
+        sums: For each edge that leaves the node, by its place, its mixed operation.
+    """
+
+    recompute = "none"
+
+    def __init__(self, sums: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self._sums = sums
+
+    def forward(self, *_: object) -> Iterator[tuple[int, Tensor, None]]:
+        """The sums, whatever the input."""
+        for row, total in self._sums.items():
+            yield row, total, None
+
+
+def _summed(terms: Iterable[tuple[int, Tensor, Tensor | None]]) -> dict[int, Tensor]:
+    """The mixed operation of each edge that leaves a node, from its terms."""
+    sums: dict[int, Tensor] = {}
+    for row, term, weight in terms:
+        part = term if weight is None else weight * term
+        sums[row] = sums[row] + part if row in sums else part
+    return sums
+
+
 def _with(module: M, parts: Mapping[str, nn.Module]) -> M:
     """A copy of a module that shares all but some of its children."""
     twin = copy.copy(module)
@@ -67,8 +95,8 @@ class Kept:
         kind: The cell type.
         batch: The batch.
         names: What is read of each pass.
-        inputs: First inputs of the modules before and at the first change, by their names.
-        outputs: Their outputs.
+        inputs: What the nodes before and at the first change read, by name.
+        outputs: What they send out, by place of the edge; and the outputs of the other modules.
     """
 
     supernet: Supernet
@@ -91,8 +119,11 @@ class Kept:
         if first + 1 < len(supernet.cells):
             wanted += [f"cells.{first + 1}.preprocess.0", f"cells.{first + 1}.nodes.0"]
 
-        def keep(name: str, _: nn.Module, given: tuple[Any, ...], output: object) -> None:
-            inputs[name], outputs[name] = given[0], output
+        def keep(name: str, _: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401  # any
+            # The ReLU behind the stem works in place. What nodes send comes as they are asked.
+            outputs[name] = output.clone() if name == "stem" else output
+            if ".nodes." in name:
+                inputs[name], outputs[name] = given[0], given[1]
 
         mixing = uniform_mixing(supernet)
         with contextlib.ExitStack() as hooks:
@@ -100,6 +131,8 @@ class Kept:
                 hook = functools.partial(keep, name)
                 hooks.callback(supernet.get_submodule(name).register_forward_hook(hook).remove)
             supernet(batch.images, mixing)
+        for name, images in inputs.items():
+            outputs[name] = _summed(supernet.get_submodule(name)(images, outputs[name]))
         return cls(supernet, mixing, kind, batch, frozenset(names), inputs, outputs)
 
     @property
@@ -109,10 +142,10 @@ class Kept:
 
     def tensors(self) -> list[Tensor]:
         """All that is kept."""
-        listed = (o if isinstance(o, list) else [o] for o in self.outputs.values())
-        return [t for outputs in listed for t in outputs if t is not None] + list(
-            self.inputs.values()
-        )
+        found = list(self.inputs.values())
+        for output in self.outputs.values():
+            found += output.values() if isinstance(output, dict) else output
+        return found
 
     def edge_changes(self, edges: Sequence[Edge], mixings: Mapping[Edge, Mixing]) -> Changes[Edge]:
         """What each edge's removal changes first: the edges that enter the same node."""
@@ -124,9 +157,9 @@ class Kept:
                 source = space.edges[row][0]
                 number = _leaving(self.supernet, source).index(row)
                 for cell in self._reached(source):
-                    sent = self.outputs[f"cells.{cell}.nodes.{source}"][number]
-                    if sent is not None:
-                        change[cell, source, number] = (ratios[row] * sent)[None]
+                    sent = self.outputs[f"cells.{cell}.nodes.{source}"]
+                    if number in sent:
+                        change[cell, source, number] = (ratios[row] * sent[number])[None]
             yield [removed], change
 
     def operation_changes(self, places: Sequence[Place], size: int) -> Changes[Place]:
@@ -149,7 +182,7 @@ class Kept:
                     if group:
                         yield group, change
 
-    def _sent(self, source: int, column: int) -> dict[int, list[Tensor]]:
+    def _sent(self, source: int, column: int) -> dict[int, dict[int, Tensor]]:
         """What a node sends out when every edge that can lacks one operation, by cell."""
         operations = self.mixing.operations[self.kind].clone()
         operations[:, column] = 0
@@ -158,7 +191,7 @@ class Kept:
         weights = (left * self.mixing.edges[self.kind][:, None])[_leaving(self.supernet, source)]
         names = {cell: f"cells.{cell}.nodes.{source}" for cell in self._reached(source)}
         return {
-            cell: self.supernet.get_submodule(name)(self.inputs[name], weights)
+            cell: _summed(self.supernet.get_submodule(name)(self.inputs[name], weights))
             for cell, name in names.items()
         }
 
@@ -209,7 +242,7 @@ class Kept:
         if behind < len(cells):
             same = [f"cells.{behind}.preprocess.0", f"cells.{behind}.nodes.0"]
             cells[behind] = self._stubbed(behind, same, change)
-        stem = _Stub(self.outputs["stem"])
+        stem = _Stub(self.outputs["stem"].clone())
         return _with(self.supernet, {"stem": stem, "cells": nn.ModuleList(cells)})
 
     def _stubbed(self, cell: int, names: Sequence[str], change: Change) -> nn.Module:
@@ -217,13 +250,14 @@ class Kept:
         stubs: dict[str, dict[str, nn.Module]] = {}
         for name in names:
             part, number = name.split(".")[2:]
-            output = self.outputs[name]
+            stub: nn.Module = _Stub(self.outputs[name])
             if part == "nodes":
-                output = [
-                    change.get((cell, int(number), place), sent)
-                    for place, sent in enumerate(output)
-                ]
-            stubs.setdefault(part, {})[number] = _Stub(output)
+                sent = {
+                    row: change.get((cell, int(number), row), whole)
+                    for row, whole in self.outputs[name].items()
+                }
+                stub = _NodeStub(sent)
+            stubs.setdefault(part, {})[number] = stub
         whole = self.supernet.cells[cell]
         return _with(whole, {p: _with(whole.get_submodule(p), own) for p, own in stubs.items()})
 

@@ -3,7 +3,10 @@
 A mask source is ``(context, *, options) -> PruneResult``. Its fact ``check`` names a function
 beside it, ``(context, *, options) -> None``, that refuses bad input before anything is computed.
 Options in its fact ``continues`` only say how far a trajectory is followed: one that is kept serves
-them all.
+them all. For a plan, ``known=True`` says that the source needs no pictures and no time, so that its
+mask is known beforehand; ``foresee`` names a function beside it, ``(context, *, options) ->
+Foreseen``, that says of any other what its mask will be like. Neither is needed; the full mask
+stands for one that nothing is known of.
 """
 
 import json
@@ -80,6 +83,21 @@ class PruneResult:
     edge_errors: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What is known of a pruning before it is run.
+
+    Attributes:
+        mask: A mask that keeps as many operations on each edge.
+        steps: Batches that go through the network.
+        to_genotype: Whether it ends with a genotype.
+    """
+
+    mask: OperationMask
+    steps: int
+    to_genotype: bool = False
+
+
 def repaired(
     mask: OperationMask,
     preference: Mapping[Place, float],
@@ -90,13 +108,13 @@ def repaired(
     return PruneResult(mask.changed(add=added), added, **facts)
 
 
-@mask_source("none")
+@mask_source("none", known=True)
 def none(context: PruneContext) -> PruneResult:
     """Keep everything."""
     return PruneResult(OperationMask.full(context.space))
 
 
-@mask_source("random")
+@mask_source("random", known=True)
 def random(context: PruneContext, *, xi: Annotated[float, "(0, 1]"]) -> PruneResult:
     """Keep each operation with probability ξ, at least one on every edge.
 
@@ -134,7 +152,7 @@ def check_file(context: PruneContext, *, path: str) -> None:
     read_mask(path, context.space)
 
 
-@mask_source("file", check="check_file")
+@mask_source("file", check="check_file", known=True)
 def file(context: PruneContext, *, path: str) -> PruneResult:
     """A mask from a JSON file, as every prune run logs one.
 

@@ -6,8 +6,9 @@ what it is given, in order; without it, the logits. The names are
     logits     float[batch, classes]
     features   float[batch, width], the mean over the picture of `maps`
     maps       float[batch, width, height, width], the last cell's output
-    states     what every cell's input processing and every node's operations read: the tensors that
-               the network's ReLUs stand before, in the order of the network, each once
+    states     what cells and nodes read: the stem's output, every cell's but the last one's, and of
+               each node the channels that its operations read; the tensors that the network's ReLUs
+               stand before, in its order
     images     float[batch, channels, height, width], the batch
     labels     int[batch], its classes
     network    a `Network`, for functions that take gradients or pictures of their own
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -109,6 +110,11 @@ class Ranking:
             NumericalError: The ranking means nothing for this network.
         """
         return self.function(*(given[name] for name in self.reads))
+
+
+def holds(condition: Bool[Tensor, "..."]) -> bool:
+    """Whether a condition holds everywhere; on ``meta``, which has no values, it is taken to."""
+    return condition.is_meta or bool(condition.all())
 
 
 class Network:
@@ -195,30 +201,37 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
     Yields:
         A dictionary that is complete after one pass.
     """
+    states: list[Tensor] = []
     seen: dict[str, Any] = {}
 
-    def state(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        before = seen.get("states", ())
-        if all(inputs[0] is not earlier for earlier in before):  # two cells read one output
-            seen["states"] = (*before, inputs[0])
+    def of_stem(_: nn.Module, __: tuple[Any, ...], stem: Tensor) -> Tensor:
+        states.append(stem)
+        return stem.clone()  # the ReLU behind it works in place
 
-    def output(_: nn.Module, __: tuple[Any, ...], maps: Tensor) -> None:
-        seen["maps"] = maps
-        seen["features"] = maps.mean(dim=(2, 3))
+    def of_cell(_: nn.Module, __: tuple[Any, ...], nodes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        states.append(torch.cat(nodes, dim=1))
+        return torch.split(states[-1], nodes[0].shape[1], dim=1)
+
+    def of_node(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        states.append(inputs[0].view_as(inputs[0]))  # what is read here, and nowhere else
+        return states[-1], *inputs[1:]
+
+    def of_last(_: nn.Module, __: tuple[Any, ...], nodes: tuple[Tensor, ...]) -> None:
+        seen["maps"] = torch.cat(nodes, dim=1)
+        seen["features"] = seen["maps"].mean(dim=(2, 3))
 
     with contextlib.ExitStack() as hooks:
         if "states" in names:
+            hooks.callback(supernet.stem.register_forward_hook(of_stem).remove)
+            for cell in supernet.cells[:-1]:
+                hooks.callback(cell.register_forward_hook(of_cell).remove)
             for cell in supernet.cells:
-                for reader in _readers(cell):
-                    hooks.callback(reader.register_forward_pre_hook(state).remove)
+                for node in cell.get_submodule("nodes").children():
+                    hooks.callback(node.register_forward_pre_hook(of_node).remove)
         if not {"features", "maps"}.isdisjoint(names):
-            hooks.callback(supernet.cells[-1].register_forward_hook(output).remove)
+            hooks.callback(supernet.cells[-1].register_forward_hook(of_last).remove)
         yield seen
-
-
-def _readers(cell: nn.Module) -> list[nn.Module]:
-    """What reads the states of a cell, in the order in which it does."""
-    return [m for name in ("preprocess", "nodes") for m in cell.get_submodule(name).children()]
+    seen["states"] = tuple(states)
 
 
 class _BatchNorm(TorchFunctionMode):

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
+from zostudy.pruning.probe import holds
 from zostudy.registry import ranking_function
 
 _KAPPA = 1e-5
@@ -84,7 +85,7 @@ def normal_rows(name: str, rows: Float[Tensor, "n d"], what: str) -> Float[Tenso
     """
     centred = rows - rows.mean(dim=1, keepdim=True)
     norms = centred.norm(dim=1, keepdim=True)
-    if not bool((norms > 0).all()) or not bool(torch.isfinite(norms).all()):
+    if not holds((norms > 0) & torch.isfinite(norms)):
         raise NumericalError(
             f"{name}: the kernel is degenerate: the {what} of a picture are all equal or not "
             "finite; no correlation is defined"
@@ -147,7 +148,7 @@ def naswot(
     sign: Tensor
     value: Tensor
     sign, value = torch.linalg.slogdet(kernel)
-    if sign <= 0 or not bool(torch.isfinite(value)):
+    if not holds((sign > 0) & torch.isfinite(value)):
         raise NumericalError(
             "naswot: the kernel is degenerate: two pictures switch the same units on and off"
         )

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.pruning.probe import Images, Network, PlainNorm, WithoutNorm
+from zostudy.pruning.probe import Images, Network, PlainNorm, WithoutNorm, holds
 from zostudy.registry import ranking_function
 
 Labels = Int64[Tensor, " batch"]
@@ -157,7 +157,7 @@ def zico(
     for name, gradients in zip(network.weights, zip(*found, strict=True), strict=True):
         stacked = torch.stack([gradient.double() for gradient in gradients])
         means, deviations = stacked.abs().mean(dim=0), stacked.std(dim=0, correction=0)
-        moving = deviations > 0
+        ratios = torch.where(deviations > 0, means / deviations, 0.0)
         cell = ".".join(name.split(".")[:2]) if name.startswith("cells.") else name.split(".")[0]
-        sums[cell] = sums.get(cell, 0) + (means[moving] / deviations[moving]).sum()
-    return torch.stack([total.log() for total in sums.values() if total > 0]).sum()
+        sums[cell] = sums.get(cell, 0) + ratios.sum()
+    return torch.stack([total.log() for total in sums.values() if holds(total > 0)]).sum()

@@ -1,7 +1,7 @@
 """The rounds of one trajectory: how many samples each takes, what is kept, what comes of them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +13,10 @@ from zostudy.pruning import greedy, reliability
 from zostudy.pruning.mask_sources import PruneResult
 from zostudy.pruning.reliability import Samples
 from zostudy.pruning.sampling import Sampler, Taken
+from zostudy.pruning.schedule import Schedule
+from zostudy.runtime import seeded
 from zostudy.space.genotype import Genotype, Node
-from zostudy.space.mask import Measure, OperationMask, Place
+from zostudy.space.mask import OperationMask, Place
 from zostudy.stage import Progress, StageContext
 
 #: The first number of repeats after which their reliability is looked at.
@@ -75,28 +77,23 @@ class Trajectory:
 
     Args:
         stage: Whose checkpoint and report are used.
-        start: The mask before the first round.
-        measure: What the reported level counts.
+        schedule: How far and how fast is pruned.
         repeats: How many samples a round takes.
 
     Attributes:
         rounds: The rounds that are done.
     """
 
-    def __init__(
-        self, stage: StageContext, start: OperationMask, measure: Measure, repeats: Repeats
-    ) -> None:
+    def __init__(self, stage: StageContext, schedule: Schedule, repeats: Repeats) -> None:
         self._stage = stage
-        self._measure = measure
+        self._schedule = schedule
         self._repeats = repeats
-        self._expected = 0
+        masks = schedule.foreseen(seeded("cpu", "prune/foreseen"))
+        self._expected = len(masks) - 1 + (schedule.until == "genotype")
         state = stage.checkpoint.load() or {"rounds": "[]"}
         self._unfinished = state.get("unfinished")
+        start = schedule.start
         self.rounds = [greedy.Round.of(data, start) for data in json.loads(state["rounds"])]
-
-    def expect(self, rounds: int) -> None:
-        """Say how many rounds there will be, for the progress that is reported."""
-        self._expected = rounds
 
     def unfinished(self, name: str) -> tuple[Samples, float] | None:
         """The samples of that name, and their seconds, that an interrupted session left."""
@@ -121,7 +118,7 @@ class Trajectory:
     def finished(self, done: greedy.Round) -> greedy.Round:
         """Save a round, which the caller adds to the rounds, and report."""
         self._save([*self.rounds, done], {})
-        level = done.mask.changed(remove=done.removed).level(self._measure)
+        level = done.mask.changed(remove=done.removed).level(self._schedule.measure)
         self._report(len(self.rounds) + 1, 0, {"level": level, **done.reliability})
         return done
 
@@ -142,22 +139,20 @@ class Rounds:
     Attributes:
         sampler: Takes the samples.
         course: Keeps them, and the rounds.
-        candidates: The operations of a mask that may go.
-        operations_per_round: Operations that an edge loses in one round.
+        schedule: How far and how fast is pruned.
     """
 
     sampler: Sampler
     course: Trajectory
-    candidates: Callable[[OperationMask], Sequence[Place]]
-    operations_per_round: int
+    schedule: Schedule
 
     def next(self, mask: OperationMask, index: int) -> greedy.Round:
         """Round `index`."""
-        taken = self.sampler.operations(mask, index, self.candidates(mask))
+        taken = self.sampler.operations(mask, index, self.schedule.candidates(mask))
 
         def prune(scores: Tensor) -> tuple[Place, ...]:
             named = dict(zip(taken.removals, scores.tolist(), strict=True))
-            return greedy.lowest(mask, named, self.operations_per_round)
+            return self.schedule.lowest(mask, named)
 
         found = reliability.assess(taken.samples, prune, self.sampler.generator(taken.name))
         return self.course.finished(
@@ -172,12 +167,6 @@ class Rounds:
                 asdict(found) if found else {},
             )
         )
-
-    def expected(self, mask: OperationMask, _: int) -> greedy.Round:
-        """A round that removes as many operations of every edge as the real one, whichever."""
-        scores = dict.fromkeys(self.candidates(mask), 0.0)
-        removed = greedy.lowest(mask, scores, self.operations_per_round)
-        return greedy.Round(mask, scores, removed, 0.0, 0)
 
 
 def figures(rounds: Sequence[greedy.Round]) -> dict[str, float]:

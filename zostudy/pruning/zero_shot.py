@@ -1,6 +1,7 @@
 """Algorithm 1 as a mask source: scores averaged over initialisations, a trajectory that is kept."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 import torch
@@ -8,14 +9,14 @@ import torch
 from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError, NumericalError
 from zostudy.pruning import greedy
-from zostudy.pruning.mask_sources import PruneContext, PruneResult, repaired
+from zostudy.pruning.mask_sources import Foreseen, PruneContext, PruneResult, repaired
 from zostudy.pruning.probe import Ranking
 from zostudy.pruning.sampling import SCORERS, Sampler
+from zostudy.pruning.schedule import Schedule
 from zostudy.pruning.scoring import removable
 from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, figures, to_genotype
 from zostudy.registry import components, mask_source
 from zostudy.runtime import seeded
-from zostudy.space.mask import OperationMask, Place
 
 
 def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN401  # any option
@@ -55,11 +56,23 @@ def check_differentiable(rankings: Sequence[Ranking], extensions: tuple[str, ...
             )
 
 
+def foresee_zero_shot(context: PruneContext, **options: Any) -> Foreseen:  # noqa: ANN401  # any option
+    """What zero-shot pruning will leave: how many operations go from an edge needs no scores."""
+    own = {field.name: options[field.name] for field in fields(Schedule) if field.name in options}
+    *masks, last = Schedule(context.space, **own).foreseen(seeded("cpu", "prune/foreseen"))
+    exact = options["scorer"] == "exact"
+    passes = sum(len(removable(mask)) + 1 if exact else 1 for mask in masks)
+    batches = -(-options["images"] // options["batch_size"])
+    steps = passes * batches * Repeats.of(options["repeats"]).at_most
+    return Foreseen(repaired(last, {}).mask, steps, options["until"] == "genotype")
+
+
 @mask_source(
     "zero_shot",
     continues=("xi", "measure", "until"),
     components={"ranking": "ranking_function"},
     check="check_zero_shot",
+    foresee="foresee_zero_shot",
 )
 def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     context: PruneContext,
@@ -97,26 +110,12 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     References:
         The paper, Algorithm 1; METHOD sections 5 and 9.
     """
-    start = OperationMask.full(context.space)
-    if none_operation == "removed":
-        start = start.changed(remove=[p for p in start.places() if _is_zero(start, p)])
-
-    def candidates(mask: OperationMask) -> list[Place]:
-        kept = none_operation == "kept"
-        return [p for p in removable(mask) if not (kept and _is_zero(mask, p))]
-
-    def stop(mask: OperationMask) -> bool:
-        edges = len(start.space.edges) * len(start.space.cell_types)
-        level = xi if until == "level" else 0.0
-        return mask.count() == edges or greedy.reached(mask, level, measure)
-
-    course = Trajectory(context.stage, start, measure, Repeats.of(repeats))
+    schedule = Schedule(context.space, xi, measure, operations_per_round, until, none_operation)
+    course = Trajectory(context.stage, schedule, Repeats.of(repeats))
     rankings = _rankings(ranking, context.extensions)
     sampler = Sampler(context, rankings, SCORERS[scorer], images, batch_size, course)
-    pruning = Rounds(sampler, course, candidates, operations_per_round)
-    rounds_to_do = greedy.rounds_until(start, stop, pruning.expected, [])[1]
-    course.expect(len(rounds_to_do) + (until == "genotype"))
-    mask, rounds = greedy.rounds_until(start, stop, pruning.next, course.rounds)
+    pruning = Rounds(sampler, course, schedule)
+    mask, rounds = greedy.rounds_until(schedule.start, schedule.stop, pruning.next, course.rounds)
     result = repaired(
         mask,
         greedy.last_scores(rounds),
@@ -131,10 +130,6 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
 def _rankings(ranking: Sequence[Any], extensions: tuple[str, ...]) -> list[Ranking]:
     settings = [{"name": entry} if isinstance(entry, str) else entry for entry in ranking]
     return [Ranking.of(entry, extensions) for entry in settings]
-
-
-def _is_zero(mask: OperationMask, place: Place) -> bool:
-    return place[2] == mask.space.zero_index
 
 
 def check_images(pictures: Pictures, images: int, batch_size: int) -> None:

@@ -1,30 +1,30 @@
 """Bilevel one-shot search: weights and architecture in alternating steps (METHOD section 4)."""
 
-import contextlib
 import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from zostudy.config.settings import SearchSettings, SupernetSettings
 from zostudy.data.batches import Batch, number_of_training_batches, training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
+from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.supernet import Supernet
-from zostudy.registry import find
-from zostudy.runtime import seed_everything, seeded
-from zostudy.search import steps
+from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.search.discretize import discretize
+from zostudy.search.learner import Learner
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import Progress, StageContext
+
+#: Steps of an epoch, and epochs, whose memory is measured.
+_SAMPLED = 2
 
 #: Streams of the trial's seed, one a use.
 _WEIGHT_BATCHES = "search/weight batches"
@@ -83,6 +83,36 @@ def search(
     return session.result()
 
 
+def predict_peak(
+    mask: OperationMask,
+    dataset: Dataset,
+    supernet: SupernetSettings,
+    settings: SearchSettings,
+    runtime: Runtime,
+    extensions: tuple[str, ...] = (),
+) -> int:
+    """The peak that `search` will measure on the CPU, from a step without numbers.
+
+    Args:
+        mask: What is searched.
+        dataset: The data set, or its outline.
+        supernet: Size of the supernet.
+        settings: The search.
+        runtime: Its precision counts.
+        extensions: Modules that may declare further components.
+
+    Returns:
+        Bytes of live tensors.
+    """
+
+    def step(imaginary: Runtime) -> None:
+        context = StageContext(imaginary, seed=0)
+        session = _Session(mask, dataset.outline(), supernet, settings, context, extensions)
+        session.later_step()
+
+    return predicted_peak(step, runtime)
+
+
 class _Session:
     """The state of a search between epochs."""
 
@@ -100,36 +130,19 @@ class _Session:
         self.dataset = dataset
         self.device = context.runtime.device
         seed_everything(context.seed)
-        self.supernet = Supernet(
-            mask.space,
-            mask,
-            supernet,
-            in_channels=dataset.channels,
-            classes=len(dataset.classes),
-            recompute=settings.recompute,
-            extensions=extensions,
-        )
+        with context.runtime.birthplace:
+            self.supernet = Supernet(
+                mask.space,
+                mask,
+                supernet,
+                in_channels=dataset.channels,
+                classes=len(dataset.classes),
+                recompute=settings.recompute,
+                extensions=extensions,
+            )
         self.supernet.initialize_architecture_(seeded("cpu", context.seed, _ARCHITECTURE))
         self.supernet.to(self.device)
-        self.weights = self.supernet.weight_parameters()
-        self.architecture = self.supernet.architecture_parameters()
-        sgd, adam = settings.weights, settings.architecture
-        self.weight_optimizer = torch.optim.SGD(
-            self.weights,
-            lr=sgd.learning_rate,
-            momentum=sgd.momentum,
-            weight_decay=sgd.weight_decay,
-        )
-        self.architecture_optimizer = torch.optim.Adam(
-            self.architecture,
-            lr=adam.learning_rate,
-            betas=adam.betas,
-            weight_decay=adam.weight_decay,
-        )
-        component = find(
-            "regularizer", settings.regularizer.name, "search.regularizer.name", extensions
-        )
-        self.regularizer = component.load()
+        self.learner = Learner(self.supernet, settings, context.runtime, extensions)
         self.generators = {
             name: seeded("cpu", context.seed, stream)
             for name, stream in (
@@ -151,8 +164,8 @@ class _Session:
         if state is None:
             return
         self.supernet.load_state_dict(state["supernet"])
-        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
-        self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+        self.learner.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.learner.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         self.epoch = state["epoch"]
@@ -165,8 +178,8 @@ class _Session:
         self.context.checkpoint.save(
             {
                 "supernet": self.supernet.state_dict(),
-                "weight_optimizer": self.weight_optimizer.state_dict(),
-                "architecture_optimizer": self.architecture_optimizer.state_dict(),
+                "weight_optimizer": self.learner.weight_optimizer.state_dict(),
+                "architecture_optimizer": self.learner.architecture_optimizer.state_dict(),
                 "generators": {n: g.get_state() for n, g in self.generators.items()},
                 "epoch": self.epoch,
                 "history": self.history,
@@ -181,7 +194,7 @@ class _Session:
         started = time.perf_counter()
         total = self.settings.epochs
         rate = self.settings.weights.learning_rate_at(self.epoch, total)
-        for group in self.weight_optimizer.param_groups:
+        for group in self.learner.weight_optimizer.param_groups:
             group["lr"] = rate
         searching = self.epoch >= self.settings.warmup_epochs
         figures = self._steps(searching)
@@ -202,18 +215,13 @@ class _Session:
         architecture_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
         others = self._architecture_batches() if searching else itertools.repeat(None)
         steps_done = number_of_training_batches(
-            len(self.pictures["weights"]), self.settings.batch_size
+            len(self.pictures["weights"]), self.settings.pictures_at_once
         )
-        # The first step in which every optimizer has its state: the step of most memory.
-        sampled = min(1, steps_done - 1) if self.epoch == self.settings.warmup_epochs else -1
+        # Whole batches with and without the optimizers' state are among these few.
+        sampled = searching and self.epoch - self.settings.warmup_epochs < _SAMPLED
         for index, (batch, other) in enumerate(zip(self._batches("weights"), others, strict=False)):
-            held = (self.supernet, self.weight_optimizer, self.architecture_optimizer)
-            with (
-                self.memory.sample(*held, *batch, *(other or ()))
-                if index == sampled
-                else contextlib.nullcontext()
-            ):
-                losses, architecture = self._step(batch, other)
+            step = self._sampled_step if sampled and index < _SAMPLED else self.learner.step
+            losses, architecture = step(batch, other, self.epoch)
             sums += losses
             architecture_sum += architecture
         loss = float(sums[0] + architecture_sum[0])
@@ -228,70 +236,23 @@ class _Session:
             figures["architecture_accuracy"] = 100 * float(architecture_sum[1]) / steps_done
         return figures
 
-    def _step(self, batch: Batch, other: Batch | None) -> tuple[Tensor, Tensor]:
-        """An architecture step, where there is a batch for it, and a weight step.
+    def _sampled_step(self, batch: Batch, other: Batch | None, epoch: int) -> tuple[Tensor, Tensor]:
+        """A step whose memory is measured."""
+        with self.memory.sample(*self.learner.held(), *batch, *(other or ())):
+            return self.learner.step(batch, other, epoch)
 
-        Returns:
-            (loss, correct, pictures) of the weight batch and (loss, share correct) of the other.
-        """
-        architecture = torch.zeros(2, dtype=torch.float64, device=self.device)
-        if other is not None:
-            architecture = self._architecture_step(batch, other)
-        with self.context.runtime.autocast():
-            logits = self.supernet(batch[0])
-            loss = functional.cross_entropy(logits, batch[1])
-        torch.autograd.backward(loss, inputs=self.weights)
-        torch.nn.utils.clip_grad_norm_(self.weights, self.settings.weights.clip_norm)
-        self.weight_optimizer.step()
-        self.weight_optimizer.zero_grad(set_to_none=True)
-        correct = (logits.detach().argmax(dim=1) == batch[1]).sum()
-        counted = torch.tensor(float(len(batch[1])), device=self.device)
-        return torch.stack([loss.detach(), correct, counted]).double(), architecture
-
-    def _architecture_step(self, batch: Batch, other: Batch) -> Tensor:
-        hits: list[Tensor] = []
-
-        def architecture_loss() -> Tensor:
-            with self.context.runtime.autocast():
-                logits = self.supernet(other[0])
-                loss = functional.cross_entropy(logits, other[1])
-            hits.append((logits.detach().argmax(dim=1) == other[1]).double().mean())
-            return loss + self._regularization()
-
-        def training_loss() -> Tensor:
-            with self.context.runtime.autocast():
-                return functional.cross_entropy(self.supernet(batch[0]), batch[1])
-
-        if self.settings.order == "second":
-            found, loss = steps.second_order(
-                architecture_loss,
-                training_loss,
-                self.architecture,
-                self.weights,
-                self.weight_optimizer,
-            )
-        else:
-            found, loss = steps.first_order(architecture_loss, self.architecture)
-        for parameter, gradient in zip(self.architecture, found, strict=True):
-            parameter.grad = gradient
-        self.architecture_optimizer.step()
-        self.architecture_optimizer.zero_grad(set_to_none=True)
-        return torch.stack([loss.double(), hits[-1]])
-
-    def _regularization(self) -> Tensor:
-        kinds = self.supernet.space.cell_types
-        alpha = torch.cat([self.supernet.alpha[kind] for kind in kinds])
-        mask = torch.cat([self.supernet.mask_of(kind) for kind in kinds])
-        options: dict[str, Any] = self.settings.regularizer.options
-        term: Tensor = self.regularizer(alpha, mask, self.epoch, self.settings.epochs, **options)
-        return term
+    def later_step(self) -> None:
+        """A step as any but the first: the optimizers have their state."""
+        make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
+        batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
+        self._sampled_step(batch, other, self.settings.warmup_epochs)
 
     def _batches(self, part: str) -> Iterator[Batch]:
         """One epoch of the pictures that train the weights, or of those that train α."""
         return training_batches(
             self.dataset,
             self.pictures[part],
-            self.settings.batch_size,
+            self.settings.pictures_at_once,
             self.settings.augment,
             self.generators[part],
             self.device,

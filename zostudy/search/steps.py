@@ -22,27 +22,59 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[], Tensor]
+#: Gives a loss in parts to be summed, one at a time; the graph of one is gone before the next is.
+Loss = Callable[[], Iterator[Tensor]]
 
 #: Length of the finite difference's step along the gradient (public DARTS code).
 _FINITE_STEP = 0.01
 
 
-def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The loss's gradient for each parameter, zeros where the loss does not depend on it."""
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+@contextlib.contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradient of these, so that nothing is kept for one."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def gradients(
+    loss: Loss, parameters: Sequence[Tensor], others: Sequence[nn.Parameter] = ()
+) -> tuple[list[Tensor], Tensor]:
+    """The gradient for each parameter, zeros where the loss does not depend on it, and the loss.
+
+    Args:
+        loss: The loss.
+        parameters: What to differentiate by.
+        others: Parameters of the loss that are frozen meanwhile.
+    """
+    with frozen(others):
+        return _gradients(loss, parameters)
+
+
+def _gradients(loss: Loss, parameters: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    found: list[Tensor | None] = [None] * len(parameters)
+    total: Tensor | None = None
+    for part in loss():
+        new = torch.autograd.grad(part, parameters, allow_unused=True)
+        found = [_sum(old, gradient) for old, gradient in zip(found, new, strict=True)]
+        total = _sum(total, part.detach())
+        del part, new
+    if total is None:
+        raise ValueError("a loss needs at least one part")
     return [
         torch.zeros_like(parameter) if gradient is None else gradient
         for parameter, gradient in zip(parameters, found, strict=True)
-    ]
+    ], total
 
 
-def first_order(
-    architecture_loss: Loss, architecture: Sequence[nn.Parameter]
-) -> tuple[list[Tensor], Tensor]:
-    """The first-order gradient of α, and L_a."""
-    loss = architecture_loss()
-    return gradients(loss, architecture), loss.detach()
+def _sum(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+    if old is None or new is None:
+        return new if old is None else old
+    return old + new
 
 
 def second_order(
@@ -65,27 +97,31 @@ def second_order(
         optimizer: The weights' optimizer.
     """
     rate = optimizer.param_groups[0]["lr"]
-    with _moved(weights, _sgd_step(training_loss, weights, optimizer), -rate):
-        loss = architecture_loss()
-        found = gradients(loss, [*architecture, *weights])
+    step = weights[0].new_full((), -rate)
+    with _moved(weights, _sgd_step(training_loss, architecture, weights, optimizer), step):
+        found, loss = gradients(architecture_loss, [*architecture, *weights])
     direct, direction = found[: len(architecture)], found[len(architecture) :]
     norm = torch.stack([g.norm() for g in direction]).norm()
-    epsilon = _FINITE_STEP / float(norm.clamp_min(1e-12))
+    epsilon = _FINITE_STEP / norm.clamp_min(1e-12)
     sides = []
     for sign in (1, -1):
         with _moved(weights, direction, sign * epsilon):
-            sides.append(gradients(training_loss(), architecture))
+            sides.append(gradients(training_loss, architecture, weights)[0])
     implicit = [(up - down) / (2 * epsilon) for up, down in zip(*sides, strict=True)]
-    return [d - rate * i for d, i in zip(direct, implicit, strict=True)], loss.detach()
+    return [d - rate * i for d, i in zip(direct, implicit, strict=True)], loss
 
 
 def _sgd_step(
-    training_loss: Loss, weights: Sequence[nn.Parameter], optimizer: torch.optim.SGD
+    training_loss: Loss,
+    architecture: Sequence[nn.Parameter],
+    weights: Sequence[nn.Parameter],
+    optimizer: torch.optim.SGD,
 ) -> list[Tensor]:
     """What the optimizer's next step subtracts, over the learning rate."""
     group = optimizer.param_groups[0]
     steps = []
-    for weight, gradient in zip(weights, gradients(training_loss(), weights), strict=True):
+    found, _ = gradients(training_loss, weights, architecture)
+    for weight, gradient in zip(weights, found, strict=True):
         step = gradient + group["weight_decay"] * weight.detach()
         buffer = (
             optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
@@ -96,13 +132,20 @@ def _sgd_step(
 
 @contextlib.contextmanager
 def _moved(
-    weights: Sequence[nn.Parameter], direction: Sequence[Tensor], distance: float
+    weights: Sequence[nn.Parameter], direction: Sequence[Tensor], distance: Tensor
 ) -> Iterator[None]:
-    """The weights moved along a direction, and put back bit for bit afterwards."""
+    """The weights moved along a direction, and put back bit for bit afterwards.
+
+    Args:
+        weights: w.
+        direction: One tensor a weight.
+        distance: A number that stays on the device, so that the host need not wait for it.
+    """
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight, step in zip(weights, direction, strict=True):
-            weight.add_(step, alpha=distance)
+            weight.addcmul_(step, distance)
+        del direction, step  # not to outlive the move where nobody else holds them
     try:
         yield
     finally:

@@ -156,8 +156,8 @@ def scores_figure(done: Round) -> Figure:
                     marker="x" if place in done.removed else "o", markersize=4, linestyle="none",
                     label=_words(name),
                 )  # fmt: skip  # one line an argument says no more
-        grid[-1][0].set_ylabel("score", size=8)
-        half.suptitle(f"{kind} cell", x=0.06, ha="left", weight="bold", size=10)
+        title = f"{kind} cell: scores" + (" and standard errors" if done.errors else "")
+        half.suptitle(title, x=0.06, ha="left", weight="bold", size=10)
     handles = [Line2D([], [], color=colours[n], marker="o", linestyle="none") for n in colours]
     handles.append(Line2D([], [], color=_GREY, marker="x", linestyle="none"))
     labels = [*(_words(name) for name in colours), "pruned"]

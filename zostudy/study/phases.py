@@ -18,7 +18,6 @@ from zostudy.config.loading import digest, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation.training import evaluate
-from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import Runtime
 from zostudy.search.bilevel import search
 from zostudy.space import genotype as genotypes
@@ -27,6 +26,7 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
+from zostudy.study.prediction import Predictions, mask_source, prune_context
 
 _ENGINE = ("space", "networks", "data", "pruning", "search", "evaluation", "runtime.py")
 
@@ -55,6 +55,7 @@ class Phase:
         lasting: Whether that state is kept after the phase, because others go on from it.
         settings: The settings it depends on, to be shown.
         compute: The computation.
+        predict: Its peak memory in bytes, without computing it; 0 where it needs none to speak of.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Phase:
     lasting: bool
     settings: Mapping[str, Any]
     compute: Callable[[StageContext], Computed]
+    predict: Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,18 @@ class TrialPhases:
         config: Settings of the trial.
         seed: Its seed.
         dataset: Its data.
-        runtime: Device and precision.
+        predictions: Device and precision, and what is known of memory.
     """
 
     config: TrialConfig
     seed: int
     dataset: Dataset
-    runtime: Runtime
+    predictions: Predictions
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and precision."""
+        return self.predictions.runtime
 
     @functools.cached_property
     def space(self) -> SearchSpace:
@@ -89,9 +96,7 @@ class TrialPhases:
     def prune(self) -> Phase:
         """From the full search space to a mask, or to a genotype."""
         config = self.config
-        component = registry.find(
-            "mask_source", config.prune.source, "prune.source", config.extensions
-        )
+        component = mask_source(config)
         settings: dict[str, Any] = {
             "prune": to_document(config.prune),
             "supernet": to_document(config.supernet),
@@ -102,10 +107,7 @@ class TrialPhases:
         start = {k: v for k, v in settings["prune"].items() if k not in further}
 
         def compute(stage: StageContext) -> Computed:
-            pictures, _ = self.dataset.search_parts(config.search.architecture_fraction)
-            context = PruneContext(
-                self.space, config.supernet, self.dataset, pictures, stage, config.extensions
-            )
+            context = prune_context(config, self.dataset, stage)
             result = component.load()(context, **config.prune.options)
             names = self.space.operations
             return Computed(
@@ -132,6 +134,7 @@ class TrialPhases:
             bool(further),
             settings,
             compute,
+            lambda: self.predictions.prune(config, self.dataset),
         )
 
     def search(self, mask: OperationMask) -> Phase:
@@ -158,7 +161,10 @@ class TrialPhases:
                 }
             )
 
-        return self._phase("search", settings, compute)
+        def predict() -> int:
+            return self.predictions.search(config, mask, self.dataset)
+
+        return self._phase("search", settings, compute, predict)
 
     def evaluate(self, genotype: Genotype) -> Phase:
         """From a genotype to a trained network."""
@@ -181,7 +187,10 @@ class TrialPhases:
             }
             return Computed(values, result.weights)
 
-        return self._phase("evaluate", settings, compute)
+        def predict() -> int:
+            return self.predictions.evaluate(config, genotype, self.dataset)
+
+        return self._phase("evaluate", settings, compute, predict)
 
     def mask(self, values: Mapping[str, Any]) -> OperationMask:
         """The mask in a prune phase's values."""
@@ -192,10 +201,14 @@ class TrialPhases:
         return genotypes.from_dict(values["genotype"], self.config.extensions)
 
     def _phase(
-        self, name: str, settings: dict[str, Any], compute: Callable[[StageContext], Computed]
+        self,
+        name: str,
+        settings: dict[str, Any],
+        compute: Callable[[StageContext], Computed],
+        predict: Callable[[], int],
     ) -> Phase:
         key = self._key(name, settings)
-        return Phase(name, key, key, False, settings, compute)
+        return Phase(name, key, key, False, settings, compute, predict)
 
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))

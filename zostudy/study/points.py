@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, digest
-from zostudy.config.settings import RangeSettings, TrialConfig
+from zostudy.config.settings import TrialConfig
+from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError
 
 

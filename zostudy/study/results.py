@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import ObjectiveSettings
+from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study import sweep
 from zostudy.study.points import Attempt, Standing, TrialOutcome
 

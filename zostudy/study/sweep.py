@@ -33,7 +33,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, canonical, flat, to_document
-from zostudy.config.settings import RangeSettings, StudyConfig
+from zostudy.config.settings import StudyConfig
+from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError, ZostudyError
 from zostudy.study import points
 from zostudy.study.points import Failure, Notice, Point, Standing, TrialOutcome

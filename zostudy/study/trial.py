@@ -1,30 +1,32 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
-import contextlib
 import functools
+import gc
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from zostudy import registry
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.sizes import shown_bytes
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError, TrialError
+from zostudy.errors import ArchitectureError, MemoryShortageError, TrialError
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
-from zostudy.pruning.mask_sources import PruneContext
-from zostudy.runtime import environment, prepare
+from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
-from zostudy.space.search_space import search_space
 from zostudy.stage import Progress, StageContext
 from zostudy.study import drawing
 from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Computed, Phase, TrialPhases
+from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.prediction import Predictions, mask_source, prune_context
 from zostudy.study.store import Store
 from zostudy.study.tracking import Run, Tracker
 
@@ -43,6 +45,10 @@ _SHOWN = (
 _TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
 
 
+#: The predicted peak of a phase, and the measured one over it.
+_PREDICTED = ("predicted_bytes", "predicted_ratio")
+
+
 class Trials:
     """Runs the trials of a study; what they share is opened once.
 
@@ -59,6 +65,8 @@ class Trials:
         self._config = config
         self._report = report
         self._runtime = prepare(config.runtime)
+        self._predictions = Predictions(self._runtime)
+        self._budget = memory_budget(config.runtime, self._runtime.device)
         self._store = Store(Path(config.storage.folder))
         self._datasets: dict[str, Dataset] = {}
 
@@ -83,7 +91,19 @@ class Trials:
         """
         for point in points:
             dataset = self._dataset(point.config.dataset)
+            check_batches(point.config, dataset)
             check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+
+    def plan(self, points: Sequence[Point]) -> Plan:
+        """What memory and how many steps points take; what is known of it serves the trials too."""
+        outlines = {key: dataset.outline() for key, dataset in self._datasets.items()}
+        planner = Planner(
+            self._predictions,
+            self._budget,
+            self._config.sweep.seeds,
+            lambda settings: outlines[settings.model_dump_json()],
+        )
+        return planner.plan(points)
 
     def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
         """Run a trial, or go on with it where it was stopped.
@@ -97,7 +117,7 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._runtime)
+        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
         key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
@@ -105,7 +125,7 @@ class Trials:
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
         }
-        with self.tracker.trial(f"trial-{number}", key, params, tags) as run, _memory_named():
+        with self.tracker.trial(f"trial-{number}", key, params, tags) as run:
             self._describe(run, f"{point}", phases)
             metrics, genotype = self._phases(phases, run)
             run.metrics(metrics)
@@ -128,13 +148,13 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._runtime)
+        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
         phase = phases.evaluate(genotype)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
         metrics: dict[str, float] = {}
-        with self.tracker.trial("genotype", key, params, tags) as run, _memory_named():
+        with self.tracker.trial("genotype", key, params, tags) as run:
             self._describe(run, "a given genotype", phases)
             self._keep_genotype(run, genotype)
             metrics |= _measured(self._phase(phase, phases, run, metrics))
@@ -196,8 +216,9 @@ class Trials:
                 if record is None:
                     raise TrialError(f"{phase.name}: the record cannot be read back")
                 _log_phase(child, phase.name, record.values, phases)
-        for name in ("seconds", "peak_bytes"):
-            metrics[f"{phase.name}_{name}"] = record.values[name]
+        for name in ("seconds", "peak_bytes", *_PREDICTED):
+            if name in record.values:
+                metrics[f"{phase.name}_{name}"] = record.values[name]
         return record.values
 
     def _compute(self, phase: Phase, phases: TrialPhases, child: Run) -> None:
@@ -207,20 +228,59 @@ class Trials:
 
         checkpoint = self._store.checkpoint(phase.name, phase.checkpoint_key)
         stage = StageContext(self._runtime, phases.seed, checkpoint, report)
-        computed: Computed = phase.compute(stage)
+        predicted = phase.predict()
+        if predicted > self._budget:
+            raise MemoryShortageError(
+                f"{phase.name}: needs {shown_bytes(predicted)}, more than runtime.memory_budget "
+                f"allows ({shown_bytes(self._budget)}); `zostudy plan` says what would fit"
+            )
+        computed = _within_memory(phase, stage, child, predicted)
         values = computed.values | {"mlflow_run_id": child.id}
+        if predicted:
+            ratio = values["peak_bytes"] / predicted
+            values |= dict(zip(_PREDICTED, (float(predicted), ratio), strict=True))
         self._store.save(phase.name, phase.key, values, computed.tensors)
         if not phase.lasting:
             checkpoint.clear()
 
 
-@contextlib.contextmanager
-def _memory_named() -> Iterator[None]:
-    """Out of memory fails the trial with what torch says of it, and frees the memory."""
+def _within_memory(phase: Phase, stage: StageContext, run: Run, predicted: int) -> Computed:
+    """Compute a phase; out of memory is recorded, and the memory is free again.
+
+    Raises:
+        MemoryShortageError: The memory is not there.
+    """
     try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrialError(f"out of memory: {str(error).splitlines()[0]}") from error
+        return phase.compute(stage)
+    except (RuntimeError, MemoryError) as error:
+        asked = asked_bytes(error)
+        if asked is None:
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the phase's tensors
+    gc.collect()
+    if stage.runtime.device.type == "cuda":
+        torch.cuda.empty_cache()
+    run.tags({"zostudy.out_of_memory": "True"})
+    run.metrics({"out_of_memory_asked_bytes": float(asked), "predicted_bytes": float(predicted)})
+    raise MemoryShortageError(
+        f"{phase.name}: out of memory: {shown_bytes(asked)} more were asked for; the prediction of "
+        f"the phase is {shown_bytes(predicted)}"
+    )
+
+
+_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def asked_bytes(error: BaseException) -> int | None:
+    """Bytes that could not be had, as the text of an error tells; 0 where it does not.
+
+    Returns:
+        Nothing where the error is not one of memory.
+    """
+    match = re.search(r"ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", str(error))
+    if match:
+        return int(float(match[1]) * _UNITS[match[2].removesuffix("bytes")])
+    return 0 if isinstance(error, torch.OutOfMemoryError | MemoryError) else None
 
 
 def _measured(values: Mapping[str, Any]) -> dict[str, float]:
@@ -235,14 +295,11 @@ def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> 
     Raises:
         InputError: The mask source cannot work with these settings and this data.
     """
-    component = registry.find("mask_source", config.prune.source, "prune.source", config.extensions)
+    component = mask_source(config)
     check = component.facts.get("check")
-    if check is None:
-        return
-    pictures, _ = dataset.search_parts(config.search.architecture_fraction)
-    space = search_space(config.search_space.name, config.extensions)
-    context = PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
-    component.sibling(str(check))(context, **config.prune.options)
+    if check is not None:
+        context = prune_context(config, dataset, stage)
+        component.sibling(str(check))(context, **config.prune.options)
 
 
 def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
@@ -258,8 +315,8 @@ def _log_history(run: Run, values: Mapping[str, Any]) -> None:
 
 def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
     """A finished phase's figures and artifacts."""
-    figures = {key: values[key] for key in ("seconds", "peak_bytes")} | values["figures"]
-    run.metrics(figures)
+    shown = ("seconds", "peak_bytes", *_PREDICTED)
+    run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
     if name == "prune":
         run.json(values["mask"], "mask.json")
         trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
@@ -297,7 +354,8 @@ def export_trial(
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
     dataset = load(config.dataset, config.extensions)
     genotype = from_dict(trial["genotype"], config.extensions)
-    phases = TrialPhases(config, trial["seed"], dataset, prepare(config.runtime))
+    predictions = Predictions(prepare(config.runtime))
+    phases = TrialPhases(config, trial["seed"], dataset, predictions)
     phase = phases.evaluate(genotype)
     record = Store(Path(file.config.storage.folder)).record(phase.name, phase.key)
     weights = record.tensors() if record else _trained_again(phase, phases, report)

@@ -1,0 +1,153 @@
+"""The supernets that the benchmarks measure, and the per-edge formulation of them.
+
+C = 16, 8 cells, pictures of 3 × 32 × 32, 10 classes, float32. A search step is one step on α and
+one on the weights, with the optimizers and settings of a study's defaults. The per-edge formulation
+is that of tests/reference: a module for every operation of every edge, each run on its own.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.reference.supernet import ReferenceSupernet
+from zostudy.config.settings import SearchSettings, SupernetSettings
+from zostudy.data.batches import Batch
+from zostudy.networks.memory import Holder, PeakMemory
+from zostudy.networks.prediction import predicted_peak
+from zostudy.networks.supernet import Supernet
+from zostudy.runtime import Runtime, seeded
+from zostudy.search.learner import Learner
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import search_space
+
+SPACE = search_space("darts")
+CLASSES = 10
+
+Recompute = Literal["none", "partial", "full"]
+
+
+def random_half(seed: int) -> OperationMask:
+    """Each operation with probability 0.5, one at least on every edge."""
+    generator = seeded("cpu", seed, "benchmarks/mask")
+    rows = {}
+    for kind in SPACE.cell_types:
+        drawn = torch.rand(len(SPACE.edges), len(SPACE.operations), generator=generator)
+        kept = drawn < 0.5
+        kept[torch.arange(len(kept)), drawn.argmin(dim=1)] = True
+        rows[kind] = tuple(tuple(bool(value) for value in row) for row in kept)
+    return OperationMask(SPACE, rows)
+
+
+def settings_of(partial_channels: int) -> SupernetSettings:
+    """The supernet's size: C = 16, 8 cells."""
+    return SupernetSettings(
+        cells=8,
+        channels=16,
+        partial_channels=partial_channels,
+        edge_normalization=partial_channels > 1,
+    )
+
+
+def batches(batch_size: int, device: torch.device) -> tuple[Batch, Batch]:
+    """Random pictures and labels, for the weights and for α."""
+    generator = seeded("cpu", 0, "benchmarks/pictures")
+    images = torch.randn(2, batch_size, 3, 32, 32, generator=generator).to(device)
+    labels = torch.randint(0, CLASSES, (2, batch_size), generator=generator).to(device)
+    return (images[0].clone(), labels[0].clone()), (images[1].clone(), labels[1].clone())
+
+
+class Search:
+    """Steps of a search with zostudy's supernet."""
+
+    def __init__(
+        self,
+        mask: OperationMask,
+        partial_channels: int,
+        batch_size: int,
+        recompute: Recompute = "none",
+        runtime: Runtime | None = None,
+    ) -> None:
+        runtime = runtime or Runtime(torch.device("cpu"))
+        torch.manual_seed(0)
+        supernet = Supernet(
+            SPACE,
+            mask,
+            settings_of(partial_channels),
+            in_channels=3,
+            classes=CLASSES,
+            recompute=recompute,
+        ).to(runtime.device)
+        settings = SearchSettings(batch_size=batch_size, recompute=recompute)
+        self._learner = Learner(supernet, settings, runtime)
+        self.batches = batches(batch_size, runtime.device)
+
+    def step(self) -> None:
+        """One step on α and one on the weights."""
+        self._learner.step(*self.batches, epoch=0)
+
+    def held(self) -> tuple[Holder, ...]:
+        """What lives from one step to the next."""
+        return (*self._learner.held(), *self.batches[0], *self.batches[1])
+
+
+class PerEdgeSearch:
+    """The same with the per-edge formulation."""
+
+    def __init__(
+        self,
+        mask: OperationMask,
+        partial_channels: int,
+        batch_size: int,
+        runtime: Runtime | None = None,
+    ) -> None:
+        device = runtime.device if runtime else torch.device("cpu")
+        torch.manual_seed(0)
+        self._network: nn.Module = ReferenceSupernet(
+            mask.rows, partial_channels=partial_channels, edge_normalization=partial_channels > 1
+        ).to(device)
+        named = dict(self._network.named_parameters())
+        self._architecture = [p for n, p in named.items() if n.startswith(("alpha", "beta"))]
+        self._weights = [p for n, p in named.items() if not n.startswith(("alpha", "beta"))]
+        settings = SearchSettings()
+        sgd, adam = settings.weights, settings.architecture
+        self._clip = sgd.clip_norm
+        self._sgd = torch.optim.SGD(
+            self._weights, sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
+        )
+        self._adam = torch.optim.Adam(
+            self._architecture, adam.learning_rate, adam.betas, weight_decay=adam.weight_decay
+        )
+        self.batches = batches(batch_size, device)
+
+    def step(self) -> None:
+        """One step on α and one on the weights."""
+        (images, labels), (other_images, other_labels) = self.batches
+        loss = functional.cross_entropy(self._network(other_images), other_labels)
+        torch.autograd.backward(loss, inputs=self._architecture)
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        del loss  # and its graph
+        loss = functional.cross_entropy(self._network(images), labels)
+        torch.autograd.backward(loss, inputs=self._weights)
+        nn.utils.clip_grad_norm_(self._weights, self._clip)
+        self._sgd.step()
+        self._sgd.zero_grad(set_to_none=True)
+
+    def held(self) -> tuple[Holder, ...]:
+        """What lives from one step to the next."""
+        return (self._network, self._sgd, self._adam, *self.batches[0], *self.batches[1])
+
+
+def peak_megabytes(make: Callable[[Runtime], Search | PerEdgeSearch]) -> float:
+    """The predicted peak of a search's second step, in 2²⁰ bytes."""
+
+    def work(runtime: Runtime) -> None:
+        search = make(runtime)
+        search.step()
+        with PeakMemory(runtime.device).sample(*search.held()):
+            search.step()
+
+    return predicted_peak(work, Runtime(torch.device("cpu"))) / 2**20

@@ -1,0 +1,36 @@
+"""Sizes in bytes, as people write and read them."""
+
+import re
+
+#: Bytes of each unit of a size.
+_UNITS = {"B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
+    for suffix, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def size(text: str, place: str) -> int:
+    """Bytes of a size such as ``8GiB``.
+
+    Args:
+        text: A number and a unit.
+        place: Where it stands, for the message.
+
+    Raises:
+        ValueError: The text is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
+    if match is None or match[2] not in _UNITS or not float(match[1]):
+        raise ValueError(
+            f"{place}: {text!r} is no size; allowed: device, or a number above 0 and one of "
+            f"{', '.join(_UNITS)}, such as 8GiB"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def shown_bytes(count: float) -> str:
+    """Bytes in GiB from one GiB on, else in MB of 2^20 bytes."""
+    if count >= 2**30:
+        return f"{count / 2**30:.2f} GiB"
+    return f"{count / 2**20:.1f} MB"

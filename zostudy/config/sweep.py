@@ -1,0 +1,93 @@
+"""Settings of a sweep: which points are run, and what makes one better."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zostudy.config.base import Settings
+
+
+class RangeSettings(Settings):
+    """Numbers from low to high."""
+
+    low: float | int
+    """Smallest value."""
+    high: float | int
+    """Largest value."""
+    step: float | int = Field(default=0, ge=0)
+    """Distance of neighbouring values; 0 for a continuous range (whole numbers: 1)."""
+    log: bool = False
+    """Whether to sample the logarithm."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low} is not below high {self.high}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log: needs low above 0 and no step")
+        return self
+
+
+class SamplerSettings(Settings):
+    """Who proposes the points of the sweep."""
+
+    name: Literal["grid", "tpe"] = "grid"
+    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sampler."""
+
+
+class ObjectiveSettings(Settings):
+    """A metric to be made large or small."""
+
+    metric: Literal[
+        "validation_accuracy",
+        "prune_seconds",
+        "search_seconds",
+        "evaluate_seconds",
+        "prune_peak_bytes",
+        "search_peak_bytes",
+        "evaluate_peak_bytes",
+        "parameters",
+        "macs",
+    ] = "validation_accuracy"
+    """The metric; test accuracy is no objective, because selection never sees the test part."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """Which way is better."""
+
+
+class SweepSettings(Settings):
+    """Which points are run, how often, and what makes one better."""
+
+    sampler: SamplerSettings = SamplerSettings()
+    """Sampler."""
+    parameters: dict[str, tuple[Any, ...] | RangeSettings] = Field(default={})
+    """For each swept setting, by its path in this file, its values or its range."""
+    seeds: tuple[int, ...] = (0,)
+    """Every point is repeated once with each seed; its value is the mean over them."""
+    trials: int = Field(default=0, ge=0)
+    """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
+    own number and wants 0."""
+    objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
+    """What is optimised; none for a study that only compares."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for path, values in self.parameters.items():
+            if isinstance(values, tuple) and not values:
+                raise ValueError(f"parameters.{path}: has no values; needs at least one")
+            stepless = isinstance(values, RangeSettings) and not values.step
+            if stepless and self.sampler.name == "grid":
+                raise ValueError(
+                    f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
+                )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
+        if self.sampler.name == "grid" and self.trials:
+            raise ValueError("trials: a grid runs every combination; leave trials out")
+        complete = self.trials and self.parameters and self.objectives
+        if self.sampler.name == "tpe" and not complete:
+            raise ValueError("sampler: 'tpe' needs trials (at least 1), parameters and objectives")
+        return self

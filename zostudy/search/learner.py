@@ -1,0 +1,148 @@
+"""What a search trains: the supernet, the optimizers of its weights and of α, and one step of both.
+
+A batch is computed in micro-batches, whose gradients are added before an optimizer moves. Batch
+normalisation takes its statistics from each micro-batch by itself.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zostudy.config.settings import SearchSettings
+from zostudy.data.batches import Batch
+from zostudy.networks.memory import Holder
+from zostudy.networks.supernet import Supernet
+from zostudy.registry import find
+from zostudy.runtime import Runtime
+from zostudy.search import steps
+
+
+class Learner:
+    """A supernet in training.
+
+    Args:
+        supernet: The supernet, on its device.
+        settings: The search.
+        runtime: The device and its precision.
+        extensions: Modules that may declare further regularizers.
+
+    Attributes:
+        weights: w.
+        architecture: α and β.
+        weight_optimizer: SGD on w.
+        architecture_optimizer: Adam on α and β.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        settings: SearchSettings,
+        runtime: Runtime,
+        extensions: tuple[str, ...] = (),
+    ) -> None:
+        self.supernet = supernet
+        self._settings = settings
+        self._runtime = runtime
+        self.weights = supernet.weight_parameters()
+        self.architecture = supernet.architecture_parameters()
+        sgd, adam = settings.weights, settings.architecture
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights,
+            lr=sgd.learning_rate,
+            momentum=sgd.momentum,
+            weight_decay=sgd.weight_decay,
+        )
+        self.architecture_optimizer = torch.optim.Adam(
+            self.architecture,
+            lr=adam.learning_rate,
+            betas=adam.betas,
+            weight_decay=adam.weight_decay,
+        )
+        name = settings.regularizer.name
+        component = find("regularizer", name, "search.regularizer.name", extensions)
+        self._regularizer = component.load()
+
+    def held(self) -> tuple[Holder, ...]:
+        """What lives from one step to the next."""
+        return self.supernet, self.weight_optimizer, self.architecture_optimizer
+
+    def step(self, batch: Batch, other: Batch | None, epoch: int) -> tuple[Tensor, Tensor]:
+        """An architecture step, where there is a batch for it, and a weight step.
+
+        Args:
+            batch: Pictures that train the weights.
+            other: Pictures that train α.
+            epoch: The epoch, from 0, which regularizers depend on.
+
+        Returns:
+            (loss, correct, pictures) of the weight batch and (loss, share correct) of the other.
+        """
+        architecture = torch.zeros(2, dtype=torch.float64, device=self._runtime.device)
+        if other is not None:
+            architecture = self._architecture_step(batch, other, epoch)
+        hits: list[Tensor] = []
+        total = torch.zeros((), device=self._runtime.device)
+        with steps.frozen(self.architecture):
+            for loss in self._losses(batch, hits):
+                loss.backward()  # type: ignore[no-untyped-call]  # torch gives no types
+                total = total + loss.detach()
+                del loss  # and its graph, before the next is made
+        nn.utils.clip_grad_norm_(self.weights, self._settings.weights.clip_norm)
+        self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        counted = torch.full((), len(batch[1]), device=self._runtime.device)
+        return torch.stack([total, torch.stack(hits).sum(), counted]).double(), architecture
+
+    def _architecture_step(self, batch: Batch, other: Batch, epoch: int) -> Tensor:
+        hits: list[Tensor] = []
+
+        def architecture_loss() -> Iterator[Tensor]:
+            yield from self._losses(other, hits)
+            term = self._regularization(epoch)
+            if term.requires_grad:
+                yield term
+
+        def training_loss() -> Iterator[Tensor]:
+            return self._losses(batch, [])
+
+        if self._settings.order == "second":
+            found, loss = steps.second_order(
+                architecture_loss,
+                training_loss,
+                self.architecture,
+                self.weights,
+                self.weight_optimizer,
+            )
+        else:
+            found, loss = steps.gradients(architecture_loss, self.architecture, self.weights)
+        for parameter, gradient in zip(self.architecture, found, strict=True):
+            parameter.grad = gradient
+        self.architecture_optimizer.step()
+        self.architecture_optimizer.zero_grad(set_to_none=True)
+        return torch.stack([loss.double(), torch.stack(hits).sum().double() / len(other[1])])
+
+    def _losses(self, batch: Batch, hits: list[Tensor]) -> Iterator[Tensor]:
+        """The mean loss of a batch in parts, one a micro-batch; appends how many are correct."""
+        whole = len(batch[1])
+        micro = self._settings.pictures_at_once // self._settings.accumulate
+        parts = [tensor.tensor_split(-(-whole // micro)) for tensor in batch]
+        for images, labels in zip(*parts, strict=True):
+            yield self._loss(images, labels, hits) * (len(labels) / whole)
+
+    def _loss(self, images: Tensor, labels: Tensor, hits: list[Tensor]) -> Tensor:
+        with self._runtime.autocast():
+            logits = self.supernet(images)
+            loss = functional.cross_entropy(logits, labels)
+        hits.append((logits.detach().argmax(dim=1) == labels).sum())
+        return loss
+
+    def _regularization(self, epoch: int) -> Tensor:
+        kinds = self.supernet.space.cell_types
+        alpha = torch.cat([self.supernet.alpha[kind] for kind in kinds])
+        mask = torch.cat([self.supernet.mask_of(kind) for kind in kinds])
+        options: dict[str, Any] = self._settings.regularizer.options
+        term: Tensor = self._regularizer(alpha, mask, epoch, self._settings.epochs, **options)
+        return term

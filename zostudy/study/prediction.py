@@ -1,0 +1,118 @@
+"""Peak memory of a trial's phases before they run; equal shapes are worked out once."""
+
+import functools
+from typing import Any
+
+from zostudy import registry
+from zostudy.config.loading import digest, to_document
+from zostudy.config.settings import TrialConfig
+from zostudy.data.dataset import Dataset
+from zostudy.evaluation import training
+from zostudy.networks.prediction import predicted_peak
+from zostudy.pruning.mask_sources import PruneContext
+from zostudy.registry import Component
+from zostudy.runtime import Runtime
+from zostudy.search import bilevel
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import search_space
+from zostudy.stage import StageContext
+
+
+class Predictions:
+    """Predicted peaks, in bytes of live tensors.
+
+    What determines a phase's shapes is its key: no seed, no learning rate, no epochs.
+
+    Args:
+        runtime: Where the phases run; its precision counts.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._known: dict[str, int] = {}
+
+    def prune(self, config: TrialConfig, dataset: Dataset) -> int:
+        """The peak of the first pass of a mask source that scores; 0 for one that does not."""
+        source = mask_source(config)
+        if "foresee" not in source.facts:
+            return 0
+        continued = source.facts.get("continues", ())
+        options = {k: v for k, v in config.prune.options.items() if k not in continued}  # type: ignore[operator]  # names
+
+        def work(imaginary: Runtime) -> object:
+            context = prune_context(config, dataset.outline(), StageContext(imaginary, seed=0))
+            return source.load()(context, **config.prune.options)
+
+        return self._once(
+            ["prune", config.prune.source, options, config.search.architecture_fraction],
+            config,
+            dataset,
+            lambda: predicted_peak(work, self.runtime),
+        )
+
+    def search(self, config: TrialConfig, mask: OperationMask, dataset: Dataset) -> int:
+        """The peak of the search of a mask."""
+        settings = config.search
+        shapes = {
+            "batch": settings.batch_size,
+            "accumulate": settings.accumulate,
+            "fraction": settings.architecture_fraction,
+            "order": settings.order,
+            "recompute": settings.recompute,
+            "state": [settings.weights.momentum > 0, settings.weights.weight_decay > 0],
+            "regularizer": settings.regularizer.name,
+        }
+        return self._once(
+            ["search", mask.digest(), shapes],
+            config,
+            dataset,
+            lambda: bilevel.predict_peak(
+                mask, dataset, config.supernet, settings, self.runtime, config.extensions
+            ),
+        )
+
+    def evaluate(self, config: TrialConfig, genotype: Genotype, dataset: Dataset) -> int:
+        """The peak of the training of a genotype."""
+        settings = config.evaluate
+        shapes = [
+            *(settings.cells, settings.channels, settings.batch_size),
+            *(settings.auxiliary_weight > 0, settings.drop_path > 0 and settings.epochs > 1),
+            *(settings.weights.momentum > 0, settings.weights.weight_decay > 0),
+        ]
+        return self._once(
+            ["evaluate", genotype.to_dict(), shapes],
+            config,
+            dataset,
+            lambda: training.predict_peak(
+                genotype, dataset, settings, self.runtime, config.extensions
+            ),
+        )
+
+    def _once(self, phase: Any, config: TrialConfig, dataset: Dataset, work: Any) -> int:  # noqa: ANN401
+        pictures = [*dataset.train.images.shape, len(dataset.classes)]
+        supernet = to_document(config.supernet)
+        shared = [supernet, config.search_space.name, pictures, self.runtime.precision]
+        key = digest([phase, shared])
+        if key not in self._known:
+            self._known[key] = work()
+        return self._known[key]
+
+
+def mask_source(config: TrialConfig) -> Component:
+    """The mask source of a trial."""
+    return registry.find("mask_source", config.prune.source, "prune.source", config.extensions)
+
+
+def prune_context(config: TrialConfig, dataset: Dataset, stage: StageContext) -> PruneContext:
+    """What the mask source of a trial is given."""
+    pictures, _ = dataset.search_parts(config.search.architecture_fraction)
+    space = search_space(config.search_space.name, config.extensions)
+    return PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
+
+
+@functools.lru_cache(maxsize=64)
+def search_part_sizes(dataset: Dataset, architecture_fraction: float) -> tuple[int, int]:
+    """How many pictures train the weights, and how many the architecture."""
+    weights, architecture = dataset.outline().search_parts(architecture_fraction)
+    return len(weights), len(architecture)
