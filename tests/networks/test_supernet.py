@@ -209,6 +209,24 @@ def test_recomputing_under_autocast_gives_the_gradients_of_autocast():
         assert functional.cosine_similarity(plain, again, dim=0) > 0.99
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("recompute", ["none", "partial", "full"])
+@pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
+def test_gradients_on_cuda_are_those_on_the_cpu(recompute):
+    settings = SupernetSettings(cells=3, channels=8, partial_channels=2, edge_normalization=True)
+    images = torch.randn(8, 3, 13, 13, generator=torch.Generator().manual_seed(0))
+    found = []
+    for device, option in (("cpu", "none"), ("cuda", recompute)):
+        supernet = supernet_of(random_mask(2), settings, recompute=option).to(device)
+        supernet(images.to(device)).square().sum().backward()
+        found.append([p.grad for p in supernet.parameters()])
+    for plain, again in zip(*found, strict=True):
+        assert (plain is None) == (again is None)
+        if plain is not None:
+            torch.testing.assert_close(again.cpu(), plain, rtol=1e-6, atol=1e-9)
+
+
 def test_the_same_seed_gives_the_same_bits():
     settings = SupernetSettings(cells=2, channels=4, partial_channels=2)
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -159,8 +159,9 @@ class SearchSettings(Settings):
     order: Literal["first", "second"] = "first"
     """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
     recompute: Literal["none", "partial", "full"] = "none"
-    """What the backward pass computes again instead of keeping it in memory: nothing, the cells, or
-    the cells and inside them each node; the gradients are the same."""
+    """What the backward pass computes again instead of keeping it in memory: nothing, what is cheap
+    for its size (convolutions inside operations, the cells' 1×1 convolutions), or all but the
+    cells' nodes. The gradients are the same."""
     architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
     """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
     the same pictures."""
