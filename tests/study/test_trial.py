@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
+from PIL import Image
 
 TINY = {
     "study": "tiny",
@@ -294,8 +296,8 @@ trials = Trials(file, lambda progress: None)
 def execute(point, seed, number):
     trials.tracker  # MLflow's own memory is not what is to run out
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    if point.config.search.batch_size == 256:
-        limit = pages * resource.getpagesize() + 2**27
+    if point.config.supernet.channels == 192:  # its first tensor alone is larger
+        limit = pages * resource.getpagesize() + 2**31
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
         return trials(point, seed, number)
@@ -309,31 +311,44 @@ print(sweep.run(file, execute, lambda notice: None).failures)
 
 @pytest.mark.slow
 def test_a_trial_that_runs_out_of_memory_fails_alone_and_says_what_it_asked_for(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(64):
+        path = tmp_path / "pictures" / f"class-{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (256, 256), dtype=np.uint8)).save(path)
     write(
         tmp_path,
-        supernet={"cells": 1, "channels": 48},
-        search={"epochs": 1, "warmup_epochs": 0},
-        evaluate={"cells": 1, "channels": 2, "epochs": 1, "auxiliary_weight": 0.0},
-        sweep={"parameters": {"search.batch_size": [256, 32]}},
+        dataset={"name": "image_folder", "root": "pictures"},
+        runtime={"threads": 1, "memory_budget": "1TiB"},
+        supernet={"cells": 1},
+        search={"epochs": 1, "warmup_epochs": 0, "batch_size": 16},
+        evaluate={
+            "cells": 1,
+            "channels": 2,
+            "epochs": 1,
+            "batch_size": 16,
+            "auxiliary_weight": 0.0,
+        },
+        sweep={"parameters": {"supernet.channels": [192, 2]}},
     )
     done = subprocess.run(
         [sys.executable, "-c", OUT_OF_MEMORY],
         cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    states = {t["params"]["search.batch_size"]: t for t in results(tmp_path)["trials"]}
-    assert states[32]["state"] == "complete"
-    assert states[256]["state"] == "failed"
+    states = {t["params"]["supernet.channels"]: t for t in results(tmp_path)["trials"]}
+    assert states[2]["state"] == "complete"
+    assert states[192]["state"] == "failed"
     assert re.search(
-        r"search: out of memory: [\d.]+ MB more were asked for; the prediction of the phase is ",
-        states[256]["reason"],
+        r"search: out of memory: [\d.]+ GiB more were asked for; the prediction of the phase is ",
+        states[192]["reason"],
     )
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.out_of_memory` = 'True'")
     assert [run.info.run_name for run in runs] == ["search"]
-    assert runs[0].data.metrics["out_of_memory_asked_bytes"] > 2**16
-    assert runs[0].data.metrics["predicted_bytes"] > 2**27
+    assert runs[0].data.metrics["out_of_memory_asked_bytes"] > 2**30
+    assert runs[0].data.metrics["predicted_bytes"] > 2**32
 
 
 @pytest.mark.slow

@@ -383,8 +383,7 @@ def _stored(config: StudyConfig) -> Iterator[optuna.Study | None]:
 def _created(file: StudyFile) -> Iterator[optuna.Study]:
     """The study in storage, made if it is not there."""
     config = file.config
-    path = _sqlite_file(config)
-    if path is not None:
+    if (path := _sqlite_file(config)) is not None:
         with contextlib.suppress(OSError):  # opening the storage says what is wrong
             path.parent.mkdir(parents=True, exist_ok=True)
     with _storage(config) as storage:
