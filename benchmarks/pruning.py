@@ -1,6 +1,6 @@
 """What scores cost, how close the cheap ones come, and how far any of them can be trusted.
 
-``python -m benchmarks.pruning [--json]`` takes about a quarter of an hour on two CPU cores:
+``python -m benchmarks.pruning [--json]`` takes about twenty minutes on two CPU cores:
 
 - One network of 8 cells, C = 8, k = 4, one batch of 64 pictures of 32×32 (crops of the two
   photographs that come with scikit-learn), all 224 scores, NNGP: first order against exact, over 5
