@@ -26,6 +26,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from zostudy.networks.operations import pool
+
 T = TypeVar("T")
 Images = Float[Tensor, "batch channels height width"]
 
@@ -130,17 +132,17 @@ def separable(
 
 
 def pooled_rows(
-    pool: "Pooling", images: Images, weights: Float[Tensor, " rows"], *, keep: bool
+    pooling: "Pooling", images: Images, weights: Float[Tensor, " rows"], *, keep: bool
 ) -> tuple[Images, ...]:
     """A pool and its BN, times each weight.
 
     Args:
-        pool: The pool.
+        pooling: The pool.
         images: The input; it may be a view.
         weights: The weights.
         keep: Whether the pool's output is kept rather than computed again.
     """
-    rows: tuple[Tensor, ...] = _PooledRows.apply(pool, keep, images, weights)
+    rows: tuple[Tensor, ...] = _PooledRows.apply(pooling, keep, images, weights)
     return rows
 
 
@@ -154,7 +156,7 @@ class Pooling(NamedTuple):
         """The pooled pictures and, of a maximum, its places."""
         if self.kind == "max":
             return functional.max_pool2d(images, 3, self.stride, 1, return_indices=True)
-        return (functional.avg_pool2d(images, 3, self.stride, 1, count_include_pad=False),)
+        return (pool(self.kind, images, self.stride),)
 
     def backward(self, grad: Images, images: Images, places: Sequence[Tensor]) -> Images:
         """The gradient of the pictures."""
@@ -235,14 +237,14 @@ class _PooledRows(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401  # torch gives no type
-        pool: Pooling,
+        pooling: Pooling,
         keep: bool,
         images: Images,
         weights: Tensor,
     ) -> tuple[Images, ...]:
-        pooled = pool(images)
+        pooled = pooling(images)
         output, statistics = _normalize(pooled[0], None)
-        ctx.pool = pool
+        ctx.pooling = pooling
         ctx.save_for_backward(images, weights, *statistics, *(pooled if keep else ()))
         return tuple(weight * output for weight in weights)
 
@@ -255,7 +257,7 @@ class _PooledRows(torch.autograd.Function):
         images, weights, mean, inverse, *pooled = ctx.saved_tensors
         statistics = Statistics(mean, inverse)
         need_images, need_weights = ctx.needs_input_grad[2:]
-        pooled = pooled or ctx.pool(images)
+        pooled = pooled or ctx.pooling(images)
         of_weights = None
         if need_weights:
             output = statistics.apply(pooled[0])
@@ -266,4 +268,4 @@ class _PooledRows(torch.autograd.Function):
         for weight, grad in zip(weights[1:], gradients[1:], strict=True):
             down.addcmul_(weight, grad)
         down, _ = statistics.backward(down, pooled[0], None, (True, False))
-        return None, None, ctx.pool.backward(down, images, pooled[1:]), of_weights
+        return None, None, ctx.pooling.backward(down, images, pooled[1:]), of_weights

@@ -24,6 +24,7 @@ Symbols:
     r   the ranking function's value
 """
 
+import abc
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -234,7 +235,7 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
     seen["states"] = tuple(states)
 
 
-class _BatchNorm(TorchFunctionMode):
+class _BatchNorm(TorchFunctionMode, abc.ABC):
     """A context in which every BN of a network is another function of its input."""
 
     def __torch_function__(
@@ -255,9 +256,9 @@ class _BatchNorm(TorchFunctionMode):
                 result = apply(result, given[name][:, None, None])
         return result
 
+    @abc.abstractmethod
     def normalized(self, images: Tensor) -> Tensor:
         """What stands in for BN, but for its scale and shift."""
-        raise NotImplementedError
 
 
 class WithoutNorm(_BatchNorm):
