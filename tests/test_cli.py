@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zostudy import cli
+from zostudy.cli.app import Terminated
 from zostudy.config.loading import load
 from zostudy.errors import DataError, NumericalError, ZostudyError
 from zostudy.registry import components
@@ -333,7 +334,7 @@ def test_a_failed_trial_is_shown_and_makes_the_exit_code_1(zostudy, study, monke
     assert zostudy("run", study)[0] == 0
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (cli._Terminated(), 143)])
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
 def test_a_stopped_run_says_how_to_go_on(zostudy, study, monkeypatch, error, code):
     monkeypatch.setattr(Trials, "error", error)
     ended, out, err = zostudy("run", study)

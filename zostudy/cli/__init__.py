@@ -1,0 +1,40 @@
+"""The command line: parse, call, print. What is heavy is imported by the command that uses it."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from zostudy.cli.app import Terminated, app
+from zostudy.errors import InputError, ZostudyError
+
+# isort: split
+# In the order of --help.
+from zostudy.cli import studies
+
+# isort: split
+from zostudy.cli import outcomes
+
+__all__ = ["app", "main", "outcomes", "studies"]
+
+
+def main() -> None:
+    """Run the command line; expected errors are lines on stderr and an exit code."""
+    # How long torch's threads spin for each other before they sleep: microseconds, not the default
+    # milliseconds, which another busy process on the machine turns into a standstill.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except ZostudyError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise Terminated

@@ -1,0 +1,57 @@
+"""What all commands share: the application, its arguments, reading a study file, printing JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from zostudy.config.loading import StudyFile
+
+app = typer.Typer(
+    help="Studies of neural architecture search: prune, search, evaluate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
+Assignments = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting.",
+        default_factory=list,
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a run as Ctrl-C does."""
+
+
+def load_study(path: Path, assignments: list[str]) -> "StudyFile":
+    """The study file with its overrides; extensions may lie beside it.
+
+    Raises:
+        InputError: The file, or an override, is not right.
+    """
+    from zostudy.config.loading import load
+
+    sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
+    file = load(path, tuple(assignments))
+    if "fit" in file.batch_sizes:
+        from zostudy.study.plan import fitted
+
+        return fitted(file)
+    return file
+
+
+def print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value
+    """Print a JSON document on stdout, and nothing else."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

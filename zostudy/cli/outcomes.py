@@ -1,0 +1,114 @@
+"""Commands that use what a study found: results, evaluate, ui, export."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zostudy.cli.app import AsJson, Assignments, StudyPath, app, load_study, print_json
+from zostudy.errors import ConfigError
+
+
+@app.command()
+def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+    """Print the results of a study."""
+    from zostudy.study import console
+    from zostudy.study.results import document
+
+    file = load_study(study, assignments)
+    found = document(file)
+    if as_json:
+        print_json(found)
+    else:
+        console.print_results(found, console.output(), file.config.extensions)
+
+
+@app.command()
+def evaluate(
+    study: StudyPath,
+    genotype: Annotated[Path, typer.Argument(metavar="GENOTYPE", help="JSON or tuple notation.")],
+    assignments: Assignments,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a given genotype as a study's evaluation would, and measure it."""
+    from zostudy.space.genotype import read
+
+    file = load_study(study, assignments)
+    given = read(genotype, file.config.extensions)
+
+    from zostudy.study import console
+    from zostudy.study.trial import Trials
+
+    with console.reporter(console.output(stderr=True)) as reporter:
+        outcome = Trials(file, reporter.report).evaluate(given, seed)
+    if as_json:
+        print_json(
+            {"seed": seed, "metrics": outcome.metrics, "mlflow_run_id": outcome.mlflow_run_id}
+        )
+        return
+    for name, value in outcome.metrics.items():
+        typer.echo(f"{name}: {value:.2f}" if name.endswith("accuracy") else f"{name}: {value:g}")
+
+
+@app.command()
+def ui(
+    assignments: Assignments,
+    study: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY]", help="Study whose tracking.uri is shown.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's page of all runs on 127.0.0.1."""
+    from zostudy.study import tracking
+
+    page, uri = f"http://127.0.0.1:{port}", "default"
+    if study:
+        settings = load_study(study, assignments).config
+        uri = settings.tracking.uri
+        page = tracking.Tracker(uri, settings.experiment).page(page)
+    typer.echo(f"MLflow starts; open {page} (Ctrl-C ends it)", err=True)
+    raise typer.Exit(tracking.run_ui(uri, port))
+
+
+@app.command()
+def export(
+    study: StudyPath,
+    output: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+    assignments: Assignments,
+    trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
+) -> None:
+    """Write a trial's network with all that its use needs."""
+    from zostudy.study.results import document
+
+    file = load_study(study, assignments)
+    chosen = _chosen_trial(document(file), trial)
+
+    from zostudy.study import console
+    from zostudy.study.trial import export_trial
+
+    with console.reporter(console.output(stderr=True)) as reporter:
+        written = export_trial(file, chosen, output, reporter.report)
+    for path in written:
+        typer.echo(path)
+
+
+def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]:
+    """The trial of that number, or the best.
+
+    Raises:
+        ConfigError: There is no such complete trial.
+    """
+    if number is None:
+        if document["best"] is None:
+            raise ConfigError(
+                f"study {document['study']!r}: no best trial (no complete point, or no "
+                "objectives); choose one with --trial N, see `zostudy results STUDY --json`"
+            )
+        number = document["best"]["number"]
+    complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
+    if number not in complete:
+        allowed = ", ".join(map(str, complete)) or "none"
+        raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
+    chosen: dict[str, Any] = complete[number]
+    return chosen

@@ -1,0 +1,69 @@
+"""What is swept, in Optuna's terms: distributions, values as it can hold them, samplers."""
+
+import json
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from zostudy.config.settings import StudyConfig
+from zostudy.config.sweep import RangeSettings
+from zostudy.study import points
+
+
+def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each swept setting.
+
+    The numbers of a grid are held as a range, which may grow later; all else is a choice.
+    """
+    parameters = config.sweep.parameters
+    grid = config.sweep.sampler.name == "grid"
+    return {path: distribution(values, grid=grid) for path, values in parameters.items()}
+
+
+def distribution(values: tuple[Any, ...] | RangeSettings, *, grid: bool) -> BaseDistribution:
+    """Optuna's distribution of one setting's values or range."""
+    if isinstance(values, RangeSettings):
+        numbers = points.numbers(values) if values.step else (values.low, values.high)
+        low, high = numbers[0], numbers[-1]
+        if all(isinstance(v, int) for v in (low, high, values.step)):
+            return IntDistribution(int(low), int(high), log=values.log, step=int(values.step) or 1)
+        step = None if grid or not values.step else float(values.step)
+        return FloatDistribution(low, high, log=values.log, step=step)
+    if grid and _numeric(values):
+        whole = all(isinstance(v, int) for v in values)
+        return (IntDistribution if whole else FloatDistribution)(min(values), max(values))
+    return CategoricalDistribution([held_value(value) for value in values])
+
+
+def _numeric(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def held_value(value: Any) -> str | int | float | bool | None:  # noqa: ANN401  # any JSON value
+    """The value as Optuna can hold it: lists and dictionaries as JSON text."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return json.dumps(value)
+
+
+def given_value(values: tuple[Any, ...] | RangeSettings, held: object) -> Any:  # noqa: ANN401  # any JSON
+    """The value as the study file has it."""
+    if isinstance(values, RangeSettings):
+        return held
+    return next(v for v in values if held_value(v) == held and type(held_value(v)) is type(held))
+
+
+def sampler(config: StudyConfig, ended: int) -> optuna.samplers.BaseSampler:
+    """The sampler of the next proposal, seeded by how many trials have ended."""
+    settings = config.sweep.sampler
+    seed = int(np.random.SeedSequence([settings.seed, ended]).generate_state(1)[0])
+    if settings.name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)  # a grid's trials all wait with their values
