@@ -16,9 +16,12 @@ from zostudy.errors import InputError, ZostudyError
 from zostudy.cli import studies
 
 # isort: split
+from zostudy.cli import workers
+
+# isort: split
 from zostudy.cli import outcomes
 
-__all__ = ["app", "main", "outcomes", "studies"]
+__all__ = ["app", "main", "outcomes", "studies", "workers"]
 
 
 def main() -> None:
