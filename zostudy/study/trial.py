@@ -1,5 +1,6 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -49,12 +50,14 @@ class _Trial:
         name: Its name.
         phases: Its phases.
         run: Its run.
+        using: Keeps the records that it has read from being cleared.
         metrics: What is known of it so far.
     """
 
     name: str
     phases: TrialPhases
     run: Run
+    using: contextlib.ExitStack
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -136,8 +139,8 @@ class Trials:
             "zostudy.data": phases.dataset.digest,
         }
         name = f"trial-{number}"
-        with self.tracker.trial(name, key, params, tags) as run:
-            trial = _Trial(name, phases, run)
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             self._phase(phases.evaluate(genotype), trial)
@@ -166,8 +169,9 @@ class Trials:
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
-        with self.tracker.trial("genotype", key, params, tags) as run:
-            trial = _Trial("genotype", phases, run)
+        name = "genotype"
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
@@ -232,6 +236,7 @@ class Trials:
                 record = self._computing.record(phase, phases.seed, child, origin, relatives)
                 _log_source(child, record)
                 _log_phase(child, phase.name, record.values, phases)
+        trial.using.enter_context(self._computing.store.using(record))
         for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
                 trial.metrics[f"{phase.name}_{name}"] = record.values[name]
