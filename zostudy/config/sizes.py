@@ -10,12 +10,13 @@ _UNITS = {"B": 1} | {
 }
 
 
-def size(text: str, place: str) -> int:
+def size(text: str, place: str, also: str = "") -> int:
     """Bytes of a size such as ``8GiB``.
 
     Args:
         text: A number and a unit.
         place: Where it stands, for the message.
+        also: What else is allowed there, for the message.
 
     Raises:
         ValueError: The text is no size.
@@ -23,7 +24,7 @@ def size(text: str, place: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
     if match is None or match[2] not in _UNITS or not float(match[1]):
         raise ValueError(
-            f"{place}: {text!r} is no size; allowed: device, or a number above 0 and one of "
+            f"{place}: {text!r} is no size; allowed: {also}a number above 0 and one of "
             f"{', '.join(_UNITS)}, such as 8GiB"
         )
     return int(float(match[1]) * _UNITS[match[2]])

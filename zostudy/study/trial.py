@@ -115,6 +115,7 @@ class Trials:
             self._budget,
             self._config.sweep.seeds,
             lambda settings: outlines[settings.model_dump_json()],
+            self._config.sweep.constraints,
         )
         return planner.plan(points)
 
