@@ -15,18 +15,20 @@ from zostudy.config.loading import StudyFile, canonical, digest, flat, to_docume
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError, MemoryShortageError, TrialError
+from zostudy.errors import ArchitectureError, ConfigError, MemoryShortageError, TrialError
+from zostudy.evaluation.table import Table, read
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
+from zostudy.space.search_space import search_space
 from zostudy.stage import Progress, StageContext
 from zostudy.study import drawing
 from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Computed, Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Point, TrialOutcome
-from zostudy.study.prediction import Predictions, mask_source, prune_context
+from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Store
 from zostudy.study.tracking import Run, Tracker
 
@@ -39,6 +41,12 @@ _SHOWN = (
     "search_peak_bytes",
     "search_seconds",
     "parameters",
+)
+
+#: Figures of an evaluation, those that only a table tells among them.
+_MEASURED = (
+    *("test_accuracy", "validation_accuracy", "parameters", "macs"),
+    *("regret", "rank", "percentile"),
 )
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
@@ -69,6 +77,7 @@ class Trials:
         self._budget = memory_budget(config.runtime, self._runtime.device)
         self._store = Store(Path(config.storage.folder))
         self._datasets: dict[str, Dataset] = {}
+        self._tables: dict[str, Table] = {}
 
     @functools.cached_property
     def tracker(self) -> Tracker:
@@ -93,6 +102,7 @@ class Trials:
             dataset = self._dataset(point.config.dataset)
             check_batches(point.config, dataset)
             check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            self._table(point.config)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
@@ -117,7 +127,7 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
+        phases = self._phases_of(config, seed)
         key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
@@ -148,7 +158,7 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
+        phases = self._phases_of(config, seed)
         phase = phases.evaluate(genotype)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
@@ -167,6 +177,16 @@ class Trials:
             self._datasets[key] = load(settings, self._config.extensions)
         return self._datasets[key]
 
+    def _table(self, config: TrialConfig) -> Table | None:
+        name = config.search_space.name
+        if config.evaluate.by == "table" and name not in self._tables:
+            self._tables[name] = read(config.evaluate, search_space(name, config.extensions))
+        return self._tables.get(name)
+
+    def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
+        dataset, table = self._dataset(config.dataset), self._table(config)
+        return TrialPhases(config, seed, dataset, self._predictions, table)
+
     def _describe(self, run: Run, what: str, phases: TrialPhases) -> None:
         """What a trial's run carries whatever comes of it."""
         config, dataset = phases.config, phases.dataset
@@ -175,6 +195,8 @@ class Trials:
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
+        if phases.table is not None:
+            run.tags({"zostudy.table": phases.table.digest})
 
     def _phases(self, phases: TrialPhases, run: Run) -> tuple[dict[str, float], Genotype]:
         metrics: dict[str, float] = {}
@@ -285,21 +307,7 @@ def asked_bytes(error: BaseException) -> int | None:
 
 def _measured(values: Mapping[str, Any]) -> dict[str, float]:
     """The figures in an evaluate phase's values, as the trial's metrics."""
-    names = ("test_accuracy", "validation_accuracy", "parameters", "macs")
-    return {name: values[name] for name in names if values[name] is not None}
-
-
-def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
-    """Run the check that a mask source names, if it names one.
-
-    Raises:
-        InputError: The mask source cannot work with these settings and this data.
-    """
-    component = mask_source(config)
-    check = component.facts.get("check")
-    if check is not None:
-        context = prune_context(config, dataset, stage)
-        component.sibling(str(check))(context, **config.prune.options)
+    return {name: values[name] for name in _MEASURED if values.get(name) is not None}
 
 
 def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
@@ -348,10 +356,17 @@ def export_trial(
         report: Called after every epoch of a training.
 
     Raises:
-        ConfigError: The output folder holds something.
+        ConfigError: The output folder holds something, or nothing was trained.
     """
     check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
+    if config.evaluate.by == "table":
+        raise ConfigError(
+            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
+            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
+            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
+            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
+        )
     dataset = load(config.dataset, config.extensions)
     genotype = from_dict(trial["genotype"], config.extensions)
     predictions = Predictions(prepare(config.runtime))
