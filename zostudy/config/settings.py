@@ -210,12 +210,11 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """The accuracy of the genotype: by training its stand-alone network from scratch, or by looking
-    it up in a table; settings of the other way are checked, and change nothing.
-    """
+    """How the accuracy of the genotype is found; settings of the other way have no effect."""
 
     by: Literal["training", "table"] = "training"
-    """``table`` trains nothing: accuracies of every architecture are known beforehand."""
+    """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
+    all architectures, and trains nothing."""
     path: str = ""
     """The table: a CSV file with a row for every architecture of the search space."""
     column: str = ""

@@ -6,8 +6,8 @@ Symbols:
     a*      the best, max a_i
     regret      a* − a_i, percentage points
     rank        1 + how many architectures are better than i; the best has 1, equals share theirs
-    percentile  share of the table that is worse than i, in percent; equals, itself among them, count
-                half, so that the mean over all architectures is 50
+    percentile  share of the table that is worse than i, in percent; equals, itself among them,
+                count half, so that the mean over all architectures is 50
 """
 
 import csv
@@ -38,14 +38,16 @@ _SOURCE = (
 )
 
 
-class Accuracies(NamedTuple):
-    """What a row of the table says.
+class Row(NamedTuple):
+    """What the table says of an architecture.
 
     Attributes:
+        line: The line in the file that says so first.
         test: Test accuracy in percent.
         validation: Validation accuracy in percent, where the table has it.
     """
 
+    line: int
     test: float
     validation: float | None
 
@@ -75,12 +77,12 @@ class Table:
 
     Attributes:
         space: The search space.
-        rows: Every architecture and its accuracies, in the order of the file.
+        rows: Every architecture and what is said of it, in the order of the file.
         digest: SHA-256 of the file, in hexadecimal.
     """
 
     space: SearchSpace
-    rows: Mapping[Genotype, Accuracies] = field(repr=False)
+    rows: Mapping[Genotype, Row] = field(repr=False)
     digest: str
 
     @functools.cached_property
@@ -103,17 +105,20 @@ class Table:
                 f"genotype: is of the search space {genotype.space.name!r}; the table holds "
                 f"architectures of {self.space.name!r}"
             )
-        test, validation = self.rows[genotype]
-        count = len(self.rows)
-        worse = int(np.searchsorted(self._sorted, test, side="left"))
-        not_better = int(np.searchsorted(self._sorted, test, side="right"))
+        _, test, validation = self.rows[genotype]
         return Lookup(
             test_accuracy=test,
             validation_accuracy=validation,
             regret=float(self._sorted[-1]) - test,
-            rank=count - not_better + 1,
-            percentile=100 * (worse + not_better) / (2 * count),
+            rank=len(self.rows) - int(np.searchsorted(self._sorted, test, side="right")) + 1,
+            percentile=float(self.percentiles(np.array([test]))[0]),
         )
+
+    def percentiles(self, accuracies: Float64[np.ndarray, " some"]) -> Float64[np.ndarray, " some"]:
+        """For each accuracy, the percent of the table that is worse, equals counted half."""
+        worse = np.searchsorted(self._sorted, accuracies, side="left")
+        not_better = np.searchsorted(self._sorted, accuracies, side="right")
+        return 50 * (worse + not_better) / len(self.rows)
 
 
 def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
@@ -128,11 +133,10 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
         DataError: A row is wrong, or an architecture is missing; the line and the value are named.
     """
     content = _content(settings.path)
-    rows: dict[Genotype, Accuracies] = {}
-    lines: dict[Genotype, int] = {}
-    for line, row in _records(settings, content):
+    rows: dict[Genotype, Row] = {}
+    for line, fields in _records(settings, content):
         place = f"{settings.path}:{line}"
-        text = row[settings.architecture_column]
+        text = fields[settings.architecture_column]
         try:
             genotype = genotypes.parse(text, space)
         except ArchitectureError as error:
@@ -140,13 +144,13 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
                 f"{place}: {settings.architecture_column} {text!r} is no architecture of "
                 f"{space.name!r} ({error})"
             ) from error
-        found = _accuracies(place, row, settings)
-        if rows.setdefault(genotype, found) != found:
+        row = Row(line, *_accuracies(place, fields, settings))
+        first = rows.setdefault(genotype, row)
+        if row[1:] != first[1:]:
             raise DataError(
-                f"{place}: {text!r} has {_shown(found)} here and {_shown(rows[genotype])} in line "
-                f"{lines[genotype]}; needs one accuracy"
+                f"{place}: {text!r} has {_shown(row)} here and {_shown(first)} in line "
+                f"{first.line}; needs one accuracy"
             )
-        lines.setdefault(genotype, line)
     _check_complete(settings, rows, space)
     return Table(space, rows, hashlib.sha256(content).hexdigest())
 
@@ -173,12 +177,12 @@ def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, 
             if not header:
                 header = fields
                 _check_header(settings, header)
-            elif len(fields) != len(header):
+            elif len(fields) != len(header) and fields:
                 raise DataError(
                     f"{settings.path}:{lines.line_num}: {len(fields)} fields; "
                     f"the header has {len(header)}"
                 )
-            else:
+            elif fields:  # else an empty line
                 yield lines.line_num, dict(zip(header, fields, strict=True))
     except csv.Error as error:
         raise DataError(f"{settings.path}:{lines.line_num}: is no CSV ({error})") from error
@@ -195,11 +199,13 @@ def _check_header(settings: EvaluateSettings, header: list[str]) -> None:
             raise ConfigError(f"evaluate.{name}: {settings.path!r} has {times} {column!r}{known}")
 
 
-def _accuracies(place: str, row: Mapping[str, str], settings: EvaluateSettings) -> Accuracies:
+def _accuracies(
+    place: str, fields: Mapping[str, str], settings: EvaluateSettings
+) -> tuple[float, float | None]:
     validation = settings.validation_column
-    return Accuracies(
-        _percent(place, settings.column, row[settings.column]),
-        _percent(place, validation, row[validation]) if validation else None,
+    return (
+        _percent(place, settings.column, fields[settings.column]),
+        _percent(place, validation, fields[validation]) if validation else None,
     )
 
 
@@ -213,12 +219,12 @@ def _percent(place: str, column: str, text: str) -> float:
     return value
 
 
-def _shown(found: Accuracies) -> str:
-    return " and ".join(f"{value:.10g}" for value in found if value is not None)
+def _shown(row: Row) -> str:
+    return " and ".join(f"{value:.10g}" for value in row[1:] if value is not None)
 
 
 def _check_complete(
-    settings: EvaluateSettings, rows: Mapping[Genotype, Accuracies], space: SearchSpace
+    settings: EvaluateSettings, rows: Mapping[Genotype, Row], space: SearchSpace
 ) -> None:
     full = OperationMask.full(space)
     wanted = enumeration.count(full)
