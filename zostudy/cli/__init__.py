@@ -18,7 +18,10 @@ from zostudy.cli import studies
 # isort: split
 from zostudy.cli import outcomes
 
-__all__ = ["app", "main", "outcomes", "studies"]
+# isort: split
+from zostudy.cli import spaces
+
+__all__ = ["app", "main", "outcomes", "spaces", "studies"]
 
 
 def main() -> None:
