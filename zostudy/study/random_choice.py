@@ -112,13 +112,13 @@ def sentences(document: Mapping[str, Any]) -> str:
         return f"random choice is not shown: {chosen['reason']}"
     accuracy = chosen["metrics"]["test_accuracy"]
     quantiles = ", ".join(
-        f"{float(q):.0%} {value:.2f}" for q, value in accuracy["quantiles"].items()
+        f"{100 * float(q):g} %: {value:.2f}" for q, value in accuracy["quantiles"].items()
     )
     compared = [point for point in document["points"] if point["by_chance"] is not None]
     matched = sum(point["by_chance"] >= NOISE for point in compared)
     return (
         f"random choice: any of {chosen['architectures']:,} architectures, equally likely; "
-        f"quantiles of test % are {quantiles}. By chance: the probability that as many random "
-        f"choices have at least a point's mean; it is {NOISE:.0%} or more, inside the noise, at "
+        f"quantiles of test % {quantiles}. By chance: the probability that as many random "
+        f"choices have at least a point's mean; it is {100 * NOISE:g} % or more, inside the noise, at "
         f"{matched} of {len(compared)} points"
     )
