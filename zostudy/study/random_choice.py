@@ -119,6 +119,6 @@ def sentences(document: Mapping[str, Any]) -> str:
     return (
         f"random choice: any of {chosen['architectures']:,} architectures, equally likely; "
         f"quantiles of test % {quantiles}. By chance: the probability that as many random "
-        f"choices have at least a point's mean; it is {100 * NOISE:g} % or more, inside the noise, at "
-        f"{matched} of {len(compared)} points"
+        f"choices have at least a point's mean; it is {100 * NOISE:g} % or more, inside the noise, "
+        f"at {matched} of {len(compared)} points"
     )
