@@ -19,9 +19,12 @@ from zostudy.cli import studies
 from zostudy.cli import outcomes
 
 # isort: split
+from zostudy.cli import spaces
+
+# isort: split
 from zostudy.cli import cache
 
-__all__ = ["app", "cache", "main", "outcomes", "studies"]
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies"]
 
 
 def main() -> None:
