@@ -36,6 +36,8 @@ class Run:
 
     def states(self, images):
         """What is read by the input processing and by the edges; the last cell's output; logits."""
+        if hasattr(self.network, "walk"):
+            return self.network.walk(images, self.mixing, self.edges)
         found = []
         network = self.network
         before = last = network.stem(images)

@@ -43,10 +43,10 @@ class Reference:
     def cell(self, index, before_last, last, places):
         name = f"cells.{index}"
         if index - 1 in places:
-            first = self.halved(before_last, f"{name}.preprocess_0")
+            first = self.halved(before_last, f"{name}.preprocess.0")
         else:
-            first = self.widened(before_last, f"{name}.preprocess_0")
-        states = [first, self.widened(last, f"{name}.preprocess_1")]
+            first = self.widened(before_last, f"{name}.preprocess.0")
+        states = [first, self.widened(last, f"{name}.preprocess.1")]
         for node, pairs in enumerate(self.nodes[index in places]):
             total = 0
             for path, (operation, source) in enumerate(pairs):

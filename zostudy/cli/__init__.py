@@ -21,7 +21,13 @@ from zostudy.cli import workers
 # isort: split
 from zostudy.cli import outcomes
 
-__all__ = ["app", "main", "outcomes", "studies", "workers"]
+# isort: split
+from zostudy.cli import spaces
+
+# isort: split
+from zostudy.cli import cache
+
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "workers"]
 
 
 def main() -> None:

@@ -79,7 +79,6 @@ class Computing:
                     for relative in relatives():
                         self._try(relative, seed, run, origin)
                     found = self._computed(phase, seed, run, origin)
-        self.store.used(found)
         return found
 
     def _try(self, phase: Phase, seed: int, run: Run, origin: Origin) -> None:

@@ -198,10 +198,15 @@ class Store:
             finally:
                 shutil.rmtree(new, ignore_errors=True)
 
-    def used(self, record: Record) -> None:
-        """Note that a record was used now; not where the folder can only be read."""
-        with contextlib.suppress(OSError):
-            os.utime(record.folder)
+    @contextlib.contextmanager
+    def using(self, record: Record) -> Iterator[None]:
+        """Keep a record from being cleared, and note its use, as far as the folder allows it."""
+        with contextlib.ExitStack() as holding:
+            with contextlib.suppress(OSError):  # it cannot be written, or is gone
+                os.utime(record.folder)
+                file = holding.enter_context((record.folder / "record.json").open("rb"))
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield
 
     def checkpoint(self, phase: str, key: str, origin: Mapping[str, str] = {}) -> FileCheckpoint:
         """Where the unfinished phase under this key keeps its state."""

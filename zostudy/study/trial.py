@@ -1,5 +1,6 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ import torch
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError
+from zostudy.errors import ArchitectureError, ConfigError
+from zostudy.evaluation.table import Table, read
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
+from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
 from zostudy.study import drawing
 from zostudy.study.computing import PREDICTED, Computing, Report
@@ -24,7 +27,7 @@ from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Point, TrialOutcome, alternatives
-from zostudy.study.prediction import Predictions, mask_source, prune_context
+from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Record, Store
 from zostudy.study.tracking import Run, Tracker
 
@@ -35,6 +38,12 @@ _SHOWN = (
     "search_peak_bytes",
     "search_seconds",
     "parameters",
+)
+
+#: Figures of an evaluation, those that only a table tells among them.
+_MEASURED = (
+    *("test_accuracy", "validation_accuracy", "parameters", "macs"),
+    *("regret", "rank", "percentile"),
 )
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
@@ -49,12 +58,14 @@ class _Trial:
         name: Its name.
         phases: Its phases.
         run: Its run.
+        using: Keeps the records that it has read from being cleared.
         metrics: What is known of it so far.
     """
 
     name: str
     phases: TrialPhases
     run: Run
+    using: contextlib.ExitStack
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -88,6 +99,7 @@ class Trials:
         store = Store(Path(config.storage.folder))
         self._computing = Computing(store, self._runtime, self._budget, report)
         self._datasets: dict[str, Dataset] = {}
+        self._tables: dict[str, Table] = {}
 
     @functools.cached_property
     def tracker(self) -> Tracker:
@@ -125,6 +137,7 @@ class Trials:
             dataset = self._dataset(point.config.dataset)
             check_batches(point.config, dataset)
             check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            self._table(point.config)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
@@ -134,6 +147,7 @@ class Trials:
             self._budget,
             self._config.sweep.seeds,
             lambda settings: outlines[settings.model_dump_json()],
+            self._config.sweep.constraints,
         )
         return planner.plan(points)
 
@@ -149,7 +163,7 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
+        phases = self._phases_of(config, seed)
         key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
@@ -158,8 +172,8 @@ class Trials:
             "zostudy.data": phases.dataset.digest,
         }
         name = f"trial-{number}"
-        with self.tracker.trial(name, key, params, tags) as run:
-            trial = _Trial(name, phases, run)
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             self._phase(phases.evaluate(genotype), trial)
@@ -183,13 +197,14 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
+        phases = self._phases_of(config, seed)
         phase = phases.evaluate(genotype)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
-        with self.tracker.trial("genotype", key, params, tags) as run:
-            trial = _Trial("genotype", phases, run)
+        name = "genotype"
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
@@ -202,6 +217,19 @@ class Trials:
             self._datasets[key] = load(settings, self._config.extensions)
         return self._datasets[key]
 
+    def _table(self, config: TrialConfig) -> Table | None:
+        if config.evaluate.by != "table":
+            return None
+        key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
+        if key not in self._tables:
+            space = search_space(config.search_space.name, config.extensions)
+            self._tables[key] = read(config.evaluate, space)
+        return self._tables[key]
+
+    def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
+        dataset, table = self._dataset(config.dataset), self._table(config)
+        return TrialPhases(config, seed, dataset, self._predictions, table)
+
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
         run, phases = trial.run, trial.phases
@@ -211,6 +239,8 @@ class Trials:
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
+        if phases.table is not None:
+            run.tags({"zostudy.table": phases.table.digest})
 
     def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase]]) -> Genotype:
         """Prune and search."""
@@ -254,6 +284,7 @@ class Trials:
                 record = self._computing.record(phase, phases.seed, child, origin, relatives)
                 _log_source(child, record)
                 _log_phase(child, phase.name, record.values, phases)
+        trial.using.enter_context(self._computing.store.using(record))
         for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
                 trial.metrics[f"{phase.name}_{name}"] = record.values[name]
@@ -272,21 +303,7 @@ class Trials:
 
 def _measured(values: Mapping[str, Any]) -> dict[str, float]:
     """The figures in an evaluate phase's values, as the trial's metrics."""
-    names = ("test_accuracy", "validation_accuracy", "parameters", "macs")
-    return {name: values[name] for name in names if values[name] is not None}
-
-
-def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
-    """Run the check that a mask source names, if it names one.
-
-    Raises:
-        InputError: The mask source cannot work with these settings and this data.
-    """
-    component = mask_source(config)
-    check = component.facts.get("check")
-    if check is not None:
-        context = prune_context(config, dataset, stage)
-        component.sibling(str(check))(context, **config.prune.options)
+    return {name: values[name] for name in _MEASURED if values.get(name) is not None}
 
 
 def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
@@ -339,10 +356,17 @@ def export_trial(
         report: Called after every epoch of a training.
 
     Raises:
-        ConfigError: The output folder holds something.
+        ConfigError: The output folder holds something, or nothing was trained.
     """
     check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
+    if config.evaluate.by == "table":
+        raise ConfigError(
+            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
+            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
+            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
+            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
+        )
     dataset = load(config.dataset, config.extensions)
     genotype = from_dict(trial["genotype"], config.extensions)
     predictions = Predictions(prepare(config.runtime))
