@@ -27,8 +27,8 @@ class Conv(nn.Module):
         self.norm = norm(out, learned)
 
     def forward(self, x):
-        self.read = x
-        return self.norm(self.convolution(functional.relu(x)))
+        self.read = x.view_as(x)
+        return self.norm(self.convolution(functional.relu(self.read)))
 
 
 class Block(nn.Module):
@@ -83,7 +83,7 @@ class Cell(nn.Module):
             self.edges.append(nn.ModuleDict({name: build(name, self.active) for name in kept}))
 
     def forward(self, x, mixing, edge_weights):
-        nodes = [x]
+        nodes, self.read = [x], [x[:, : self.active]]
         for node in (1, 2, 3):
             total = 0.0
             for edge, (source, target) in enumerate(EDGES):
@@ -92,13 +92,13 @@ class Cell(nn.Module):
                 mixed = 0.0
                 for name, operation in self.edges[edge].items():
                     weight = mixing[edge, OPERATIONS.index(name)]
-                    mixed = mixed + weight * operation(nodes[source][:, : self.active])
+                    mixed = mixed + weight * operation(self.read[source])
                 if self.partial_channels > 1:
                     mixed = torch.cat([mixed, nodes[source][:, self.active :]], dim=1)
                     mixed = shuffle(mixed, self.partial_channels)
                 total = total + edge_weights[edge] * mixed
             nodes.append(total)
-        self.read = [node[:, : self.active] for node in nodes[:3]]
+            self.read.append(total[:, : self.active])
         return nodes[3]
 
 
@@ -172,7 +172,7 @@ class ReferenceSupernet(nn.Module):
                 x = block(x)
                 read += [block.a.read, block.b.read]
             x = cell(x, mixing, edges)
-            read += cell.read
+            read += cell.read[:3]
         last = self.norm(x)
         return [*read, last], x, self.classifier(functional.relu(last).mean(dim=(2, 3)))
 
