@@ -18,7 +18,13 @@ from zostudy.cli import studies
 # isort: split
 from zostudy.cli import outcomes
 
-__all__ = ["app", "main", "outcomes", "studies"]
+# isort: split
+from zostudy.cli import spaces
+
+# isort: split
+from zostudy.cli import cache
+
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies"]
 
 
 def main() -> None:

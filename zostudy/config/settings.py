@@ -6,6 +6,7 @@ own options beside the fields listed here; they are declared with the component 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -209,8 +210,20 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Training the stand-alone network of the genotype from scratch."""
+    """How the accuracy of the genotype is found; settings of the other way have no effect."""
 
+    by: Literal["training", "table"] = "training"
+    """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
+    all architectures, and trains nothing."""
+    path: str = ""
+    """The table: a CSV file with a row for every architecture of the search space."""
+    column: str = ""
+    """Column of the table that holds test accuracies, in percent."""
+    validation_column: str = ""
+    """Column that holds validation accuracies, in percent, which alone may be selected on; empty
+    where the table has none."""
+    architecture_column: str = "ArchitectureString"
+    """Column that holds the architectures, in the search space's own notation."""
     cells: int = Field(default=20, ge=1)
     """Cells of the stand-alone network."""
     channels: int = Field(default=36, ge=1)
@@ -227,6 +240,13 @@ class EvaluateSettings(Settings):
     """Weight of the auxiliary head's loss; 0 builds none."""
     augment: AugmentSettings = AugmentSettings(cutout=16)
     """Augmentation of the training batches."""
+
+    @model_validator(mode="after")
+    def _table_is_named(self) -> Self:
+        for name in ("path", "column", "architecture_column"):
+            if self.by == "table" and not getattr(self, name):
+                raise ValueError(f"{name}: is missing; evaluate.by 'table' needs it")
+        return self
 
 
 class TrackingSettings(Settings):
@@ -263,7 +283,7 @@ class RuntimeSettings(Settings):
     @model_validator(mode="after")
     def _budget_is_a_size(self) -> Self:
         if self.memory_budget != "device":
-            size(self.memory_budget, "memory_budget")
+            size(self.memory_budget, "memory_budget", "device, or ")
         return self
 
 
@@ -325,11 +345,26 @@ class StudyConfig(TrialConfig):
         return self.study if named == "default" else named
 
     @model_validator(mode="after")
-    def _selection_has_pictures(self) -> Self:
+    def _selection_has_accuracies(self) -> Self:
         metrics = [objective.metric for objective in self.sweep.objectives]
-        if "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
+        if self.evaluate.by == "table":
+            self._check_objectives_of_a_table(metrics)
+        elif "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
             raise ValueError(
                 "sweep.objectives: validation_accuracy needs dataset.validation_fraction above 0; "
                 "or compare without selecting: objectives: []"
             )
         return self
+
+    def _check_objectives_of_a_table(self, metrics: Sequence[str]) -> None:
+        if "validation_accuracy" in metrics and not self.evaluate.validation_column:
+            raise ValueError(
+                "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
+                "evaluate.by is 'table'; or compare without selecting: objectives: []"
+            )
+        for metric in ("evaluate_seconds", "evaluate_peak_bytes"):
+            if metric in metrics:
+                raise ValueError(
+                    f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
+                    "which trains nothing; allowed: another metric, or objectives: []"
+                )

@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
-from zostudy.study.console import short_paths
 from zostudy.study.plan import Plan
+from zostudy.study.results_table import short_paths
 
 _PHASES = ("prune", "search", "evaluate")
 
@@ -16,6 +16,13 @@ def print_plan(plan: Plan, console: Console) -> None:
     if not plan.configurations:
         return
     console.print(_table(plan))
+    for configuration in plan.configurations:
+        if configuration.excluded:
+            console.print(
+                f"{configuration.point}: is not run; {configuration.excluded}",
+                markup=False,
+                soft_wrap=True,
+            )
     for exact in (True, False):
         for configuration, advice in plan.above(exact=exact):
             verb = "is" if exact else "may be"

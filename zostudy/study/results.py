@@ -3,7 +3,8 @@
 Keys: ``study``; ``trials``, each with ``number``, ``state`` (complete or failed), ``params`` (the
 swept settings), ``seed``, ``metrics``, ``genotype``, ``mlflow_run_id`` and, where it failed, its
 ``reason``; ``points``, each with ``params``, ``n`` (complete trials) and for every metric ``mean``
-and ``sd``; ``best``. Only points of the present study file are in it.
+and ``sd``; ``best``. Where a table tells accuracies, also ``random_choice`` and, in every point,
+``by_chance`` (`zostudy.study.random_choice`). Only points of the present study file are in it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study import sweep
 from zostudy.study.points import Attempt, Standing, TrialOutcome
+from zostudy.study.random_choice import with_random_choice
 
 Document = dict[str, Any]
 
@@ -24,7 +26,7 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    return from_standing(file, sweep.standing(file))
+    return with_random_choice(from_standing(file, sweep.standing(file)), file)
 
 
 def from_standing(file: StudyFile, standing: Standing) -> Document:
