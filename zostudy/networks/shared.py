@@ -133,16 +133,15 @@ class SharedDense(_SharedConvolutions):
     def __init__(self, prototype: ReLUConvBN, rows: int, channels: int) -> None:
         kernel, stride = prototype.convolution.kernel_size[0], prototype.convolution.stride[0]
         super().__init__([Convolution(stride, kernel // 2, 1, 1)])
-        self.weight = nn.Parameter(torch.empty(rows, channels, channels, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(rows * channels, channels, kernel, kernel))
 
     def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
         """The kernel."""
-        kernel = self.weight.flatten(0, 1)
-        return [kernel.contiguous(memory_format=torch.channels_last)]
+        return [self.weight]
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
         """The kernel with the fan in and the fan out of one edge's convolution."""
-        fan = self.weight[0, 0].numel()
+        fan = self.weight[0].numel()
         return [(self.weight, fan, fan)]
 
 
