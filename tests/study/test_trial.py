@@ -185,6 +185,44 @@ def test_a_finished_phase_is_not_computed_again_for_another_study(undisturbed, t
     assert len(hits) == 3
 
 
+HALVING = """
+from zostudy.registry import regularizer
+
+@regularizer("halving")
+def halving(alpha, mask, epoch, epochs):
+    return (alpha.masked_fill(~mask, 0) ** 2).mean() / 2
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_over_levels_and_regularizers_computes_one_pruning_a_seed(tmp_path):
+    (tmp_path / "terms.py").write_text(HALVING)
+    small = {"cells": 1, "channels": 1}
+    write(
+        tmp_path,
+        extensions=["terms"],
+        supernet=small,
+        prune={"source": "zero_shot", "images": 8, "batch_size": 8, "repeats": 1},
+        search={"epochs": 2, "warmup_epochs": 1, "batch_size": 256},
+        evaluate=small | {"epochs": 1, "batch_size": 256, "auxiliary_weight": 0.0},
+        sweep={
+            "parameters": {
+                "search.regularizer.name": ["none", "beta_decay", "halving"],
+                "prune.xi": [0.7, 0.3, 0.5, 0.9],
+            },
+            "seeds": [0, 1],
+        },
+    )
+    zostudy(tmp_path, "run", "study.yaml")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.phase` = 'prune'")
+    computed = [r.info.run_id for r in runs if r.data.tags["zostudy.cache_hit"] == "False"]
+    found = [r for r in runs if r.data.tags["zostudy.cache_hit"] == "True"]
+    assert (len(computed), len(found)) == (2, 22)
+    assert {r.data.tags["zostudy.cache_from"] for r in found} == set(computed)
+
+
 @pytest.mark.slow
 def test_a_trial_that_fails_leaves_the_others_alone_and_shows_in_the_exit_code(tmp_path):
     sweep = {"parameters": {"search.weights.learning_rate": [1e30, 0.05]}}

@@ -21,7 +21,10 @@ from zostudy.cli import outcomes
 # isort: split
 from zostudy.cli import spaces
 
-__all__ = ["app", "main", "outcomes", "spaces", "studies"]
+# isort: split
+from zostudy.cli import cache
+
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies"]
 
 
 def main() -> None:

@@ -283,7 +283,7 @@ class RuntimeSettings(Settings):
     @model_validator(mode="after")
     def _budget_is_a_size(self) -> Self:
         if self.memory_budget != "device":
-            size(self.memory_budget, "memory_budget")
+            size(self.memory_budget, "memory_budget", "device, or ")
         return self
 
 

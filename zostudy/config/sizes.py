@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write and read them."""
+"""Sizes in bytes and lengths of time, as people write and read them."""
 
 import re
 
@@ -10,12 +10,13 @@ _UNITS = {"B": 1} | {
 }
 
 
-def size(text: str, place: str) -> int:
+def size(text: str, place: str, also: str = "") -> int:
     """Bytes of a size such as ``8GiB``.
 
     Args:
         text: A number and a unit.
         place: Where it stands, for the message.
+        also: What else is allowed there, for the message.
 
     Raises:
         ValueError: The text is no size.
@@ -23,10 +24,33 @@ def size(text: str, place: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
     if match is None or match[2] not in _UNITS or not float(match[1]):
         raise ValueError(
-            f"{place}: {text!r} is no size; allowed: device, or a number above 0 and one of "
+            f"{place}: {text!r} is no size; allowed: {also}a number above 0 and one of "
             f"{', '.join(_UNITS)}, such as 8GiB"
         )
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+#: Seconds of each unit of a length of time.
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str, place: str) -> float:
+    """Seconds of a length of time such as ``12h``.
+
+    Args:
+        text: A number and a unit.
+        place: Where it stands, for the message.
+
+    Raises:
+        ValueError: The text is no length of time.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", text)
+    if match is None:
+        raise ValueError(
+            f"{place}: {text!r} is no length of time; allowed: a number and one of "
+            f"{', '.join(_TIMES)}, such as 12h"
+        )
+    return float(match[1]) * _TIMES[match[2]]
 
 
 def shown_bytes(count: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
+from zostudy.config.limits import Constraints
 
 
 class RangeSettings(Settings):
@@ -70,6 +71,10 @@ class SweepSettings(Settings):
     own number and wants 0."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
     """What is optimised; none for a study that only compares."""
+    constraints: Constraints = Field(default={})
+    """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
+    ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
+    predicted to be above is not run; a genotype that is above is not evaluated."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import DatasetSettings, EvaluateSettings, SearchSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
@@ -29,6 +30,7 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
 from zostudy.study.changes import batch_sizes, changes_of, smallest_of, with_settings
+from zostudy.study.constraints import Limited, broken, limited
 from zostudy.study.points import Point
 from zostudy.study.prediction import Predictions, mask_source, prune_context, search_part_sizes
 
@@ -83,11 +85,18 @@ class Configuration:
         point: The point.
         phases: Its phases by name; a phase that computes nothing is left out.
         advice: For each phase above the budget, what would fit.
+        limited: The figures that the sweep has a constraint for.
     """
 
     point: Point
     phases: Mapping[str, PhasePlan]
     advice: tuple[Advice, ...] = ()
+    limited: tuple[Limited, ...] = ()
+
+    @property
+    def excluded(self) -> str:
+        """Which constraints keep the point from being run; empty where none does."""
+        return broken(self.limited)
 
 
 @dataclass(frozen=True)
@@ -103,10 +112,11 @@ class Plan:
     budget: int = sys.maxsize
 
     def above(self, *, exact: bool) -> list[tuple[Configuration, Advice]]:
-        """Phases above the budget: those that are known to be, or those estimated to be."""
+        """Phases of points to be run above the budget: known to be, or estimated to be."""
         return [
             (configuration, advice)
             for configuration in self.configurations
+            if not configuration.excluded
             for advice in configuration.advice
             if configuration.phases[advice.phase].exact == exact
         ]
@@ -129,12 +139,14 @@ class Planner:
         budget: Bytes that a trial may take.
         seeds: Seeds of every point.
         outline: Gives the outline of a data set.
+        constraints: The sweep's.
     """
 
     predictions: Predictions
     budget: int
     seeds: Sequence[int]
     outline: Callable[[DatasetSettings], Dataset]
+    constraints: Mapping[str, ConstraintSettings] = field(default_factory=dict)
     _fitted: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -154,7 +166,8 @@ class Planner:
 
         runtime = planned(config.runtime)
         budget = memory_budget(config.runtime, runtime.device)
-        return cls(Predictions(runtime), budget, config.sweep.seeds, outline)
+        sweep = config.sweep
+        return cls(Predictions(runtime), budget, sweep.seeds, outline, sweep.constraints)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What points need, and what to change where that is above the budget.
@@ -206,7 +219,11 @@ class Planner:
             for name, phase in phases.items()
             if phase.peak_bytes > self.budget
         )
-        return Configuration(point, phases, advice)
+        peaks = {
+            f"{name}_peak_bytes": (float(phase.peak_bytes), phase.exact)
+            for name, phase in phases.items()
+        }
+        return Configuration(point, phases, advice, limited(self.constraints, peaks))
 
     def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
         dataset = self.outline(config.dataset)
@@ -359,6 +376,7 @@ def document(plan: Plan) -> list[dict[str, Any]]:
                 for name, phase in configuration.phases.items()
             },
             "search_ratio_to_darts": plan.ratio_to_darts(configuration),
+            "excluded": configuration.excluded,
             "advice": [
                 {"phase": a.phase, "changes": dict(a.changes), "text": str(a)}
                 for a in configuration.advice

@@ -16,6 +16,13 @@ def print_plan(plan: Plan, console: Console) -> None:
     if not plan.configurations:
         return
     console.print(_table(plan))
+    for configuration in plan.configurations:
+        if configuration.excluded:
+            console.print(
+                f"{configuration.point}: is not run; {configuration.excluded}",
+                markup=False,
+                soft_wrap=True,
+            )
     for exact in (True, False):
         for configuration, advice in plan.above(exact=exact):
             verb = "is" if exact else "may be"

@@ -1,0 +1,54 @@
+"""Settings that end a trial before its time: what it may need."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from zostudy.config.base import Settings
+from zostudy.config.sizes import size
+
+#: Figures that are known before a trial has been paid for.
+LIMITED = (
+    "prune_peak_bytes",
+    "search_peak_bytes",
+    "evaluate_peak_bytes",
+    "parameters",
+    "macs",
+)
+
+
+class ConstraintSettings(Settings):
+    """A limit of one figure."""
+
+    at_most: int | float | str = Field(union_mode="left_to_right")
+    """The largest value allowed: a number above 0, or for bytes also a size such as ``8GiB``."""
+
+    @property
+    def most(self) -> float:
+        """The limit as a number."""
+        return size(self.at_most, "at_most") if isinstance(self.at_most, str) else self.at_most
+
+
+def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, ConstraintSettings]:
+    for name, limit in constraints.items():
+        if name not in LIMITED:
+            raise ValueError(
+                f"{name}: is no figure that is known before a trial has been paid for; "
+                f"allowed: {', '.join(LIMITED)}; anything else may be an objective"
+            )
+        if isinstance(limit.at_most, str):
+            if not name.endswith("_bytes"):
+                raise ValueError(f"{name}.at_most: {limit.at_most!r}; needs a number above 0")
+            size(limit.at_most, f"{name}.at_most")
+        elif limit.at_most <= 0:
+            raise ValueError(f"{name}.at_most: {limit.at_most}; needs more than 0")
+    return constraints
+
+
+#: By the name of a figure, its limit.
+Constraints = Annotated[dict[str, ConstraintSettings], AfterValidator(_checked)]
+
+
+def as_document(constraints: dict[str, ConstraintSettings]) -> dict[str, Any]:
+    """The constraints as JSON holds them, sizes in bytes."""
+    return {name: limit.most for name, limit in sorted(constraints.items())}

@@ -1,0 +1,63 @@
+"""What a sweep allows its points to need, and which do not keep to it.
+
+Peak memory is decided from the plan, before any compute: exactly where the mask is known by then,
+else by a mask like it. Parameters and MACs are decided as soon as there is a genotype, before it is
+evaluated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zostudy.config.limits import ConstraintSettings
+from zostudy.config.sizes import shown_bytes
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A figure beside its limit.
+
+    Attributes:
+        name: The figure.
+        value: Its value, in bytes or as a count.
+        most: The limit.
+        exact: Whether the value is exact, and not an estimate.
+    """
+
+    name: str
+    value: float
+    most: float
+    exact: bool = True
+
+    @property
+    def excess(self) -> float:
+        """By which part of the limit the value is above it; 0 or less where it keeps to it."""
+        return self.value / self.most - 1
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        return f"{self.name} is {about}{self._shown(self.value)}, above {self._shown(self.most)}"
+
+    def _shown(self, value: float) -> str:
+        return shown_bytes(value) if self.name.endswith("_bytes") else f"{value:,.0f}"
+
+
+def limited(
+    constraints: Mapping[str, ConstraintSettings], values: Mapping[str, tuple[float, bool]]
+) -> tuple[Limited, ...]:
+    """The figures that have a limit.
+
+    Args:
+        constraints: The limits.
+        values: Figures by name, and whether they are exact.
+    """
+    return tuple(
+        Limited(name, values[name][0], limit.most, values[name][1])
+        for name, limit in constraints.items()
+        if name in values
+    )
+
+
+def broken(figures: tuple[Limited, ...]) -> str:
+    """Which limits are not kept to, in one line; empty where all are."""
+    above = "; ".join(str(figure) for figure in figures if figure.excess > 0)
+    return above and f"sweep.constraints: {above}"
