@@ -136,7 +136,7 @@ def _run(path: Path, assignments: list[str]) -> int:
 
 
 def _run_missing(file: "StudyFile", standing: "Standing") -> "SweepSummary":
-    from zostudy.study import console, plan_table, points, sweep
+    from zostudy.study import console, delivery, plan_table, points, sweep
     from zostudy.study.store import Store
     from zostudy.study.trial import Trials
 
@@ -147,7 +147,8 @@ def _run_missing(file: "StudyFile", standing: "Standing") -> "SweepSummary":
     memory = trials.plan(missing)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
-    with Store(Path(file.config.storage.folder)).lock(file.config.study), reporter:
+    store = Store(Path(file.config.storage.folder))
+    with store.lock(file.config.study), delivery.for_study(file.config), reporter:
         return sweep.run(file, trials, reporter.notice)
 
 
@@ -171,13 +172,15 @@ def _refuse_what_cannot_fit(memory: "Plan") -> None:
 
 def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
     """Print the results, where the runs are, and what to type next with the same overrides."""
+    from zostudy.redaction import without_password
     from zostudy.study import console, tracking
     from zostudy.study.results import document
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)
-    uri = tracking.without_password(tracking.resolved_uri(file.config.tracking.uri))
+    uri = without_password(tracking.resolved_uri(file.config.tracking.uri))
     which = "" if found["best"] else " --trial N"
+    assignments = [without_password(text) for text in assignments]
     arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])
     tracking_only = [text for text in assignments if text.startswith("tracking.")]
     shown = shlex.join([str(path), *(f"--set={text}" for text in tracking_only)])

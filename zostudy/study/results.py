@@ -7,12 +7,14 @@ and ``sd``; ``best``. Only points of the present study file are in it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study import sweep
+from zostudy.study.journal import known_runs
 from zostudy.study.points import Attempt, Standing, TrialOutcome
 
 Document = dict[str, Any]
@@ -24,7 +26,11 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    return from_standing(file, sweep.standing(file))
+    found = from_standing(file, sweep.standing(file))
+    known = known_runs(Path(file.config.storage.folder))
+    for trial in [*found["trials"], *([found["best"]] if found["best"] else [])]:
+        trial["mlflow_run_id"] = known.get(trial["mlflow_run_id"], trial["mlflow_run_id"])
+    return found
 
 
 def from_standing(file: StudyFile, standing: Standing) -> Document:

@@ -1,6 +1,5 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
-import functools
 import gc
 import json
 import re
@@ -28,18 +27,9 @@ from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.prediction import Predictions, mask_source, prune_context
 from zostudy.study.store import Store
-from zostudy.study.tracking import Run, Tracker
+from zostudy.study.tracking import CACHE_FROM, Run, Tracker
 
 Report = Callable[[Progress], None]
-
-#: Metrics that MLflow's table of runs shows at first, few enough to stand beside the settings.
-_SHOWN = (
-    "validation_accuracy",
-    "test_accuracy",
-    "search_peak_bytes",
-    "search_seconds",
-    "parameters",
-)
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
 _TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
@@ -67,21 +57,10 @@ class Trials:
         self._runtime = prepare(config.runtime)
         self._predictions = Predictions(self._runtime)
         self._budget = memory_budget(config.runtime, self._runtime.device)
-        self._store = Store(Path(config.storage.folder))
+        folder = Path(config.storage.folder)
+        self._store = Store(folder)
+        self._tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
-
-    @functools.cached_property
-    def tracker(self) -> Tracker:
-        """The study's MLflow experiment, made on first use.
-
-        Raises:
-            ConfigError: The tracking store cannot be used.
-        """
-        config = self._config
-        tracker = Tracker(config.tracking.uri, config.experiment)
-        swept = [path for path in config.sweep.parameters if path != "technique"]
-        tracker.present(config.description, ["technique", *swept, "seed"], _SHOWN)
-        return tracker
 
     def check(self, points: list[Point]) -> None:
         """Whether every point has its data and its files, before anything is computed.
@@ -125,7 +104,7 @@ class Trials:
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
         }
-        with self.tracker.trial(f"trial-{number}", key, params, tags) as run:
+        with self._tracker.trial(f"trial-{number}", key, params, tags) as run:
             self._describe(run, f"{point}", phases)
             metrics, genotype = self._phases(phases, run)
             run.metrics(metrics)
@@ -154,7 +133,7 @@ class Trials:
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
         metrics: dict[str, float] = {}
-        with self.tracker.trial("genotype", key, params, tags) as run:
+        with self._tracker.trial("genotype", key, params, tags) as run:
             self._describe(run, "a given genotype", phases)
             self._keep_genotype(run, genotype)
             metrics |= _measured(self._phase(phase, phases, run, metrics))
@@ -203,19 +182,19 @@ class Trials:
     ) -> dict[str, Any]:
         """A phase's values, from the cache or computed; its figures are added to the metrics."""
         record = self._store.record(phase.name, phase.key)
-        if record is None or not run.has_finished_child(phase.key):
-            tags = {"zostudy.phase": phase.name, "zostudy.cache_hit": str(record is not None)}
-            if record is not None:
-                tags["zostudy.cache_from"] = record.values["mlflow_run_id"]
-            with run.child(phase.name, phase.key, flat(phase.settings), tags) as child:
-                if record is None:
-                    self._compute(phase, phases, child)
-                    record = self._store.record(phase.name, phase.key)
-                else:
-                    _log_history(child, record.values)
-                if record is None:
-                    raise TrialError(f"{phase.name}: the record cannot be read back")
-                _log_phase(child, phase.name, record.values, phases)
+        cached = record is not None
+        tags = {"zostudy.phase": phase.name, "zostudy.cache_hit": str(cached)}
+        if record is not None:
+            tags[CACHE_FROM] = record.values["mlflow_run_id"]
+        settings = flat(phase.settings)
+        with run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
+            if record is None:
+                self._compute(phase, phases, child)
+                record = self._store.record(phase.name, phase.key)
+            if record is None:
+                raise TrialError(f"{phase.name}: the record cannot be read back")
+            _log_history(child, record.values)
+            _log_phase(child, phase.name, record.values, phases)
         for name in ("seconds", "peak_bytes", *_PREDICTED):
             if name in record.values:
                 metrics[f"{phase.name}_{name}"] = record.values[name]
@@ -308,7 +287,7 @@ def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping
 
 
 def _log_history(run: Run, values: Mapping[str, Any]) -> None:
-    """The figures of each epoch, as the run that computed them logged them."""
+    """The figures of each epoch: those of a cached phase, or reported and lost in a crash."""
     for step, figures in enumerate(values.get("history", ()), start=1):
         run.metrics(figures, step=step)
 
