@@ -24,7 +24,7 @@ class Tracked:
 
     def get(self, run):
         """MLflow's run of one that was written."""
-        return self.client.get_run(run.id)
+        return self.client.get_run(run.mlflow_id)
 
     def status(self, run):
         return self.get(run).info.status
@@ -41,4 +41,4 @@ class Tracked:
         }
 
     def artifacts(self, run, path=None):
-        return sorted(entry.path for entry in self.client.list_artifacts(run.id, path))
+        return sorted(entry.path for entry in self.client.list_artifacts(run.mlflow_id, path))

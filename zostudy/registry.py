@@ -29,6 +29,7 @@ Kind = Literal[
 #: Where zostudy's own components are declared.
 BUILTIN_MODULES = (
     "zostudy.space.darts",
+    "zostudy.space.nasbench201",
     "zostudy.networks.operations",
     "zostudy.data.sources",
     "zostudy.data.folders",

@@ -16,12 +16,14 @@ class Progress:
         done: Units done (rounds or epochs).
         total: Units in all.
         metrics: Figures of this unit, by name.
+        note: What it does instead, in words, where it does no work of its own.
     """
 
     phase: str
     done: int
     total: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 class Checkpoint(Protocol):

@@ -3,11 +3,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zostudy.errors import ArchitectureError
+from zostudy.registry import components
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
-from zostudy.space.search_space import search_space
+from zostudy.space.search_space import SearchSpace, search_space
 
-SPACE = search_space("darts")
+SPACES = {name: search_space(name) for name in components("search_space")}
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
     "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
@@ -18,26 +19,76 @@ DARTS_V2 = (
 
 
 @st.composite
-def any_genotype(draw):
-    names = st.sampled_from([o for o in SPACE.operations if o != "none"])
+def any_genotype(draw, space):
+    names = st.sampled_from(space.keepable)
     cells = {}
-    for kind in SPACE.cell_types:
+    for kind in space.cell_types:
         nodes = []
-        for target in SPACE.targets:
-            sources = draw(
-                st.lists(st.integers(0, target - 1), min_size=2, max_size=2, unique=True)
-            )
-            nodes.append(tuple((draw(names), source) for source in sources))
+        for target in space.targets:
+            count = space.kept(target)
+            some = st.lists(st.integers(0, target - 1), min_size=count, max_size=count, unique=True)
+            nodes.append(tuple((draw(names), source) for source in draw(some)))
         cells[kind] = tuple(nodes)
-    return Genotype(SPACE, cells)
+    return Genotype(space, cells)
 
 
-@given(any_genotype())
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@given(data=st.data())
 @settings(max_examples=50, deadline=None)
-def test_json_and_tuple_notation_round_trip(genotype):
+def test_json_and_notation_round_trip(space, data):
+    genotype = data.draw(any_genotype(space))
     assert genotypes.from_json(genotype.to_json()) == genotype
     assert genotypes.from_notation(genotype.to_notation()) == genotype
+    assert genotypes.parse(genotype.to_notation(), space) == genotype
     assert genotypes.from_dict(genotype.to_dict()) == genotype
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_file_is_read_in_json_and_in_every_notation(space, tmp_path):
+    node = [tuple((space.keepable[-1], s) for s in range(space.kept(t))) for t in space.targets]
+    genotype = Genotype(space, dict.fromkeys(space.cell_types, tuple(node)))
+    for text in (genotype.to_json(), f"\n{genotype.to_notation()}\n"):
+        (tmp_path / "genotype").write_text(text)
+        assert genotypes.read(tmp_path / "genotype") == genotype
+    (tmp_path / "genotype").write_text("[]")
+    with pytest.raises(
+        ArchitectureError, match=r"begins with '\[\]'; known notations: .*\(darts\)"
+    ):
+        genotypes.read(tmp_path / "genotype")
+
+
+def test_a_space_without_notation_says_so():
+    space = SearchSpace("plain", ("only",), (), 1, 1, ("none", "id"), "none", 1)
+    with pytest.raises(ArchitectureError, match="'plain' has no notation"):
+        Genotype(space, {"only": ((("id", 0),),)}).to_notation()
+    with pytest.raises(ArchitectureError, match="'plain' has no notation"):
+        genotypes.parse("|id~0|", space)
+
+
+def test_nodes_that_change_places_leave_the_canonical_form_as_it_is():
+    first = (("sep_conv_3x3", 0), ("max_pool_3x3", 1))
+    second = (("dil_conv_3x3", 0), ("skip_connect", 1))
+    last = (("sep_conv_5x5", 2), ("avg_pool_3x3", 3))
+    swapped = (("avg_pool_3x3", 2), ("sep_conv_5x5", 3))
+    space = SPACES["darts"]
+    cell, other = (first, second, last, last), (second, first, swapped, swapped)
+    one, two = (
+        Genotype(space, dict.fromkeys(space.cell_types, cell)),
+        Genotype(space, dict.fromkeys(space.cell_types, other)),
+    )
+    assert one != two
+    assert one.canonical() == two.canonical()
+    different = Genotype(space, {"normal": cell, "reduction": (first, second, last, swapped)})
+    assert different.canonical() != one.canonical()
+
+
+def test_a_skip_that_halves_the_picture_is_not_taken_for_the_identity():
+    space = SPACES["darts"]
+    skips = (("skip_connect", 0), ("skip_connect", 1))
+    genotype = Genotype(space, dict.fromkeys(space.cell_types, (skips,) * 4))
+    normal, reduction = genotype.canonical().split(" | ")
+    assert normal == "0+1; 0+1; 0+1; 0+1"
+    assert reduction.startswith("(0)@skip_connect+(1)@skip_connect; ")
 
 
 def test_the_published_notation_is_read():

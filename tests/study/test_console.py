@@ -183,3 +183,20 @@ def test_a_terminal_gets_bars_and_a_line_for_every_trial_that_ended():
 
 def test_a_pipe_gets_lines(screen):
     assert isinstance(console.reporter(screen), console.LineReporter)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_wait_for_another_process_is_shown(terminal):
+    screen = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    now = iter(range(0, 1000, 11))
+    reporter = (
+        console.BarReporter(screen)
+        if terminal
+        else console.LineReporter(screen, lambda: float(next(now)))
+    )
+    with reporter:
+        reporter.notice(Notice(1, 3, plan().points[0], 0))
+        reporter.report(Progress("prune", 0, 1, note="waits for process 7 on here"))
+        if terminal:
+            reporter._bars.refresh()
+    assert "waits for process 7 on here" in screen.file.getvalue()

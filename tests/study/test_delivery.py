@@ -75,7 +75,7 @@ def test_journals_are_delivered_while_they_are_written_and_deleted_at_their_end(
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             assert found.info.status == "RUNNING"
-            assert run.id == found.info.run_id
+            assert run.mlflow_id == found.info.run_id
         write(tracker, "a2")
     check(store, "a2")
     assert tracker.journals.pending() == []
@@ -128,7 +128,7 @@ def test_a_run_that_mlflow_refuses_is_named_and_the_others_are_delivered(tracked
     tracker = tracked.tracker
     with tracker.trial("deleted", "d1", {}, {}) as run:
         tracked.delivery.once()
-        store.client.delete_run(run.id)
+        store.client.delete_run(run.mlflow_id)
         run.metrics({"loss": 1.0})
     write(tracker, "d2")
     tracked.delivery.once()

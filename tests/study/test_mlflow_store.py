@@ -52,7 +52,7 @@ def test_an_experiment_s_name_cannot_lead_out_of_the_folder(store, folder):
     other = Tracked(folder, store.uri, "../../out")
     with other.trial("t", "c1") as run:
         run.text("x", "x.txt")
-    assert (folder / "mlruns" / "______out" / run.id / "artifacts" / "x.txt").is_file()
+    assert (folder / "mlruns" / "______out" / run.mlflow_id / "artifacts" / "x.txt").is_file()
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(store):
@@ -74,7 +74,7 @@ def test_the_default_is_mlflow_s_own_store_in_the_working_directory(
     with here.trial("t", "d1") as run:
         run.text("x", "x.txt")
     assert here.store.uri == MlflowClient().tracking_uri.replace(f"{tmp_path}/", "")
-    assert Path("mlruns", "fresh", run.id, "artifacts", "x.txt").is_file()
+    assert Path("mlruns", "fresh", run.mlflow_id, "artifacts", "x.txt").is_file()
 
 
 def test_the_default_store_follows_the_working_directory(tmp_path, monkeypatch, folder, store):

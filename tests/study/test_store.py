@@ -122,8 +122,7 @@ def test_a_checkpoint_that_holds_code_is_not_run(store, tmp_path, caplog):
             return (Path.touch, (tmp_path / "harmed",))
 
     checkpoint = store.checkpoint("search", KEY)
-    checkpoint.path.parent.mkdir(parents=True)
-    torch.save({"x": Harm()}, checkpoint.path)
+    checkpoint.save({"x": Harm()})
     assert checkpoint.load() is None
     assert not (tmp_path / "harmed").exists()
     assert "damaged" in caplog.text
@@ -195,4 +194,78 @@ def test_one_process_at_a_time_holds_a_study_and_a_killed_one_lets_go(store):
 def test_values_are_plain_json(store):
     store.save("evaluate", KEY, {"test_accuracy": 95.5})
     path = store.folder / "cache" / "evaluate" / KEY / "record.json"
-    assert json.loads(path.read_text()) == {"values": {"test_accuracy": 95.5}, "tensors": ""}
+    content = json.loads(path.read_text())
+    assert (content["values"], content["tensors"]) == ({"test_accuracy": 95.5}, "")
+
+
+def test_a_changed_value_or_byte_is_damage(store, caplog):
+    store.save("search", KEY, {"epochs": 12})
+    path = store.folder / "cache" / "search" / KEY / "record.json"
+    path.write_text(path.read_text().replace("12", "13"))
+    assert store.record("search", KEY) is None
+    checkpoint = store.checkpoint("search", KEY)
+    checkpoint.save({"w": torch.zeros(1000)})
+    content = bytearray(checkpoint.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.path.write_bytes(content)
+    assert checkpoint.load() is None
+    assert caplog.text.count("damaged") == 2
+
+
+def test_a_record_and_a_checkpoint_say_where_they_came_from(store):
+    origin = {"study": "s", "trial": "trial-3", "mlflow_run_id": "r"}
+    store.save("search", KEY, {"a": 1}, origin=origin)
+    assert store.record("search", KEY).origin == origin
+    checkpoint = store.checkpoint("search", KEY, origin)
+    assert checkpoint.source() == {}
+    checkpoint.save({"epoch": 1})
+    assert store.checkpoint("search", KEY).source() == origin
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from zostudy.study.store import Store
+store, key, name = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+waited = []
+with store.computing("search", key, waited.append):
+    record = store.record("search", key)
+    if record is None:
+        checkpoint = store.checkpoint("search", key)
+        done = (checkpoint.load() or {"done": 0})["done"]
+        for step in range(done, 6):
+            time.sleep(0.1)
+            checkpoint.save({"done": step + 1})
+            print(f"{name} computed {step}", flush=True)
+        store.save("search", key, {"by": name})
+        record = store.record("search", key)
+print(f"{name} has {record.values['by']}, {'waited' if waited else 'went on'}", flush=True)
+"""
+
+
+def worker(store: Store, name: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", WORKER, store.folder, KEY, name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_processes_that_need_the_same_phase_one_computes_it_and_the_others_wait(store):
+    workers = {name: worker(store, name) for name in "abc"}
+    output = {name: process.communicate(timeout=60)[0] for name, process in workers.items()}
+    assert sum(text.count("computed") for text in output.values()) == 6
+    (first,) = [name for name, text in output.items() if "computed" in text]
+    for name, text in output.items():
+        assert f"{name} has {first}" in text
+    assert not [path for path in files(store) if path.startswith("locks")]
+
+
+def test_a_process_that_waits_goes_on_from_the_checkpoint_of_one_that_was_killed(store):
+    first = worker(store, "first")
+    assert first.stdout.readline() == "first computed 0\n"
+    second = worker(store, "second")
+    assert first.stdout.readline() == "first computed 1\n"
+    first.kill()
+    output, _ = second.communicate(timeout=60)
+    done = [int(line.split()[-1]) for line in output.splitlines() if "computed" in line]
+    assert done[-1] == 5
+    assert done[0] >= 2
+    first.communicate()

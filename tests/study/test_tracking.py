@@ -26,7 +26,7 @@ def tracked(folder):
 
 
 def read(tracked, run, path, folder):
-    return Path(tracked.client.download_artifacts(run.id, path, folder)).read_bytes()
+    return Path(tracked.client.download_artifacts(run.mlflow_id, path, folder)).read_bytes()
 
 
 def test_a_trial_is_a_finished_run_with_params_metrics_and_tags(tracked):
@@ -50,10 +50,10 @@ def test_a_trial_is_a_finished_run_with_params_metrics_and_tags(tracked):
 
 def test_a_run_has_an_id_before_mlflow_gives_it_one_and_is_found_by_it(tracked):
     with tracked.trial("t", "id") as run:
-        own = run.id
-    assert run.id != own
-    assert [r.info.run_id for r in tracked.runs(f"tags.`zostudy.run` = '{own}'")] == [run.id]
-    assert Tracker(tracked.tracker.journals.root, "sqlite://", "x").known(own) == run.id
+        own = run.mlflow_id
+    assert own == run.id != run.mlflow_id
+    assert [r.info.run_id for r in tracked.runs(f"tags.`zostudy.run` = '{own}'")] == [run.mlflow_id]
+    assert Tracker(tracked.tracker.journals.root, "sqlite://", "x").known(own) == run.mlflow_id
 
 
 def test_a_key_that_could_change_a_query_is_refused(tracked):
@@ -66,8 +66,8 @@ def test_a_finished_trial_of_the_same_key_is_taken_up_and_its_finished_child_is_
         pass
     with tracked.trial("two", "a2") as second, second.child("prune", "a2c", {}, {}) as other:
         pass
-    assert second.id == first.id
-    assert other.id != phase.id
+    assert second.mlflow_id == first.mlflow_id
+    assert other.mlflow_id != phase.mlflow_id
     assert tracked.status(first) == "FINISHED"
 
 
@@ -98,7 +98,7 @@ def test_a_failed_run_is_gone_on_with(tracked):
         raise TrialError("no")
     with tracked.trial("t again", "a6", {"seed": 2, "new": "x"}) as again:
         tracked.delivery.once()
-        assert again.id == run.id
+        assert again.mlflow_id == run.mlflow_id
         assert tracked.status(run) == "RUNNING"
         again.metrics({"loss": 0.5}, step=2)
     kept = tracked.get(run)
@@ -143,13 +143,13 @@ def test_runs_of_a_killed_process_end_as_killed_and_are_gone_on_with(tracked, to
     with tracked.trial("t", "a7") as run, run.child("search", "a7s", {}, {}) as search:
         search.metrics({"loss": 1.0}, step=1)
         search.metrics({"loss": 0.5}, step=2)
-    assert (run.id, search.id) == (left.info.run_id, searched.info.run_id)
+    assert (run.mlflow_id, search.mlflow_id) == (left.info.run_id, searched.info.run_id)
     assert tracked.status(run) == tracked.status(search) == "FINISHED"
     assert tracked.histories(tracked.get(search)) == {"loss": [(1, 1.0), (2, 0.5)]}
     with tracked.trial("t", "a7"):
         pass  # the second case kills it anew
-    tracked.client.delete_run(search.id)
-    tracked.client.delete_run(run.id)
+    tracked.client.delete_run(search.mlflow_id)
+    tracked.client.delete_run(run.mlflow_id)
 
 
 def test_a_child_belongs_to_its_parent_alone(tracked):
@@ -160,7 +160,7 @@ def test_a_child_belongs_to_its_parent_alone(tracked):
             run.child("prune", "shared", {"level": 1}, {"kind": "prune"}) as child,
         ):
             pass
-        children.append((child.id, run.id))
+        children.append((child.mlflow_id, run.mlflow_id))
     assert children[0][0] != children[1][0]
     for child, parent in children:
         kept = tracked.client.get_run(child)
@@ -178,7 +178,7 @@ def test_a_cached_phase_leaves_its_finished_run_alone_and_is_told_where_there_is
             with run.child("prune", "aap", {}, {"cached": "yes"}, cached=True) as second:
                 second.metrics({"loss": 1.0})
                 second.text("x", "x.txt")
-        condition = f"tags.`mlflow.parentRunId` = '{run.id}'"
+        condition = f"tags.`mlflow.parentRunId` = '{run.mlflow_id}'"
         assert [child.data.tags["cached"] for child in tracked.runs(condition)] == ["no"]
         assert tracked.artifacts(first) == []
     with tracked.trial("t", "ac") as run, run.child("prune", "aap", {}, {}, cached=True) as child:
@@ -188,10 +188,14 @@ def test_a_cached_phase_leaves_its_finished_run_alone_and_is_told_where_there_is
 
 def test_the_run_that_a_cached_phase_came_from_is_named_by_mlflow_s_id(tracked):
     with tracked.trial("t", "ad") as first:
-        own = first.id
-    with tracked.trial("t", "ae", {}, {"zostudy.cache_from": own}) as second:
         pass
-    assert tracked.get(second).data.tags["zostudy.cache_from"] == first.id != own
+    with tracked.trial("t", "ae") as second:
+        second.tags({"zostudy.cache_from": first.id})
+    with tracked.trial("t", "ad") as again:
+        again.tags({"zostudy.cache_hit": "True", "zostudy.cache_from": first.id})
+    tags = [tracked.get(run).data.tags for run in (first, second)]
+    assert [t.get("zostudy.cache_from") for t in tags] == [None, first.mlflow_id]
+    assert tags[0]["zostudy.cache_hit"] == "False"
 
 
 def test_a_failing_child_fails_its_parent_too(tracked):
@@ -259,7 +263,7 @@ def test_artifacts_are_kept_beside_the_store(tracked, folder, tmp_path):
     assert tracked.artifacts(run, "settings") == ["settings/study.yaml"]
     assert json.loads(read(tracked, run, "genotype.json", tmp_path)) == {"cells": ["α"]}
     assert read(tracked, run, "genotype.png", tmp_path).startswith(b"\x89PNG")
-    assert (folder / "mlruns" / "ablation" / run.id / "artifacts" / "genotype.png").is_file()
+    assert (folder / "mlruns" / "ablation" / run.mlflow_id / "artifacts" / "genotype.png").is_file()
 
 
 def test_the_data_that_a_run_reads_is_recorded_with_its_digest(tracked):

@@ -185,6 +185,44 @@ def test_a_finished_phase_is_not_computed_again_for_another_study(undisturbed, t
     assert len(hits) == 3
 
 
+HALVING = """
+from zostudy.registry import regularizer
+
+@regularizer("halving")
+def halving(alpha, mask, epoch, epochs):
+    return (alpha.masked_fill(~mask, 0) ** 2).mean() / 2
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_over_levels_and_regularizers_computes_one_pruning_a_seed(tmp_path):
+    (tmp_path / "terms.py").write_text(HALVING)
+    small = {"cells": 1, "channels": 1}
+    write(
+        tmp_path,
+        extensions=["terms"],
+        supernet=small,
+        prune={"source": "zero_shot", "images": 8, "batch_size": 8, "repeats": 1},
+        search={"epochs": 2, "warmup_epochs": 1, "batch_size": 256},
+        evaluate=small | {"epochs": 1, "batch_size": 256, "auxiliary_weight": 0.0},
+        sweep={
+            "parameters": {
+                "search.regularizer.name": ["none", "beta_decay", "halving"],
+                "prune.xi": [0.7, 0.3, 0.5, 0.9],
+            },
+            "seeds": [0, 1],
+        },
+    )
+    zostudy(tmp_path, "run", "study.yaml")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.phase` = 'prune'")
+    computed = [r.info.run_id for r in runs if r.data.tags["zostudy.cache_hit"] == "False"]
+    found = [r for r in runs if r.data.tags["zostudy.cache_hit"] == "True"]
+    assert (len(computed), len(found)) == (2, 22)
+    assert {r.data.tags["zostudy.cache_from"] for r in found} == set(computed)
+
+
 @pytest.mark.slow
 def test_a_trial_that_fails_leaves_the_others_alone_and_shows_in_the_exit_code(tmp_path):
     sweep = {"parameters": {"search.weights.learning_rate": [1e30, 0.05]}}
@@ -286,7 +324,7 @@ def test_bad_input_is_one_line_before_any_compute_and_leaves_nothing(tmp_path, c
 OUT_OF_MEMORY = """
 import json, resource, sys
 from zostudy.config.loading import load
-from zostudy.study import sweep
+from zostudy.study import delivery, sweep
 from zostudy.study.trial import Trials
 from pathlib import Path
 
@@ -294,7 +332,6 @@ file = load(Path("study.yaml"))
 trials = Trials(file, lambda progress: None)
 
 def execute(point, seed, number):
-    trials.tracker  # MLflow's own memory is not what is to run out
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     if point.config.supernet.channels == 192:  # its first tensor alone is larger
         limit = pages * resource.getpagesize() + 2**31
@@ -306,6 +343,7 @@ def execute(point, seed, number):
 
 trials.check(list(sweep.standing(file).points))
 print(sweep.run(file, execute, lambda notice: None).failures)
+delivery.for_study(file.config).once()
 """
 
 

@@ -76,14 +76,14 @@ def test_runs_are_kept_over_http_and_the_page_ends_on_an_interrupt(
         again.json([1], "x.json")
         again.figure(Figure(figsize=(1, 1)), "x.png")
         again.dataset("digits", "d", "training", {})
-    assert again.id == run.id
+    assert again.mlflow_id == run.mlflow_id
     kept = other.get(run)
     assert kept.info.status == other.status(child) == "FINISHED"
     assert kept.data.params == {"p": "", "q": "1"}
     assert kept.data.metrics["b"] == 2.0
     assert other.artifacts(run) == ["x.json", "x.png"]
     assert capfd.readouterr() == ("", "")
-    kept_json = other.client.download_artifacts(run.id, "x.json", tmp_path)
+    kept_json = other.client.download_artifacts(run.mlflow_id, "x.json", tmp_path)
     assert json.loads(Path(kept_json).read_text()) == [1]
 
     with pytest.raises(ConfigError, match=r"port: \d+ is not free"):

@@ -134,7 +134,7 @@ class ShapeKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         key = (func, _key(args), _key(kwargs.items()))
         spec = self._known.get(key)
         if spec is None:
-            result = func(*args, **kwargs)
+            result = _laid_out(func, args, func(*args, **kwargs))
             if not _shares_storage(result, args):
                 self._known[key] = _spec(result)
             return result
@@ -161,6 +161,27 @@ def _elsewhere(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     if given.is_meta and func is _COPY and _leaves_meta(kwargs.get("device")):
         return torch.ones(given.shape, dtype=kwargs.get("dtype") or given.dtype)
     return func(*args, **kwargs)
+
+
+_CONVOLUTION = torch.ops.aten.convolution.default
+_NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
+
+
+def _laid_out(func: Any, args: Sequence[Any], result: Any) -> Any:  # noqa: ANN401  # any operation
+    """Results in the layout that a device gives them, which says what a later copy costs."""
+    if not _is_meta(args[0] if args else None):
+        return result
+    if func is _CONVOLUTION and any(map(_is_channels_last, args[:2])):
+        return torch.empty_like(result, memory_format=torch.channels_last)
+    if func is _NORM_BACKWARD and result[0] is not None:
+        return torch.empty_like(args[1]), *result[1:]
+    return result
+
+
+def _is_channels_last(images: Tensor) -> bool:
+    """Whether pictures or kernels are channels-last and not channels-first as well."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    return last and not images.is_contiguous()
 
 
 def _leaves_meta(device: torch.device | None) -> bool:

@@ -33,6 +33,7 @@ Images = Float[Tensor, "batch channels height width"]
 
 _EPSILON = 1e-5
 _AXES = 2
+_CACHE_LINE = 16  # in numbers of four bytes
 
 
 class Convolution(NamedTuple):
@@ -77,15 +78,33 @@ class Statistics(NamedTuple):
         self, grad: Images, images: Images, scale: Tensor | None, needed: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of a BN's input and of its scale, each where it is needed."""
+        grad, images = _laid_out(grad), _laid_out(images)
         found = torch.ops.aten.native_batch_norm_backward(
             grad, images, scale, None, None, *self, True, _EPSILON, [*needed, False]
         )
-        return found[0], found[1]
+        down: Tensor | None = found[0]
+        if down is not None:
+            down = down.contiguous(memory_format=torch.channels_last)
+        return down, found[1]
 
 
 def normalized(images: Images, scale: Float[Tensor, " channels"] | None = None) -> Images:
     """BN by the batch's own statistics, with a scale for each channel and no shift."""
-    return functional.batch_norm(images, None, None, scale, None, training=True, eps=_EPSILON)
+    # Not where no gradient is asked for, which may be under `vmap`: it cannot lay pictures out.
+    given = _laid_out(images) if torch.is_grad_enabled() else images
+    output = functional.batch_norm(given, None, None, scale, None, training=True, eps=_EPSILON)
+    return output if given is images else output.contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out(images: Images) -> Images:
+    """Pictures as BN takes them fastest.
+
+    On the CPU, torch's BN of channels-last pictures gives each thread a row of sums by channel.
+    Rows of less than a cache line are torn between the threads, which costs several times the
+    work; channels-first, with both copies, is faster by half.
+    """
+    narrow = not images.is_cuda and images.shape[1] < _CACHE_LINE
+    return images.contiguous() if narrow else images
 
 
 def recomputed(function: Callable[..., T], *inputs: object, when: bool = True) -> T:
@@ -170,8 +189,10 @@ class Pooling(NamedTuple):
 
 
 def _normalize(images: Images, scale: Tensor | None) -> tuple[Images, Statistics]:
-    output, *found = torch.native_batch_norm(images, scale, None, None, None, True, 0.0, _EPSILON)
-    return output, Statistics(*found)
+    output, *found = torch.native_batch_norm(
+        _laid_out(images), scale, None, None, None, True, 0.0, _EPSILON
+    )
+    return output.contiguous(memory_format=torch.channels_last), Statistics(*found)
 
 
 def _active(images: Images) -> Images:

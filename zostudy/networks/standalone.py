@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN, batch_norm, build
-from zostudy.space.genotype import Genotype, Node
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import Node
 
 Logits = Float[Tensor, "batch classes"]
 
@@ -174,7 +175,7 @@ class StandaloneNetwork(nn.Module):
     """The network that a genotype describes: stem, cells, global average pooling, linear layer.
 
     Pictures may have any size from 8×8 up. Reductions stand at one third and two thirds of the
-    depth (see `SearchSpace.cell_sequence`); the auxiliary head reads the output of the cell at
+    depth (see `SearchSpace.layout`); the auxiliary head reads the output of the cell at
     two thirds.
 
     Args:
@@ -210,8 +211,8 @@ class StandaloneNetwork(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         self.cells = nn.ModuleList()
         widths, previous_reduces = (width, width), False
-        for index, kind in enumerate(genotype.space.cell_sequence(cells)):
-            reduces = kind in genotype.space.reduction_types
+        for index, position in enumerate(genotype.space.layout(cells)):
+            kind, reduces = position.kind, position.halves
             channels *= 2 if reduces else 1
             cell = Cell(
                 genotype.cells[kind],

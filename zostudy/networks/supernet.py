@@ -263,7 +263,8 @@ class Supernet(nn.Module):
         self.recompute = recompute
         self.space = space
         self.mask = mask
-        self.sequence = space.cell_sequence(settings.cells)
+        layout = space.layout(settings.cells)
+        self.sequence = tuple(position.kind for position in layout)
         channels = settings.channels
         stem = 3 * channels
         self.stem = nn.Sequential(
@@ -272,8 +273,8 @@ class Supernet(nn.Module):
         )
         self.cells = nn.ModuleList()
         widths, reduced = (stem, stem), False
-        for kind in self.sequence:
-            reduction = kind in space.reduction_types
+        for position in layout:
+            kind, reduction = position.kind, position.halves
             channels *= 2 if reduction else 1
             cell = SearchCell(
                 space,

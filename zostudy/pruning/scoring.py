@@ -139,10 +139,7 @@ def reading(
 
 def named(space: SearchSpace, removal: Place | Edge) -> str:
     """An operation or an edge in words: ``sep_conv_3x3 on edge c-1 → n0 of the normal cell``."""
-    source, target = (
-        f"c{node - space.inputs}" if node < space.inputs else f"n{node - space.inputs}"
-        for node in space.edges[removal[1]]
-    )
+    source, target = map(space.node_name, space.edges[removal[1]])
     operation = "" if len(removal) == 2 else f"{space.operations[removal[2]]} on "
     return f"{operation}edge {source} → {target} of the {removal[0]} cell"
 

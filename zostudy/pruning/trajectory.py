@@ -14,9 +14,11 @@ from zostudy.pruning.mask_sources import PruneResult
 from zostudy.pruning.reliability import Samples
 from zostudy.pruning.sampling import Sampler, Taken
 from zostudy.pruning.schedule import Schedule
+from zostudy.pruning.scoring import Edge
 from zostudy.runtime import seeded
-from zostudy.space.genotype import Genotype, Node
+from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask, Place
+from zostudy.space.search_space import Node
 from zostudy.stage import Progress, StageContext
 
 #: The first number of repeats after which their reliability is looked at.
@@ -89,7 +91,8 @@ class Trajectory:
         self._schedule = schedule
         self._repeats = repeats
         masks = schedule.foreseen(seeded("cpu", "prune/foreseen"))
-        self._expected = len(masks) - 1 + (schedule.until == "genotype")
+        of_edges = schedule.until == "genotype" and schedule.space.ranks_edges
+        self._expected = len(masks) - 1 + of_edges
         state = stage.checkpoint.load() or {"rounds": "[]"}
         self._unfinished = state.get("unfinished")
         start = schedule.start
@@ -181,41 +184,50 @@ def figures(rounds: Sequence[greedy.Round]) -> dict[str, float]:
 
 
 def to_genotype(pruned: PruneResult, sampler: Sampler) -> PruneResult:
-    """Keep the best operation of each edge, then the best-scored edges of each node (ETENAS)."""
+    """Keep the best operation of each edge, then the best-scored edges of each node (ETENAS).
+
+    Edges are scored only where the search space does not keep them all.
+    """
     space, best = pruned.mask.space, greedy.last_scores(list(pruned.rounds))
+    keepable = {space.operations.index(name) for name in space.keepable}
     chosen = {
         (kind, edge): max(
-            (c for c, kept in enumerate(row) if kept and c != space.zero_index),
+            (c for c, kept in enumerate(row) if kept and c in keepable),
             key=lambda c, kind=kind, edge=edge: best.get((kind, edge, c), 0.0),  # type: ignore[misc]
         )
         for kind, rows in pruned.mask.rows.items()
         for edge, row in enumerate(rows)
-        if any(kept and c != space.zero_index for c, kept in enumerate(row))
+        if any(kept and c in keepable for c, kept in enumerate(row))
     }
-    taken = sampler.edges(pruned.mask, list(chosen))
-    total = taken.scores()
-    trust: dict[str, float] = {}
-    if len(taken.samples) > 1:
-        drawn = sampler.generator(taken.name)
-        found = reliability.split_half(taken.samples, len(taken.samples), drawn)
-        trust = {} if found is None else {"edge_reliability": found}
+    if space.ranks_edges:
+        pruned = _with_edge_scores(pruned, sampler, list(chosen))
     cells: dict[str, tuple[Node, ...]] = {}
     for kind in space.cell_types:
         nodes = []
         for target in space.targets:
             usable = [e for e in space.incoming(target) if (kind, e) in chosen]
-            usable.sort(key=lambda e, kind=kind: -total[kind, e])  # type: ignore[misc]
-            kept = sorted(usable[: space.kept_edges])
+            usable.sort(key=lambda e, kind=kind: -pruned.edge_scores.get((kind, e), 0.0))  # type: ignore[misc]
+            kept = sorted(usable[: space.kept(target)])
             nodes.append(
                 tuple((space.operations[chosen[kind, e]], space.edges[e][0]) for e in kept)
             )
         cells[kind] = tuple(nodes)
+    return replace(pruned, genotype=Genotype(space, cells))
+
+
+def _with_edge_scores(pruned: PruneResult, sampler: Sampler, edges: Sequence[Edge]) -> PruneResult:
+    """With scores of edges, and how far they can be trusted."""
+    taken = sampler.edges(pruned.mask, edges)
+    trust: dict[str, float] = {}
+    if len(taken.samples) > 1:
+        drawn = sampler.generator(taken.name)
+        found = reliability.split_half(taken.samples, len(taken.samples), drawn)
+        trust = {} if found is None else {"edge_reliability": found}
     return replace(
         pruned,
-        genotype=Genotype(space, cells),
         seconds=pruned.seconds + taken.seconds,
         peak_bytes=max(pruned.peak_bytes, sampler.memory.peak_bytes),
         figures={**pruned.figures, **trust},
-        edge_scores=total,
+        edge_scores=taken.scores(),
         edge_errors=taken.errors(),
     )

@@ -95,7 +95,8 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
         xi: Pruning level; no round starts at or below it.
         measure: What the level counts (METHOD section 8).
         operations_per_round: Operations that an edge loses in one round.
-        until: ``level``, or ``genotype`` for one operation an edge and two edges a node.
+        until: ``level``, or ``genotype`` for one operation an edge and as many edges a node as the
+            search space keeps.
         none_operation: Whether the zero operation is a candidate as any other, is always kept, or
             is left out from the start.
         ranking: Ranking functions, summed.

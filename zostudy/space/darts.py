@@ -1,6 +1,7 @@
 """The DARTS search space (METHOD section 1; Liu et al. 2018, section 2.1)."""
 
 from zostudy.registry import search_space
+from zostudy.space.notation import TupleNotation
 from zostudy.space.search_space import SearchSpace
 
 
@@ -25,4 +26,6 @@ def darts() -> SearchSpace:
         ),
         zero="none",
         kept_edges=2,
+        identity="skip_connect",
+        notation=TupleNotation((("normal", "normal"), ("reduction", "reduce"))),
     )

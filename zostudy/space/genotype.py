@@ -8,22 +8,19 @@ In JSON::
 Entry n of a cell lists the kept edges of intermediate node n as pairs (operation, source node).
 """
 
-import ast
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zostudy.errors import ArchitectureError
-from zostudy.registry import nearest
-from zostudy.space.search_space import SearchSpace, search_space
+from zostudy.registry import components, nearest
+from zostudy.space.notation import checked_pair
+from zostudy.space.search_space import Node, SearchSpace, search_space
 
-Node = tuple[tuple[str, int], ...]
-
-#: Cell types as the reference repositories call them.
-_NOTATION = {"normal": "normal", "reduction": "reduce"}
+#: The zero operation's output, in a canonical form.
+_ZERO = "#"
 
 
 @dataclass(frozen=True)
@@ -64,21 +61,22 @@ class Genotype:
                 f"{self.space.name!r} has {self.space.nodes}"
             )
         for target, node in zip(self.space.targets, nodes, strict=True):
-            place = f"genotype.cells.{kind}[{target - self.space.inputs}]"
-            sources = [source for _, source in node]
-            if len(node) != self.space.kept_edges or len(set(sources)) != len(sources):
+            self._check_node(f"genotype.cells.{kind}[{target - self.space.inputs}]", target, node)
+
+    def _check_node(self, place: str, target: int, node: Node) -> None:
+        sources = [source for _, source in node]
+        needed = self.space.kept(target)
+        if len(node) != needed or len(set(sources)) != len(sources):
+            raise ArchitectureError(f"{place}: inputs {sources}; needs {needed} different ones")
+        for name, source in node:
+            if name not in self.space.keepable:
+                hint = nearest(name, self.space.keepable)
+                hint = hint or f"; allowed: {', '.join(self.space.keepable)}"
+                raise ArchitectureError(f"{place}: operation {name!r} is not allowed{hint}")
+            if not 0 <= source < target:
                 raise ArchitectureError(
-                    f"{place}: inputs {sources}; needs {self.space.kept_edges} different ones"
+                    f"{place}: input {source} is not allowed; allowed: 0 to {target - 1}"
                 )
-            for name, source in node:
-                if name not in self.space.operations or name == self.space.zero:
-                    allowed = [o for o in self.space.operations if o != self.space.zero]
-                    hint = nearest(name, allowed) or f"; allowed: {', '.join(allowed)}"
-                    raise ArchitectureError(f"{place}: operation {name!r} is not allowed{hint}")
-                if not 0 <= source < target:
-                    raise ArchitectureError(
-                        f"{place}: input {source} is not allowed; allowed: 0 to {target - 1}"
-                    )
 
     def __hash__(self) -> int:
         return hash(self.to_json())
@@ -96,33 +94,52 @@ class Genotype:
         return json.dumps(self.to_dict(), separators=(", ", ": "))
 
     def to_notation(self) -> str:
-        """The tuple notation of the reference repositories (DARTS, PC-DARTS).
+        """The text that public code writes for it; see the search space's notation.
 
         Raises:
-            ArchitectureError: The search space has other cell types than normal and reduction.
+            ArchitectureError: The search space has no notation.
         """
-        if set(self.cells) != set(_NOTATION):
-            raise ArchitectureError(f"genotype: {self.space.name!r} has no tuple notation")
-        parts = []
-        concat = f"range({self.space.inputs}, {self.space.inputs + self.space.nodes})"
-        for kind, nodes in self.cells.items():
-            pairs = [pair for node in nodes for pair in node]
-            parts.append(f"{_NOTATION[kind]}={pairs!r}, {_NOTATION[kind]}_concat={concat}")
-        return f"Genotype({', '.join(parts)})"
+        if self.space.notation is None:
+            raise ArchitectureError(f"genotype: {self.space.name!r} has no notation")
+        return self.space.notation.write(self.cells, self.space)
+
+    def canonical(self) -> str:
+        """Text that is equal for isomorphic architectures.
+
+        Each node is written as the expression of the cell's inputs that it computes: operations
+        around their sources, the terms of a sum in order; what is the identity is left out, and
+        the zero operation, or any operation on it, is ``#``. Cells whose outputs have equal
+        expressions are isomorphic. As in NATS-Bench, a sum of zeros only is not taken for zero.
+
+        References:
+            Dong and Yang 2020, "NAS-Bench-201", section 2.1; the unique string of NATS-Bench.
+        """
+        return " | ".join(self._expression(kind) for kind in self.space.cell_types)
+
+    def _expression(self, kind: str) -> str:
+        space = self.space
+        nodes = [str(source) for source in range(space.inputs)]
+        for node in self.cells[kind]:
+            terms = []
+            for name, source in node:
+                if name == space.zero or nodes[source] == _ZERO:
+                    terms.append(_ZERO)
+                elif name == space.identity and space.stride(kind, source) == 1:
+                    terms.append(nodes[source])
+                else:
+                    terms.append(f"({nodes[source]})@{name}")
+            nodes.append("+".join(sorted(terms)))
+        return nodes[-1] if space.output == "last" else "; ".join(sorted(nodes[space.inputs :]))
 
     def __str__(self) -> str:
         lines = []
+        named = self.space.node_name
         for kind, nodes in self.cells.items():
             lines.append(f"{kind} cell")
             for target, node in zip(self.space.targets, nodes, strict=True):
-                inputs = "  +  ".join(f"{name}({self._label(source)})" for name, source in node)
-                lines.append(f"  {self._label(target)} = {inputs}")
+                inputs = "  +  ".join(f"{name}({named(source)})" for name, source in node)
+                lines.append(f"  {named(target)} = {inputs}")
         return "\n".join(lines)
-
-    def _label(self, node: int) -> str:
-        if node < self.space.inputs:
-            return f"c{node - self.space.inputs}"
-        return f"n{node - self.space.inputs}"
 
 
 def from_dict(data: object, extensions: tuple[str, ...] = ()) -> Genotype:
@@ -142,19 +159,13 @@ def from_dict(data: object, extensions: tuple[str, ...] = ()) -> Genotype:
     cells: dict[str, tuple[Node, ...]] = {}
     for kind, nodes in data["cells"].items():
         try:
-            cells[kind] = tuple(tuple(_pair(*pair) for pair in node) for node in nodes)
+            cells[kind] = tuple(tuple(checked_pair(*pair) for pair in node) for node in nodes)
         except (TypeError, ValueError) as error:
             raise ArchitectureError(
                 f"genotype.cells.{kind}: needs a list of nodes, each a list of "
                 f"[operation, input] pairs ({error})"
             ) from error
     return Genotype(search_space(data["search_space"], extensions), cells)
-
-
-def _pair(name: object, source: object) -> tuple[str, int]:
-    if not (isinstance(name, str) and isinstance(source, int)) or isinstance(source, bool):
-        raise TypeError(f"[{name!r}, {source!r}] is not [text, whole number]")
-    return name, source
 
 
 def from_json(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
@@ -171,7 +182,7 @@ def from_json(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
 
 
 def read(path: Path, extensions: tuple[str, ...] = ()) -> Genotype:
-    """A genotype from a file, in JSON or in the reference repositories' tuple notation.
+    """A genotype from a file, in JSON or in the notation of a search space.
 
     Raises:
         ArchitectureError: The file cannot be read or holds no genotype.
@@ -181,31 +192,38 @@ def read(path: Path, extensions: tuple[str, ...] = ()) -> Genotype:
     except (OSError, UnicodeDecodeError) as error:
         raise ArchitectureError(f"{path}: cannot be read ({error})") from error
     try:
-        return from_json(text, extensions) if text.startswith("{") else from_notation(text)
+        if text.startswith("{"):
+            return from_json(text, extensions)
+        return from_notation(text, extensions)
     except ArchitectureError as error:
         raise ArchitectureError(f"{path}: {error}") from error
 
 
-def from_notation(text: str) -> Genotype:
-    """A DARTS genotype from the reference repositories' tuple notation, read without evaluating it.
+def from_notation(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
+    """A genotype from text in the notation of the search space that it begins like.
 
     Raises:
-        ArchitectureError: The text is not in that notation.
+        ArchitectureError: No search space writes so, or the text holds no genotype.
     """
-    literal = re.sub(r"(?:list\()?range\((\d+), ?(\d+)\)\)?(?=[,)\s])", r"(\1, \2)", text.strip())
-    try:
-        call = ast.parse(literal, mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise TypeError("no call of Genotype(…)")
-        fields = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-        space = search_space("darts")
-        cells = {}
-        for kind, key in _NOTATION.items():
-            pairs = [_pair(*pair) for pair in fields[key]]
-            step = space.kept_edges
-            cells[kind] = tuple(tuple(pairs[i : i + step]) for i in range(0, len(pairs), step))
-    except (SyntaxError, TypeError, ValueError, KeyError) as error:
-        raise ArchitectureError(
-            f"genotype: not in the notation Genotype(normal=[(operation, input), …], …): {error}"
-        ) from error
-    return Genotype(space, cells)
+    text = text.strip()
+    openings = []
+    for name in components("search_space", extensions):
+        notation = search_space(name, extensions).notation
+        if notation is not None and text.startswith(notation.opening):
+            return parse(text, search_space(name, extensions))
+        if notation is not None:
+            openings.append(f"{notation.opening}… ({name})")
+    raise ArchitectureError(
+        f"genotype: begins with {text[:20]!r}; known notations: {', '.join(openings)}"
+    )
+
+
+def parse(text: str, space: SearchSpace) -> Genotype:
+    """A genotype of a search space from text in its notation, spaces around it left out.
+
+    Raises:
+        ArchitectureError: The text is in another notation, or the genotype does not fit the space.
+    """
+    if space.notation is None:
+        raise ArchitectureError(f"genotype: {space.name!r} has no notation")
+    return Genotype(space, space.notation.read(text.strip(), space))

@@ -114,19 +114,22 @@ class OperationMask:
         """Nodes for which no genotype exists.
 
         Returns:
-            For (cell type, node), how many more incoming edges must keep an operation other
-            than the zero operation.
+            For (cell type, node), how many more incoming edges must keep an operation that a
+            genotype may keep.
         """
         missing = {}
         for kind, rows in self.rows.items():
             for target in self.space.targets:
                 usable = sum(self._usable(rows[edge]) for edge in self.space.incoming(target))
-                if usable < self.space.kept_edges:
-                    missing[kind, target] = self.space.kept_edges - usable
+                if usable < self.space.kept(target):
+                    missing[kind, target] = self.space.kept(target) - usable
         return missing
 
     def _usable(self, row: tuple[bool, ...]) -> bool:
-        return any(kept and o != self.space.zero_index for o, kept in enumerate(row))
+        return any(
+            kept and name in self.space.keepable
+            for name, kept in zip(self.space.operations, row, strict=True)
+        )
 
     def repairs(self, preference: Mapping[Place, float]) -> tuple[Place, ...]:
         """The least change after which a genotype exists: the operations to bring back.
@@ -145,8 +148,8 @@ class OperationMask:
                     continue
                 places = [
                     (kind, edge, column)
-                    for column in range(len(self.space.operations))
-                    if column != self.space.zero_index
+                    for column, name in enumerate(self.space.operations)
+                    if name in self.space.keepable
                 ]
                 place = max(places, key=lambda p: preference.get(p, -math.inf))
                 best.append((preference.get(place, -math.inf), place))

@@ -304,6 +304,9 @@ class LineReporter:
         if now - self._last_line < LINE_INTERVAL and progress.done < progress.total:
             return
         left = self._units.left(now, progress.done, progress.total)
+        if progress.note:
+            self._line(f"{progress.phase} {progress.note}")
+            return
         text = f"{progress.phase} {progress.done}/{progress.total}"
         figures = _figures(progress.metrics)
         after = f", {_about(left)} in this phase" if left else ""
@@ -371,7 +374,7 @@ class BarReporter:
             total=progress.total,
             completed=progress.done,
             left=_about(units.left(now, progress.done, progress.total)),
-            figures=_figures(progress.metrics),
+            figures=progress.note or _figures(progress.metrics),
         )
 
     def _remove_phases(self) -> None:

@@ -32,7 +32,7 @@ from zostudy.study.mlflow_store import (
     one_line,
     refusal,
 )
-from zostudy.study.tracking import BEGUN, CACHE_FROM, KEY, REASON, RUN, journals
+from zostudy.study.tracking import BEGUN, CACHE_FROM, CACHE_HIT, KEY, REASON, RUN, journals
 
 _log = logging.getLogger(__name__)
 
@@ -168,15 +168,17 @@ class _Courier:
 
     def _tags(self, event: Event) -> dict[str, str]:
         own = {KEY: event["key"], RUN: event["run"], BEGUN: str(event["time"])}
-        tags = dict(event["tags"])
-        if CACHE_FROM in tags:
-            tags[CACHE_FROM] = self._resolved(tags[CACHE_FROM])
-        return cut(tags | own, validation.MAX_TAG_VAL_LENGTH)
+        return cut(event["tags"] | own, validation.MAX_TAG_VAL_LENGTH)
 
-    def _resolved(self, own: str) -> str:
-        """MLflow's id of the run that a journal's id, or its own, stands for."""
-        known = known_runs(self._journals.root)
-        return known.get(own, own)
+    def _sourced(self, run: DeliveredRun | None, tags: dict[str, str]) -> dict[str, str]:
+        """Tags that name the run that a phase came from by MLflow's id."""
+        if CACHE_FROM not in tags:
+            return tags
+        own = tags[CACHE_FROM]
+        source = known_runs(self._journals.root).get(own, own)
+        if run is not None and source == run.id:  # by an earlier attempt of this very run
+            return {CACHE_HIT: "False"}
+        return {**tags, CACHE_FROM: source}
 
     def _gather(self, own: str, event: Event) -> None:
         run, batch = self._state.runs.get(own), self._batches.setdefault(own, _Batch())
@@ -190,7 +192,7 @@ class _Courier:
         had = run.params if run else ()
         params = {name: text for name, text in event.get("params", {}).items() if name not in had}
         batch.params |= cut(params, validation.MAX_PARAM_VAL_LENGTH)
-        batch.tags |= cut(event.get("tags", {}), validation.MAX_TAG_VAL_LENGTH)
+        batch.tags |= cut(self._sourced(run, event.get("tags", {})), validation.MAX_TAG_VAL_LENGTH)
 
     def _repeated(self, own: str, run: DeliveredRun, metric: Metric) -> bool:
         """Whether the run had the figure from an earlier attempt; one of the whole may change."""
@@ -308,9 +310,7 @@ class Delivery:
             keys: set[str] = set()
             for journal in self._journals.pending():
                 self._deliver(store, journal, keys)
-        except StoreAwayError as error:
-            self._is_away(error)
-        except ConfigError as error:  # it is back as something else
+        except ConfigError as error:  # out of reach; or it is back, as something else
             self._is_away(error)
         else:
             self._away = ""
@@ -330,11 +330,16 @@ class Delivery:
         ]
 
     def _work(self) -> None:
-        wait = _POLL
-        while not self._ending.wait(wait):
-            self.once()
+        wait, ending = _POLL, False
+        while not ending:
+            ending = self._ending.wait(wait)
+            try:
+                self.once()
+            except Exception as error:  # noqa: BLE001  # the journals stay, and the next try may do
+                self._is_away(
+                    ConfigError(f"tracking.uri: {self._journals.uri!r}: {one_line(error)}")
+                )
             wait = min(2 * wait, _LONGEST) if self._away else _POLL
-        self.once()
 
     def _connected(self) -> MlflowStore:
         if self._store is None:

@@ -4,6 +4,7 @@ A *point* is one combination of swept values: one Optuna trial. It is repeated f
 study; a point with one seed is a *trial*: one MLflow run.
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,13 +216,37 @@ def grid(file: StudyFile) -> list[Point]:
     return list(found.values())
 
 
+def alternatives(
+    file: StudyFile, values: Mapping[str, Any], sections: Sequence[str]
+) -> list[TrialConfig]:
+    """The settings of the study's points that differ from one in some sections of the file only.
+
+    Args:
+        file: The study file.
+        values: For each swept path, its value at the one point.
+        sections: Names of the sections. A continuous range stands for its two ends.
+
+    Returns:
+        Those that are valid, the one point's too.
+    """
+    parameters = file.config.sweep.parameters
+    varied = {path: v for path, v in parameters.items() if path.split(".")[0] in sections}
+    plain, found = StudyFile(file.document, file.config), []
+    for combination in itertools.product(*map(_choices, varied.values())):
+        with contextlib.suppress(ConfigError):
+            found.append(plain.trial({**values, **dict(zip(varied, combination, strict=True))}))
+    return found
+
+
+def _choices(values: tuple[Any, ...] | RangeSettings) -> tuple[Any, ...]:
+    if not isinstance(values, RangeSettings):
+        return values
+    return numbers(values) if values.step else (values.low, values.high)
+
+
 def _combinations(file: StudyFile) -> Iterator[dict[str, Any]]:
     parameters = file.config.sweep.parameters
-    choices = [
-        numbers(values) if isinstance(values, RangeSettings) else values
-        for values in parameters.values()
-    ]
-    for combination in itertools.product(*choices):
+    for combination in itertools.product(*map(_choices, parameters.values())):
         yield dict(zip(parameters, combination, strict=True))
 
 

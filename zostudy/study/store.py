@@ -2,13 +2,15 @@
 
 Layout::
 
-    FOLDER/cache/PHASE/KEY/record.json          values, and the digest of the tensors
+    FOLDER/cache/PHASE/KEY/record.json          values, where they came from, digests of both files
     FOLDER/cache/PHASE/KEY/tensors.safetensors  absent where a record has no tensors
-    FOLDER/checkpoints/PHASE/KEY.pt             state of an unfinished phase
+    FOLDER/checkpoints/PHASE/KEY.pt             state of an unfinished phase: a line of JSON (digest
+                                                of the rest, where it came from), then torch's file
+    FOLDER/locks/PHASE/KEY.lock                 held while the phase of this checkpoint is computed
     FOLDER/locks/STUDY.lock                     held while the study is run
 
 A record appears whole or not at all, and never changes: a writer that finds one there already has
-computed the same thing, and leaves it.
+computed the same thing, and leaves it. The time of its folder is that of its last use.
 """
 
 import contextlib
@@ -22,8 +24,8 @@ import pickle
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ import torch
 from torch import Tensor
 
 from zostudy.errors import TrialError, ZostudyError
+from zostudy.study import locks
+
+#: Where a result came from: ``study``, ``trial`` and ``mlflow_run_id``.
+Origin = Mapping[str, str]
+
+#: What reading a damaged file raises.
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +60,12 @@ class Record:
     Attributes:
         folder: Where it lies.
         values: Its JSON values.
+        origin: Where it came from.
     """
 
     folder: Path
     values: dict[str, Any]
+    origin: Origin
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name, on the CPU."""
@@ -60,20 +79,37 @@ class FileCheckpoint:
 
     Attributes:
         path: The file.
+        origin: Where the states that are saved come from.
     """
 
     path: Path
+    origin: Origin = field(default_factory=dict)
 
     def load(self) -> dict[str, Any] | None:
         """The last state saved, tensors on the CPU; nothing if there is none or it is damaged."""
-        if not self.path.exists():
-            return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            with self.path.open("rb") as file:
+                head = json.loads(file.readline())
+                content = file.read()
+            if hashlib.sha256(content).hexdigest() != head["sha256"]:
+                raise ValueError("it is not what was saved")
+            state: dict[str, Any] = torch.load(
+                io.BytesIO(content), map_location="cpu", weights_only=True
+            )
+        except FileNotFoundError:
+            return None
+        except _DAMAGE as error:
             _log.warning("%s is damaged and starts anew (%s)", self.path, _first_line(error))
             return None
         return state
+
+    def source(self) -> Origin:
+        """Where the last state saved came from; empty if there is none or it is damaged."""
+        try:
+            with self.path.open("rb") as file:
+                return dict(json.loads(file.readline())["origin"])
+        except _DAMAGE:
+            return {}
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state (tensors and plain values), replacing the last one whole.
@@ -83,11 +119,13 @@ class FileCheckpoint:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        content = buffer.getbuffer()
+        head = {"sha256": hashlib.sha256(content).hexdigest(), "origin": dict(self.origin)}
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             new = _beside(self.path)
             try:
-                _write(new, buffer.getbuffer())
+                _write(new, json.dumps(head).encode() + b"\n", content)
                 new.replace(self.path)
                 _sync_folder(self.path.parent)
             finally:
@@ -112,19 +150,26 @@ class Store:
         """The finished phase under this key; nothing if there is none or it is damaged."""
         folder = self._place("cache", phase, key)
         try:
-            content = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            record = Record(folder, content["values"])
+            content = json.loads((folder / "record.json").read_bytes())
+            record = Record(folder, content["values"], content["origin"])
+            if content["digest"] != _values_digest(record.values, record.origin):
+                raise ValueError("its values are not those that were saved")
             if content["tensors"] != _tensors_digest(folder):
                 raise ValueError("its tensors are not those that were saved")
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except _DAMAGE as error:
             _log.warning("%s is damaged and computed anew (%s)", folder, _first_line(error))
             return None
         return record
 
     def save(
-        self, phase: str, key: str, values: dict[str, Any], tensors: Mapping[str, Tensor] = {}
+        self,
+        phase: str,
+        key: str,
+        values: dict[str, Any],
+        tensors: Mapping[str, Tensor] = {},
+        origin: Mapping[str, str] = {},
     ) -> None:
         """Keep a finished phase, whole or not at all.
 
@@ -133,6 +178,7 @@ class Store:
             key: Digest of everything that determines the result.
             values: JSON values; no NaN.
             tensors: Tensors by name.
+            origin: Where it came from.
 
         Raises:
             TrialError: The disk is full or cannot be written.
@@ -143,7 +189,7 @@ class Store:
             new = _beside(folder)
             try:
                 new.mkdir()
-                _fill(new, values, tensors)
+                _fill(new, values, tensors, origin)
                 if folder.exists() and self.record(phase, key) is None:
                     shutil.rmtree(folder)
                 with contextlib.suppress(FileExistsError):
@@ -152,9 +198,36 @@ class Store:
             finally:
                 shutil.rmtree(new, ignore_errors=True)
 
-    def checkpoint(self, phase: str, key: str) -> FileCheckpoint:
+    def used(self, record: Record) -> None:
+        """Note that a record was used now; not where the folder can only be read."""
+        with contextlib.suppress(OSError):
+            os.utime(record.folder)
+
+    def checkpoint(self, phase: str, key: str, origin: Mapping[str, str] = {}) -> FileCheckpoint:
         """Where the unfinished phase under this key keeps its state."""
-        return FileCheckpoint(self._place("checkpoints", phase, key).with_suffix(".pt"))
+        return FileCheckpoint(self._place("checkpoints", phase, key).with_suffix(".pt"), origin)
+
+    @contextlib.contextmanager
+    def computing(self, phase: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Be the one process that computes the phase whose checkpoint is under this key.
+
+        Args:
+            phase: The phase's name.
+            key: The key of its checkpoint.
+            waiting: Called again and again while another process does, with its name.
+
+        Raises:
+            TrialError: The folder cannot be written.
+        """
+        with contextlib.ExitStack() as holding:
+            path = self.lock_path(phase, key)
+            with _writing(path):
+                holding.enter_context(locks.held(path, waiting))
+            yield
+
+    def lock_path(self, phase: str, key: str) -> Path:
+        """The lock of the phase whose checkpoint is under this key."""
+        return self._place("locks", phase, key).with_suffix(".lock")
 
     @contextlib.contextmanager
     def lock(self, study: str) -> Iterator[None]:
@@ -199,14 +272,21 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
-def _fill(folder: Path, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def _fill(
+    folder: Path, values: dict[str, Any], tensors: Mapping[str, Tensor], origin: Origin
+) -> None:
     if tensors:
         plain = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
         _write(folder / "tensors.safetensors", safetensors.torch.save(plain))
-    content = {"values": values, "tensors": _tensors_digest(folder)}
+    content = {
+        "values": values,
+        "origin": dict(origin),
+        "digest": _values_digest(values, origin),
+        "tensors": _tensors_digest(folder),
+    }
     text = json.dumps(content, indent=1, allow_nan=False)
     _write(folder / "record.json", text.encode())
     _sync_folder(folder)
@@ -226,6 +306,11 @@ def _rename_folder(new: Path, folder: Path) -> None:
         raise
 
 
+def _values_digest(values: Any, origin: Any) -> str:  # noqa: ANN401  # whatever JSON holds
+    text = json.dumps([values, dict(origin)], allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _tensors_digest(folder: Path) -> str:
     path = folder / "tensors.safetensors"
     if not path.exists():
@@ -234,9 +319,9 @@ def _tensors_digest(folder: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, content: bytes | memoryview) -> None:
+def _write(path: Path, *parts: bytes | memoryview) -> None:
     with path.open("wb") as file:
-        file.write(content)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
 

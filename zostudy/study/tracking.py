@@ -34,29 +34,35 @@ if TYPE_CHECKING:
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 #: Tags of a run: the digest of what it computes; the journal's id of it; when its last attempt
-#: began; digests of its artifacts; why it failed; the run that a cached phase was computed in.
-KEY, RUN, BEGUN, ARTIFACTS, REASON, CACHE_FROM = (
-    f"zostudy.{name}" for name in ("key", "run", "begun", "artifacts", "reason", "cache_from")
+#: began; digests of its artifacts; why it failed.
+KEY, RUN, BEGUN, ARTIFACTS, REASON = (
+    f"zostudy.{name}" for name in ("key", "run", "begun", "artifacts", "reason")
 )
+#: Tags of a phase's run: whether another had computed it before, and which.
+CACHE_HIT, CACHE_FROM = "zostudy.cache_hit", "zostudy.cache_from"
 _NOTE = "mlflow.note.content"
 
 
 class Run:
-    """A run that is being written to; see :meth:`Tracker.trial`."""
+    """A run that is being written to; see :meth:`Tracker.trial`.
+
+    Attributes:
+        id: The journal's id of the run.
+    """
 
     def __init__(self, tracker: "Tracker", writer: Writer, event: Event) -> None:
         self._tracker = tracker
         self._writer = writer
-        self._id = event["run"]
+        self.id: str = event["run"]
         self._params = set(event["params"])
         self._metrics: dict[tuple[str, int], str] = {}
         self._artifacts: dict[str, str] = {}
         writer.append(event)
 
     @property
-    def id(self) -> str:
+    def mlflow_id(self) -> str:
         """MLflow's id of the run if it is known already, else the journal's."""
-        return self._tracker.known(self._id)
+        return self._tracker.known(self.id)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; those that the run has already keep their value, as MLflow demands."""
@@ -136,7 +142,7 @@ class Run:
             cached: Whether its results were there before. A finished child of this key is then
                 left as it is.
         """
-        event = _run_event(name, key, params, tags) | {"parent": self._id, "cached": cached}
+        event = _run_event(name, key, params, tags) | {"parent": self.id, "cached": cached}
         return self._tracker.opened(self._writer, event)
 
     def end(self, status: str, reason: str = "") -> None:
@@ -162,7 +168,7 @@ class Run:
         )
 
     def _append(self, event: str, **content: object) -> None:
-        self._writer.append({"event": event, "run": self._id} | content)
+        self._writer.append({"event": event, "run": self.id} | content)
 
 
 class Tracker:

@@ -1,10 +1,8 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
-import gc
 import json
-import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,42 @@ import torch
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
-from zostudy.config.sizes import shown_bytes
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError, MemoryShortageError, TrialError
+from zostudy.errors import ArchitectureError
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
-from zostudy.stage import Progress, StageContext
+from zostudy.stage import StageContext
 from zostudy.study import drawing
+from zostudy.study.computing import PREDICTED, Computing, Report
 from zostudy.study.export import Bundle, check_output, export
-from zostudy.study.phases import Computed, Phase, TrialPhases
+from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
-from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.points import Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, mask_source, prune_context
-from zostudy.study.store import Store
-from zostudy.study.tracking import CACHE_FROM, Run, Tracker
-
-Report = Callable[[Progress], None]
+from zostudy.study.store import Record, Store
+from zostudy.study.tracking import CACHE_FROM, CACHE_HIT, Run, Tracker
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
 _TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
 
 
-#: The predicted peak of a phase, and the measured one over it.
-_PREDICTED = ("predicted_bytes", "predicted_ratio")
+@dataclass(frozen=True)
+class _Trial:
+    """A trial that is being run.
+
+    Attributes:
+        name: Its name.
+        phases: Its phases.
+        run: Its run.
+        metrics: What is known of it so far.
+    """
+
+    name: str
+    phases: TrialPhases
+    run: Run
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Trials:
@@ -52,13 +61,13 @@ class Trials:
 
     def __init__(self, file: StudyFile, report: Report) -> None:
         config = file.config
+        self._file = file
         self._config = config
-        self._report = report
         self._runtime = prepare(config.runtime)
         self._predictions = Predictions(self._runtime)
         self._budget = memory_budget(config.runtime, self._runtime.device)
         folder = Path(config.storage.folder)
-        self._store = Store(folder)
+        self._computing = Computing(Store(folder), self._runtime, self._budget, report)
         self._tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
 
@@ -104,11 +113,14 @@ class Trials:
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
         }
-        with self._tracker.trial(f"trial-{number}", key, params, tags) as run:
-            self._describe(run, f"{point}", phases)
-            metrics, genotype = self._phases(phases, run)
-            run.metrics(metrics)
-            return TrialOutcome(metrics, genotype.to_dict(), run.id)
+        name = f"trial-{number}"
+        with self._tracker.trial(name, key, params, tags) as run:
+            trial = _Trial(name, phases, run)
+            self._describe(trial, f"{point}")
+            genotype = self._found(trial, lambda: self._relatives(point, phases))
+            self._phase(phases.evaluate(genotype), trial)
+            run.metrics(trial.metrics)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
         """Train and measure a given genotype with the study's settings, as a run of its own.
@@ -132,13 +144,13 @@ class Trials:
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
-        metrics: dict[str, float] = {}
         with self._tracker.trial("genotype", key, params, tags) as run:
-            self._describe(run, "a given genotype", phases)
+            trial = _Trial("genotype", phases, run)
+            self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
-            metrics |= _measured(self._phase(phase, phases, run, metrics))
-            run.metrics(metrics)
-            return TrialOutcome(metrics, genotype.to_dict(), run.id)
+            self._phase(phase, trial)
+            run.metrics(trial.metrics)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
@@ -146,8 +158,9 @@ class Trials:
             self._datasets[key] = load(settings, self._config.extensions)
         return self._datasets[key]
 
-    def _describe(self, run: Run, what: str, phases: TrialPhases) -> None:
+    def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
+        run, phases = trial.run, trial.phases
         config, dataset = phases.config, phases.dataset
         run.note(f"{self._config.study}: {what}, seed {phases.seed}")
         run.json(to_document(config) | {"seed": phases.seed}, "settings.json")
@@ -155,111 +168,57 @@ class Trials:
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
 
-    def _phases(self, phases: TrialPhases, run: Run) -> tuple[dict[str, float], Genotype]:
-        metrics: dict[str, float] = {}
-        pruned = self._phase(phases.prune(), phases, run, metrics)
+    def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase]]) -> Genotype:
+        """Prune and search."""
+        phases, run, metrics = trial.phases, trial.run, trial.metrics
+        pruned = self._phase(phases.prune(), trial, relatives)
         mask = phases.mask(pruned)
         metrics["operations"] = pruned["operations"]
         metrics |= {f"prune_{n}": pruned["figures"][n] for n in _TRUST if n in pruned["figures"]}
         run.json(pruned["mask"], "mask.json")
         if pruned["genotype"] is None:
-            found = self._phase(phases.search(mask), phases, run, metrics)
+            found = self._phase(phases.search(mask), trial)
         else:
             found = pruned
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         genotype = phases.genotype(found)
         self._keep_genotype(run, genotype)
         run.metrics(metrics)
-        metrics |= _measured(self._phase(phases.evaluate(genotype), phases, run, metrics))
-        return metrics, genotype
+        return genotype
 
     def _keep_genotype(self, run: Run, genotype: Genotype) -> None:
         run.json(genotype.to_dict(), "genotype.json")
         run.figure(drawing.genotype_figure(genotype), "genotype.png")
 
     def _phase(
-        self, phase: Phase, phases: TrialPhases, run: Run, metrics: dict[str, float]
+        self,
+        phase: Phase,
+        trial: _Trial,
+        relatives: Callable[[], Sequence[Phase]] = tuple,
     ) -> dict[str, Any]:
-        """A phase's values, from the cache or computed; its figures are added to the metrics."""
-        record = self._store.record(phase.name, phase.key)
-        cached = record is not None
-        tags = {"zostudy.phase": phase.name, "zostudy.cache_hit": str(cached)}
-        if record is not None:
-            tags[CACHE_FROM] = record.values["mlflow_run_id"]
-        settings = flat(phase.settings)
-        with run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
-            if record is None:
-                self._compute(phase, phases, child)
-                record = self._store.record(phase.name, phase.key)
-            if record is None:
-                raise TrialError(f"{phase.name}: the record cannot be read back")
-            _log_history(child, record.values)
+        """A phase's values, from the cache or computed; its figures are added to the trial's."""
+        phases = trial.phases
+        cached = self._computing.store.record(phase.name, phase.key) is not None
+        settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
+        with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
+            origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
+            record = self._computing.record(phase, phases.seed, child, origin, relatives)
+            _log_source(child, record)
             _log_phase(child, phase.name, record.values, phases)
-        for name in ("seconds", "peak_bytes", *_PREDICTED):
+        for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
-                metrics[f"{phase.name}_{name}"] = record.values[name]
+                trial.metrics[f"{phase.name}_{name}"] = record.values[name]
+        if phase.name == "evaluate":
+            trial.metrics.update(_measured(record.values))
         return record.values
 
-    def _compute(self, phase: Phase, phases: TrialPhases, child: Run) -> None:
-        def report(progress: Progress) -> None:
-            child.metrics(progress.metrics, step=progress.done)
-            self._report(progress)
-
-        checkpoint = self._store.checkpoint(phase.name, phase.checkpoint_key)
-        stage = StageContext(self._runtime, phases.seed, checkpoint, report)
-        predicted = phase.predict()
-        if predicted > self._budget:
-            raise MemoryShortageError(
-                f"{phase.name}: needs {shown_bytes(predicted)}, more than runtime.memory_budget "
-                f"allows ({shown_bytes(self._budget)}); `zostudy plan` says what would fit"
-            )
-        computed = _within_memory(phase, stage, child, predicted)
-        values = computed.values | {"mlflow_run_id": child.id}
-        if predicted:
-            ratio = values["peak_bytes"] / predicted
-            values |= dict(zip(_PREDICTED, (float(predicted), ratio), strict=True))
-        self._store.save(phase.name, phase.key, values, computed.tensors)
-        if not phase.lasting:
-            checkpoint.clear()
-
-
-def _within_memory(phase: Phase, stage: StageContext, run: Run, predicted: int) -> Computed:
-    """Compute a phase; out of memory is recorded, and the memory is free again.
-
-    Raises:
-        MemoryShortageError: The memory is not there.
-    """
-    try:
-        return phase.compute(stage)
-    except (RuntimeError, MemoryError) as error:
-        asked = asked_bytes(error)
-        if asked is None:
-            raise
-        traceback.clear_frames(error.__traceback__)  # they hold the phase's tensors
-    gc.collect()
-    if stage.runtime.device.type == "cuda":
-        torch.cuda.empty_cache()
-    run.tags({"zostudy.out_of_memory": "True"})
-    run.metrics({"out_of_memory_asked_bytes": float(asked), "predicted_bytes": float(predicted)})
-    raise MemoryShortageError(
-        f"{phase.name}: out of memory: {shown_bytes(asked)} more were asked for; the prediction of "
-        f"the phase is {shown_bytes(predicted)}"
-    )
-
-
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def asked_bytes(error: BaseException) -> int | None:
-    """Bytes that could not be had, as the text of an error tells; 0 where it does not.
-
-    Returns:
-        Nothing where the error is not one of memory.
-    """
-    match = re.search(r"ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", str(error))
-    if match:
-        return int(float(match[1]) * _UNITS[match[2].removesuffix("bytes")])
-    return 0 if isinstance(error, torch.OutOfMemoryError | MemoryError) else None
+    def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
+        """The other prunings of the study that follow the same trajectory as a point's."""
+        own = phases.prune()
+        configs = alternatives(self._file, point.values, ("technique", "prune"))
+        others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
+        shared = own.lasting and own.checkpoint_key
+        return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
 
 
 def _measured(values: Mapping[str, Any]) -> dict[str, float]:
@@ -286,15 +245,19 @@ def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping
     return phase.compute(stage).tensors
 
 
-def _log_history(run: Run, values: Mapping[str, Any]) -> None:
-    """The figures of each epoch: those of a cached phase, or reported and lost in a crash."""
-    for step, figures in enumerate(values.get("history", ()), start=1):
-        run.metrics(figures, step=step)
+def _log_source(run: Run, record: Record) -> None:
+    """Whether a phase was computed by its run, or by which it was."""
+    source = record.origin["mlflow_run_id"]
+    run.tags({CACHE_HIT: str(source != run.id)})
+    if source != run.id:
+        run.tags({CACHE_FROM: source})
+    for step, figures in enumerate(record.values.get("history", ()), start=1):
+        run.metrics(figures, step=step)  # those of a cached phase, or lost before a checkpoint
 
 
 def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
     """A finished phase's figures and artifacts."""
-    shown = ("seconds", "peak_bytes", *_PREDICTED)
+    shown = ("seconds", "peak_bytes", *PREDICTED)
     run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
     if name == "prune":
         run.json(values["mask"], "mask.json")
