@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, ZostudyError
+from zostudy.redaction import redacted
 from zostudy.study import points, proposals
 from zostudy.study.points import Failure, Notice, Point, Standing, TrialOutcome
 from zostudy.study.storage import check_same_sweep, created, stored
@@ -216,7 +217,7 @@ def _ended(trial: FrozenTrial) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return "; ".join(str(error).split("\n")) or type(error).__name__
+    return redacted("; ".join(str(error).split("\n"))) or type(error).__name__
 
 
 def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:

@@ -14,6 +14,7 @@ from zostudy.data.dataset import Dataset, load
 from zostudy.errors import ArchitectureError
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
+from zostudy.redaction import without_passwords
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
 from zostudy.stage import StageContext
@@ -307,7 +308,7 @@ def export_trial(
         "study": file.config.study,
         "trial": trial["number"],
         "seed": trial["seed"],
-        "params": json.dumps(trial["params"]),
+        "params": json.dumps(without_passwords(trial["params"])),
         "mlflow_run_id": trial["mlflow_run_id"],
     } | dict(trial["metrics"])
     bundle = Bundle(
