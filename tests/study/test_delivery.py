@@ -160,8 +160,8 @@ def test_two_deliverers_do_not_get_into_each_other_s_way(store, tmp_path):
 
 def test_an_address_that_can_never_work_is_an_error_at_once(tmp_path):
     for uri in ("unknown://x", "http://127.0.0.1:99999", f"file:{tmp_path}/mlruns"):
-        with pytest.raises(ConfigError, match=r"^tracking\.uri: "):
-            Delivery(tmp_path, uri, "x")
+        with pytest.raises(ConfigError, match=r"^tracking\.uri: "), Delivery(tmp_path, uri, "x"):
+            pass
 
 
 def test_without_a_server_all_is_kept_said_once_and_named_at_the_end(tmp_path, caplog):

@@ -21,7 +21,10 @@ from zostudy.cli import studies
 # isort: split
 from zostudy.cli import outcomes
 
-__all__ = ["app", "main", "outcomes", "studies"]
+# isort: split
+from zostudy.cli import upkeep
+
+__all__ = ["app", "main", "outcomes", "studies", "upkeep"]
 
 
 def main() -> None:

@@ -36,11 +36,7 @@ _POLL, _LONGEST = 1.0, 10.0
 
 
 def for_study(config: StudyConfig) -> "Delivery":
-    """The delivery of a study's journals, with the page of its experiment.
-
-    Raises:
-        ConfigError: As :class:`Delivery`.
-    """
+    """The delivery of a study's journals, with the page of its experiment."""
     swept = [path for path in config.sweep.parameters if path != "technique"]
 
     def present(store: MlflowStore) -> None:
@@ -62,9 +58,12 @@ class Delivery:
         experiment: Name of the experiment.
         present: Called once with the store when it is reached.
 
+    Attributes:
+        journals: The journals.
+
     Raises:
-        ConfigError: The URI is wrong, or what it names is no MLflow store; not where it cannot be
-            reached.
+        ConfigError: On entering the context: the URI is wrong, or what it names is no MLflow
+            store; not where it cannot be reached.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Delivery:
         experiment: str,
         present: Callable[[MlflowStore], None] = lambda _: None,
     ) -> None:
-        self._journals = journals(root, uri, experiment)
+        self.journals = journals(root, uri, experiment)
         self._uri = uri
         self._present = present
         self._store: MlflowStore | None = None
@@ -83,12 +82,13 @@ class Delivery:
         self._said = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+
+    def __enter__(self) -> Self:
         try:
             self._connected()
         except StoreAwayError as error:
-            self._is_away(error)
-
-    def __enter__(self) -> Self:
+            self._away = str(error)
+            self._say()
         self._thread.start()
         return self
 
@@ -108,23 +108,23 @@ class Delivery:
         try:
             store = self._connected()
             keys: set[str] = set()
-            for journal in self._journals.pending():
+            for journal in self.journals.pending():
                 self._deliver(store, journal, keys)
         except ConfigError as error:  # out of reach; or it is back, as something else
-            self._is_away(error)
+            self._away = str(error)
         else:
             self._away = ""
 
     def undelivered(self) -> list[str]:
         """What MLflow does not have, in a line for each reason; journals being written left out."""
-        left = [journal for journal in self._journals.pending() if not journal.written()]
+        left = [journal for journal in self.journals.pending() if not journal.written()]
         reasons: dict[str, list[Journal]] = {}
         for journal in left:
             reasons.setdefault(journal.state().refused or self._away, []).append(journal)
         return [
-            f"not delivered to {self._journals.uri}: "
+            f"not delivered to {self.journals.uri}: "
             f"{', '.join(name for journal in found for name in journal.names())} ({reason}); kept "
-            f"in {self._journals.folder}, and `zostudy doctor STUDY --repair` delivers it"
+            f"in {self.journals.folder}, and `zostudy doctor STUDY --repair` delivers it"
             for reason, found in reasons.items()
             if reason
         ]
@@ -136,14 +136,14 @@ class Delivery:
             try:
                 self.once()
             except Exception as error:  # noqa: BLE001  # the journals stay, and the next try may do
-                self._is_away(
-                    ConfigError(f"tracking.uri: {self._journals.uri!r}: {one_line(error)}")
-                )
+                self._away = f"tracking.uri: {self.journals.uri!r}: {one_line(error)}"
+            if self._away:
+                self._say()
             wait = min(2 * wait, _LONGEST) if self._away else _POLL
 
     def _connected(self) -> MlflowStore:
         if self._store is None:
-            store = MlflowStore(self._uri, self._journals.experiment)
+            store = MlflowStore(self._uri, self.journals.experiment)
             try:
                 self._present(store)
             except ERRORS as error:
@@ -157,7 +157,7 @@ class Delivery:
         if key in keys or journal.state().refused:
             return
         keys.add(key)
-        courier = self._couriers.setdefault(journal.folder, Courier(store, self._journals, journal))
+        courier = self._couriers.setdefault(journal.folder, Courier(store, self.journals, journal))
         with journal.claimed() as mine:
             if not mine:
                 return
@@ -168,20 +168,20 @@ class Delivery:
                 if reason is None:
                     raise self._away_by(error) from error
                 courier.refuse(reason)
-                _log.warning("tracking: %s does not take a run (%s)", self._journals.uri, reason)
+                _log.warning("tracking: %s does not take a run (%s)", self.journals.uri, reason)
         if not journal.folder.exists():
             del self._couriers[journal.folder]
             keys.discard(key)
 
     def _away_by(self, error: BaseException) -> StoreAwayError:
-        return StoreAwayError(f"tracking.uri: {self._journals.uri!r}: {one_line(error)}")
+        return StoreAwayError(f"tracking.uri: {self.journals.uri!r}: {one_line(error)}")
 
-    def _is_away(self, error: ConfigError) -> None:
-        self._away = str(error)
+    def _say(self) -> None:
+        """Say that the store is away, once."""
         if not self._said:
             self._said = True
             _log.warning(
                 "%s; the study goes on, and what it tracks waits in %s",
                 self._away,
-                self._journals.folder,
+                self.journals.folder,
             )

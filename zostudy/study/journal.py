@@ -72,6 +72,11 @@ class Journals:
         mine = {"experiment": self.experiment, "uri": self.uri}
         return [journal for journal in found if mine.items() <= journal.header.items()]
 
+    def elsewhere(self) -> list["Journal"]:
+        """Journals of the experiment that are to be delivered to another store."""
+        found = [Journal(path.parent) for path in sorted(self.folder.glob(f"[0-9]*/{_EVENTS}"))]
+        return [j for j in found if j.header.get("uri") not in (None, self.uri) and j.names()]
+
     def remember(self, ids: Mapping[str, str]) -> None:
         """Keep the ids that MLflow gave to runs."""
         lines = "".join(json.dumps({own: given}) + "\n" for own, given in ids.items())
@@ -243,6 +248,10 @@ class Journal:
         """Keep how far it is delivered."""
         write_whole(self.folder / _STATE, json.dumps(asdict(state)).encode())
 
+    def restart(self) -> None:
+        """Forget how far it is delivered, so that all of it is delivered again."""
+        (self.folder / _STATE).unlink(missing_ok=True)
+
     def delete(self) -> None:
         """Delete it, the events first: what is left of it then counts for nothing."""
         (self.folder / _EVENTS).unlink(missing_ok=True)
@@ -254,7 +263,7 @@ def remains(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.glob("journal/*/*")
-        if path.is_dir() and (path.name.startswith(".") or not (path / _EVENTS).exists())
+        if path.is_dir() and (path.name.startswith(".") or not Journal(path).header)
     ]
 
 

@@ -16,6 +16,7 @@ from urllib.request import getproxies
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from alembic.util.exc import CommandError
@@ -183,6 +184,12 @@ class MlflowStore:
 def is_server(uri: str) -> bool:
     """Whether a tracking URI is that of an MLflow server."""
     return urlsplit(uri).scheme in ("http", "https")
+
+
+def is_missing(uri: str) -> bool:
+    """Whether a tracking URI is that of a SQLite file that has still to be made."""
+    path = _absolute(resolved_uri(uri)).removeprefix("sqlite:///").partition("?")[0]
+    return resolved_uri(uri).startswith("sqlite:///") and not Path(path).exists()
 
 
 def refusal(error: BaseException, uri: str) -> str | None:

@@ -56,6 +56,9 @@ class Trials:
         file: The study.
         report: Called after every epoch and round.
 
+    Attributes:
+        tracker: Writes what is tracked of them.
+
     Raises:
         ConfigError: The device cannot be used.
     """
@@ -69,7 +72,7 @@ class Trials:
         self._budget = memory_budget(config.runtime, self._runtime.device)
         folder = Path(config.storage.folder)
         self._computing = Computing(Store(folder), self._runtime, self._budget, report)
-        self._tracker = Tracker(folder, config.tracking.uri, config.experiment)
+        self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
 
     def check(self, points: list[Point]) -> None:
@@ -115,13 +118,27 @@ class Trials:
             "zostudy.data": phases.dataset.digest,
         }
         name = f"trial-{number}"
-        with self._tracker.trial(name, key, params, tags) as run:
+        with self.tracker.trial(name, key, params, tags) as run:
             trial = _Trial(name, phases, run)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             self._phase(phases.evaluate(genotype), trial)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def cached(self, point: Point, seed: int) -> bool:
+        """Whether every phase of a trial is in the cache."""
+        dataset, store = self._dataset(point.config.dataset), self._computing.store
+        phases = TrialPhases(point.config, seed, dataset, self._predictions)
+        phase = phases.prune()
+        found = store.record(phase.name, phase.key)
+        if found is not None and found.values["genotype"] is None:
+            phase = phases.search(phases.mask(found.values))
+            found = store.record(phase.name, phase.key)
+        if found is None:
+            return False
+        phase = phases.evaluate(phases.genotype(found.values))
+        return store.record(phase.name, phase.key) is not None
 
     def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
         """Train and measure a given genotype with the study's settings, as a run of its own.
@@ -145,7 +162,7 @@ class Trials:
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
-        with self._tracker.trial("genotype", key, params, tags) as run:
+        with self.tracker.trial("genotype", key, params, tags) as run:
             trial = _Trial("genotype", phases, run)
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
