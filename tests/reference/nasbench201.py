@@ -27,8 +27,8 @@ class Conv(nn.Module):
         self.norm = norm(out, learned)
 
     def forward(self, x):
-        self.read = x
-        return self.norm(self.convolution(functional.relu(x)))
+        self.read = x.view_as(x)
+        return self.norm(self.convolution(functional.relu(self.read)))
 
 
 class Block(nn.Module):
@@ -83,7 +83,7 @@ class Cell(nn.Module):
             self.edges.append(nn.ModuleDict({name: build(name, self.active) for name in kept}))
 
     def forward(self, x, mixing, edge_weights):
-        nodes = [x]
+        nodes, self.read = [x], [x[:, : self.active]]
         for node in (1, 2, 3):
             total = 0.0
             for edge, (source, target) in enumerate(EDGES):
@@ -92,13 +92,13 @@ class Cell(nn.Module):
                 mixed = 0.0
                 for name, operation in self.edges[edge].items():
                     weight = mixing[edge, OPERATIONS.index(name)]
-                    mixed = mixed + weight * operation(nodes[source][:, : self.active])
+                    mixed = mixed + weight * operation(self.read[source])
                 if self.partial_channels > 1:
                     mixed = torch.cat([mixed, nodes[source][:, self.active :]], dim=1)
                     mixed = shuffle(mixed, self.partial_channels)
                 total = total + edge_weights[edge] * mixed
             nodes.append(total)
-        self.read = [node[:, : self.active] for node in nodes[:3]]
+            self.read.append(total[:, : self.active])
         return nodes[3]
 
 
@@ -137,33 +137,33 @@ class ReferenceSupernet(nn.Module):
         self.alpha = nn.ParameterDict({"normal": torch.zeros(len(EDGES), len(OPERATIONS))})
         self.beta = nn.ParameterDict({"normal": torch.zeros(len(EDGES))})
 
-    def mixing(self):
+    def mixing(self, kind):
         """Softmax of α over what remains of each edge."""
         rows = []
-        for alpha, row in zip(self.alpha["normal"], self.mask["normal"], strict=True):
+        for alpha, row in zip(self.alpha[kind], self.mask[kind], strict=True):
             kept = [o for o, keep in enumerate(row) if keep]
             shares = torch.exp(alpha[kept]) / torch.exp(alpha[kept]).sum()
             weights = [torch.zeros_like(alpha[0]) for _ in OPERATIONS]
             for o, share in zip(kept, shares, strict=True):
                 weights[o] = share
             rows.append(torch.stack(weights))
-        return {"normal": torch.stack(rows)}
+        return torch.stack(rows)
 
-    def edge_weights(self):
+    def edge_weights(self, kind):
         """Softmax of β over the edges that enter each node, or ones."""
-        beta = self.beta["normal"]
+        beta = self.beta[kind]
         weights = [torch.ones_like(beta[0]) for _ in EDGES]
         if self.edge_normalization:
             for node in (1, 2, 3):
                 entering = [e for e, (_, target) in enumerate(EDGES) if target == node]
                 for e, share in zip(entering, torch.softmax(beta[entering], dim=0), strict=True):
                     weights[e] = share
-        return {"normal": torch.stack(weights)}
+        return torch.stack(weights)
 
     def walk(self, images, mixing=None, edge_weights=None):
         """What ReLUs read, in order; the last cell's output; logits."""
-        mixing = (self.mixing() if mixing is None else mixing)["normal"]
-        edges = (self.edge_weights() if edge_weights is None else edge_weights)["normal"]
+        mixing = self.mixing("normal") if mixing is None else mixing["normal"]
+        edges = self.edge_weights("normal") if edge_weights is None else edge_weights["normal"]
         x = self.stem(images)
         read = []
         for index, cell in enumerate(self.cells):
@@ -172,7 +172,7 @@ class ReferenceSupernet(nn.Module):
                 x = block(x)
                 read += [block.a.read, block.b.read]
             x = cell(x, mixing, edges)
-            read += cell.read
+            read += cell.read[:3]
         last = self.norm(x)
         return [*read, last], x, self.classifier(functional.relu(last).mean(dim=(2, 3)))
 

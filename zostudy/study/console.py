@@ -61,7 +61,8 @@ def print_results(
             markup=False,
             soft_wrap=True,
         )
-        console.print(str(genotype.from_dict(best["genotype"], extensions)), markup=False)
+        found = genotype.from_dict(best["genotype"], extensions)
+        console.print(str(found), markup=False, soft_wrap=True)
 
 
 def _described(params: Mapping[str, Any]) -> str:
