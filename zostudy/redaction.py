@@ -3,7 +3,10 @@
 import logging
 import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 _STARS = "***"
@@ -45,3 +48,15 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         return redacted(super().format(record))
+
+
+def show_no_password() -> None:
+    """Make this process write its logs and tracebacks to stderr without passwords."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter())
+    logging.getLogger().addHandler(handler)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
