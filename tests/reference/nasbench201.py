@@ -137,33 +137,33 @@ class ReferenceSupernet(nn.Module):
         self.alpha = nn.ParameterDict({"normal": torch.zeros(len(EDGES), len(OPERATIONS))})
         self.beta = nn.ParameterDict({"normal": torch.zeros(len(EDGES))})
 
-    def mixing(self):
+    def mixing(self, kind):
         """Softmax of α over what remains of each edge."""
         rows = []
-        for alpha, row in zip(self.alpha["normal"], self.mask["normal"], strict=True):
+        for alpha, row in zip(self.alpha[kind], self.mask[kind], strict=True):
             kept = [o for o, keep in enumerate(row) if keep]
             shares = torch.exp(alpha[kept]) / torch.exp(alpha[kept]).sum()
             weights = [torch.zeros_like(alpha[0]) for _ in OPERATIONS]
             for o, share in zip(kept, shares, strict=True):
                 weights[o] = share
             rows.append(torch.stack(weights))
-        return {"normal": torch.stack(rows)}
+        return torch.stack(rows)
 
-    def edge_weights(self):
+    def edge_weights(self, kind):
         """Softmax of β over the edges that enter each node, or ones."""
-        beta = self.beta["normal"]
+        beta = self.beta[kind]
         weights = [torch.ones_like(beta[0]) for _ in EDGES]
         if self.edge_normalization:
             for node in (1, 2, 3):
                 entering = [e for e, (_, target) in enumerate(EDGES) if target == node]
                 for e, share in zip(entering, torch.softmax(beta[entering], dim=0), strict=True):
                     weights[e] = share
-        return {"normal": torch.stack(weights)}
+        return torch.stack(weights)
 
     def walk(self, images, mixing=None, edge_weights=None):
         """What ReLUs read, in order; the last cell's output; logits."""
-        mixing = (self.mixing() if mixing is None else mixing)["normal"]
-        edges = (self.edge_weights() if edge_weights is None else edge_weights)["normal"]
+        mixing = self.mixing("normal") if mixing is None else mixing["normal"]
+        edges = self.edge_weights("normal") if edge_weights is None else edge_weights["normal"]
         x = self.stem(images)
         read = []
         for index, cell in enumerate(self.cells):

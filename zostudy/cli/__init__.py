@@ -16,6 +16,9 @@ from zostudy.errors import InputError, ZostudyError
 from zostudy.cli import studies
 
 # isort: split
+from zostudy.cli import workers
+
+# isort: split
 from zostudy.cli import outcomes
 
 # isort: split
@@ -24,7 +27,7 @@ from zostudy.cli import spaces
 # isort: split
 from zostudy.cli import cache
 
-__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies"]
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "workers"]
 
 
 def main() -> None:

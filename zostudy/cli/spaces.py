@@ -27,7 +27,7 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
     Further settings are those of a study file: --set prune.repeats=64, --set dataset.name=….
     """
     from zostudy.config import document, loading
-    from zostudy.study import console
+    from zostudy.study import console, progress
     from zostudy.study.space_picture import check_picture, distribution_figure, save
     from zostudy.study.space_statistics import statistics
     from zostudy.study.space_table import print_statistics
@@ -43,7 +43,7 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
     }
     changes = dict(document.assignment(text) for text in assignments)
     file = loading.from_document(document.override(given, changes))
-    with console.reporter(console.output(stderr=True)) as reporter:
+    with progress.reporter(console.output(stderr=True)) as reporter:
         found = statistics(file, reporter.report)
     if output is not None:
         save(distribution_figure(found), output)

@@ -44,20 +44,21 @@ class SpaceSettings(Settings):
     """What is searched."""
 
     name: str = "darts"
-    """Search space: darts, or one of an extension."""
+    """Search space: darts, nasbench201, or one of an extension."""
 
 
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
     cells: int = Field(default=8, ge=1)
-    """Cells in the supernet; reductions stand at one third and two thirds."""
+    """Cells in the supernet; in nasbench201, cells in each of its three stages."""
     channels: int = Field(default=16, ge=1)
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
     edge_normalization: bool = False
-    """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS)."""
+    """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS). In nasbench201,
+    where every edge is kept, β only scales what enters a node; the genotype follows from α."""
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
@@ -225,9 +226,9 @@ class EvaluateSettings(Settings):
     architecture_column: str = "ArchitectureString"
     """Column that holds the architectures, in the search space's own notation."""
     cells: int = Field(default=20, ge=1)
-    """Cells of the stand-alone network."""
+    """Cells of the stand-alone network; in nasbench201, of each stage (the benchmark has 5)."""
     channels: int = Field(default=36, ge=1)
-    """Channels of its first cells."""
+    """Channels of its first cells (the benchmark of nasbench201 has 16)."""
     epochs: int = Field(default=600, ge=1)
     """Epochs; accuracies are those of the last one."""
     batch_size: int = Field(default=128, ge=2)

@@ -71,6 +71,11 @@ class SweepSettings(Settings):
     own number and wants 0."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
     """What is optimised; none for a study that only compares."""
+    heartbeat_interval: int = Field(default=60, ge=2)
+    """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
+    for nearly two of them is taken up by another."""
+    retries: int = Field(default=2, ge=0)
+    """How often a trial that was lost with its worker or its process is tried again."""
     constraints: Constraints = Field(default={})
     """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
     ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
