@@ -144,7 +144,7 @@ def _run_missing(
     file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
 ) -> "SweepSummary":
     from zostudy.runtime import spread
-    from zostudy.study import console, plan_table, points, progress, sweep, workers
+    from zostudy.study import console, delivery, plan_table, points, progress, sweep, workers
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
@@ -154,11 +154,12 @@ def _run_missing(
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
-    trials.open_tracker()
     sweep.prepare(file, again=again)
     devices = [device] * count if device != "study" else spread(file.config.runtime, count)
-    with reporter:
-        return workers.run(file, devices, reporter, trials.known)
+    with delivery.for_study(file.config) as delivering, reporter:
+        done = workers.run(file, devices, reporter, trials.known)
+    delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+    return done
 
 
 def _refuse_what_cannot_fit(memory: "Plan") -> None:
@@ -181,13 +182,15 @@ def _refuse_what_cannot_fit(memory: "Plan") -> None:
 
 def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
     """Print the results, where the runs are, and what to type next with the same overrides."""
+    from zostudy.redaction import without_password
     from zostudy.study import console, tracking
     from zostudy.study.results import document
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)
-    uri = tracking.without_password(tracking.resolved_uri(file.config.tracking.uri))
+    uri = without_password(tracking.resolved_uri(file.config.tracking.uri))
     which = "" if found["best"] else " --trial N"
+    assignments = [without_password(text) for text in assignments]
     arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])
     tracking_only = [text for text in assignments if text.startswith("tracking.")]
     shown = shlex.join([str(path), *(f"--set={text}" for text in tracking_only)])

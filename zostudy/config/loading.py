@@ -44,6 +44,11 @@ class StudyFile:
     resolve: Callable[[TrialConfig], TrialConfig] = lambda config: config
 
     @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return Path(self.config.storage.folder)
+
+    @property
     def batch_sizes(self) -> tuple[Any, ...]:
         """Every value of ``search.batch_size`` that the file names."""
         swept = self.config.sweep.parameters.get("search.batch_size", ())

@@ -15,6 +15,7 @@ from zostudy.config.loading import StudyFile, canonical, digest
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError
+from zostudy.redaction import without_password
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ def from_json(text: str) -> TrialOutcome | Failure:
 
 def described(values: Mapping[str, Any]) -> str:
     """The values in one line."""
-    return " ".join(f"{path}={value}" for path, value in values.items()) or "(nothing swept)"
+    text = " ".join(f"{path}={value}" for path, value in values.items())
+    return without_password(text) or "(nothing swept)"
 
 
 def point(file: StudyFile, values: Mapping[str, Any]) -> Point:

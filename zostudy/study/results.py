@@ -8,12 +8,14 @@ and ``sd``; ``best``. Where a table tells accuracies, also ``random_choice`` and
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study import sweep
+from zostudy.study.journal import known_runs
 from zostudy.study.points import Attempt, Standing, TrialOutcome
 from zostudy.study.random_choice import with_random_choice
 
@@ -26,7 +28,11 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    return with_random_choice(from_standing(file, sweep.standing(file)), file)
+    found = with_random_choice(from_standing(file, sweep.standing(file)), file)
+    known = known_runs(Path(file.config.storage.folder))
+    for trial in [*found["trials"], *([found["best"]] if found["best"] else [])]:
+        trial["mlflow_run_id"] = known.get(trial["mlflow_run_id"], trial["mlflow_run_id"])
+    return found
 
 
 def from_standing(file: StudyFile, standing: Standing) -> Document:

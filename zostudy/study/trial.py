@@ -1,7 +1,6 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from zostudy.errors import ArchitectureError, ConfigError
 from zostudy.evaluation.table import Table, read
 from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
+from zostudy.redaction import without_passwords
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
 from zostudy.space.search_space import search_space
@@ -29,16 +29,7 @@ from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Record, Store
-from zostudy.study.tracking import Run, Tracker
-
-#: Metrics that MLflow's table of runs shows at first, few enough to stand beside the settings.
-_SHOWN = (
-    "validation_accuracy",
-    "test_accuracy",
-    "search_peak_bytes",
-    "search_seconds",
-    "parameters",
-)
+from zostudy.study.tracking import CACHE_FROM, CACHE_HIT, Run, Tracker
 
 #: Figures of an evaluation, those that only a table tells among them.
 _MEASURED = (
@@ -78,6 +69,9 @@ class Trials:
         device: The device; ``study`` for that of the study file.
         known: Predicted peaks of memory, as :attr:`known` has them.
 
+    Attributes:
+        tracker: Writes what is tracked of them.
+
     Raises:
         ConfigError: The device cannot be used.
     """
@@ -96,31 +90,11 @@ class Trials:
         self._runtime = prepare(config.runtime.model_copy(update=other))
         self._predictions = Predictions(self._runtime, known)
         self._budget = memory_budget(config.runtime, self._runtime.device)
-        store = Store(Path(config.storage.folder))
-        self._computing = Computing(store, self._runtime, self._budget, report)
+        folder = Path(config.storage.folder)
+        self._computing = Computing(Store(folder), self._runtime, self._budget, report)
+        self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
         self._tables: dict[str, Table] = {}
-
-    @functools.cached_property
-    def tracker(self) -> Tracker:
-        """The study's MLflow experiment, made on first use.
-
-        Raises:
-            ConfigError: The tracking store cannot be used.
-        """
-        config = self._config
-        tracker = Tracker(config.tracking.uri, config.experiment)
-        swept = [path for path in config.sweep.parameters if path != "technique"]
-        tracker.present(config.description, ["technique", *swept, "seed"], _SHOWN)
-        return tracker
-
-    def open_tracker(self) -> None:
-        """Make the study's MLflow experiment before workers need it, and its store.
-
-        Raises:
-            ConfigError: The tracking store cannot be used.
-        """
-        _ = self.tracker
 
     @property
     def known(self) -> dict[str, int]:
@@ -178,7 +152,21 @@ class Trials:
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             self._phase(phases.evaluate(genotype), trial)
             run.metrics(trial.metrics)
-            return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def cached(self, point: Point, seed: int) -> bool:
+        """Whether every phase of a trial is in the cache."""
+        dataset, store = self._dataset(point.config.dataset), self._computing.store
+        phases = TrialPhases(point.config, seed, dataset, self._predictions)
+        phase = phases.prune()
+        found = store.record(phase.name, phase.key)
+        if found is not None and found.values["genotype"] is None:
+            phase = phases.search(phases.mask(found.values))
+            found = store.record(phase.name, phase.key)
+        if found is None:
+            return False
+        phase = phases.evaluate(phases.genotype(found.values))
+        return store.record(phase.name, phase.key) is not None
 
     def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
         """Train and measure a given genotype with the study's settings, as a run of its own.
@@ -209,7 +197,7 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(trial.metrics)
-            return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
@@ -272,18 +260,13 @@ class Trials:
     ) -> dict[str, Any]:
         """A phase's values, from the cache or computed; its figures are added to the trial's."""
         phases = trial.phases
-        record = self._computing.store.record(phase.name, phase.key)
-        if record is None or not trial.run.has_finished_child(phase.key):
-            tags = {"zostudy.phase": phase.name}
-            with trial.run.child(phase.name, phase.key, flat(phase.settings), tags) as child:
-                origin = {
-                    "study": self._config.study,
-                    "trial": trial.name,
-                    "mlflow_run_id": child.id,
-                }
-                record = self._computing.record(phase, phases.seed, child, origin, relatives)
-                _log_source(child, record)
-                _log_phase(child, phase.name, record.values, phases)
+        cached = self._computing.store.record(phase.name, phase.key) is not None
+        settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
+        with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
+            origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
+            record = self._computing.record(phase, phases.seed, child, origin, relatives)
+            _log_source(child, record)
+            _log_phase(child, phase.name, record.values, phases)
         trial.using.enter_context(self._computing.store.using(record))
         for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
@@ -314,11 +297,11 @@ def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping
 def _log_source(run: Run, record: Record) -> None:
     """Whether a phase was computed by its run, or by which it was."""
     source = record.origin["mlflow_run_id"]
-    run.tags({"zostudy.cache_hit": str(source != run.id)})
+    run.tags({CACHE_HIT: str(source != run.id)})
     if source != run.id:
-        run.tags({"zostudy.cache_from": source})
-        for step, figures in enumerate(record.values.get("history", ()), start=1):
-            run.metrics(figures, step=step)  # as the run that computed them logged them
+        run.tags({CACHE_FROM: source})
+    for step, figures in enumerate(record.values.get("history", ()), start=1):
+        run.metrics(figures, step=step)  # those of a cached phase, or lost before a checkpoint
 
 
 def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
@@ -380,7 +363,7 @@ def export_trial(
         "study": file.config.study,
         "trial": trial["number"],
         "seed": trial["seed"],
-        "params": json.dumps(trial["params"]),
+        "params": json.dumps(without_passwords(trial["params"])),
         "mlflow_run_id": trial["mlflow_run_id"],
     } | dict(trial["metrics"])
     bundle = Bundle(
