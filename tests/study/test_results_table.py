@@ -33,7 +33,12 @@ def test_a_figure_is_shown_in_its_unit(metric, value, text):
 
 def point(xi: float, by_chance: float | None) -> dict:
     metrics = {"test_accuracy": {"mean": 90.0, "sd": 1.5}, "regret": {"mean": 4.37, "sd": None}}
-    return {"params": {"prune.xi": xi}, "n": 5, "metrics": metrics, "by_chance": by_chance}
+    return {
+        "params": {"prune.xi": xi, "prune.source": "random"},
+        "n": 5,
+        "metrics": metrics,
+        "by_chance": by_chance,
+    }
 
 
 def text(document: dict) -> list[str]:
@@ -52,9 +57,9 @@ def test_random_choice_is_the_last_row_and_every_point_has_its_probability():
         }
     )
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
-    assert rows[0] == ["0.25", "5", "90.00 ± 1.50", "4.37", "0.12"]
+    assert rows[0] == ["0.25", "random", "5", "90.00 ± 1.50", "4.37", "0.12"]
     assert [row[-1] for row in rows] == ["0.12", "< 0.005", "–", "–"]
-    assert rows[-1] == ["random choice", "–", "87.06 ± 12.93", "7.31 ± 12.90", "–"]
+    assert rows[-1] == ["random choice", "", "–", "87.06 ± 12.93", "7.31 ± 12.90", "–"]
 
 
 def test_without_a_table_nothing_is_said_of_chance():

@@ -73,7 +73,8 @@ def results_table(document: Mapping[str, Any]) -> Table:
     if chosen:
         table.add_section()
         cells = [_cell(metric, chosen.get(metric)) for metric in metrics]
-        table.add_row(*["random choice", *paths][: len(paths)], "–", *cells, "–")
+        names = ["random choice" if path == paths[0] else "" for path in paths]
+        table.add_row(*names, "–", *cells, "–")
     return table
 
 
