@@ -34,8 +34,14 @@ def main() -> None:
         app()
     except ZostudyError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+            typer.echo(f"error: {_shortened(line)}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _shortened(line: str) -> str:
+    """A line of bearable length: a value in it may be of any."""
+    most = 1000
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

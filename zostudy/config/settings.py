@@ -49,9 +49,9 @@ class SpaceSettings(Settings):
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
-    cells: int = Field(default=8, ge=1)
+    cells: int = Field(default=8, ge=1, le=1000)
     """Cells in the supernet; reductions stand at one third and two thirds."""
-    channels: int = Field(default=16, ge=1)
+    channels: int = Field(default=16, ge=1, le=10_000)
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
@@ -143,7 +143,7 @@ class SearchSettings(Settings):
 
     strategy: Literal["bilevel", "none"] = "bilevel"
     """``none`` where pruning itself ends with a genotype (ETENAS)."""
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0)
     """First epochs, which train the weights only."""
@@ -211,11 +211,11 @@ class SearchSettings(Settings):
 class EvaluateSettings(Settings):
     """Training the stand-alone network of the genotype from scratch."""
 
-    cells: int = Field(default=20, ge=1)
+    cells: int = Field(default=20, ge=1, le=1000)
     """Cells of the stand-alone network."""
-    channels: int = Field(default=36, ge=1)
+    channels: int = Field(default=36, ge=1, le=10_000)
     """Channels of its first cells."""
-    epochs: int = Field(default=600, ge=1)
+    epochs: int = Field(default=600, ge=1, le=1_000_000)
     """Epochs; accuracies are those of the last one."""
     batch_size: int = Field(default=128, ge=2)
     """Images in a batch."""

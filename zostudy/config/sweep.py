@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from zostudy.config.base import Settings
 from zostudy.config.limits import Constraints
 
+#: One more than the largest seed that torch takes.
+_SEEDS = 2**63
+
 
 class RangeSettings(Settings):
     """Numbers from low to high."""
@@ -88,8 +91,9 @@ class SweepSettings(Settings):
                 )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
+        for seed in self.seeds:
+            if not 0 <= seed < _SEEDS:
+                raise ValueError(f"seeds: {seed} is not allowed; allowed: 0 to {_SEEDS - 1}")
         if self.sampler.name == "grid" and self.trials:
             raise ValueError("trials: a grid runs every combination; leave trials out")
         complete = self.trials and self.parameters and self.objectives
