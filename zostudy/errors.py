@@ -7,7 +7,8 @@ ZostudyError
 │   └── ArchitectureError a mask or a genotype that does not fit its search space
 └── TrialError            a trial cannot go on: fails that trial with its reason
     ├── NumericalError    a loss, a score or a kernel that is not finite
-    └── MemoryShortageError  a phase that needs more memory than there is
+    ├── MemoryShortageError  a phase that needs more memory than there is
+    └── LostError         nothing that the trial did: tried again, a few times
 """
 
 
@@ -41,3 +42,7 @@ class NumericalError(TrialError):
 
 class MemoryShortageError(TrialError):
     """A phase needs more memory than there is, or than the budget allows."""
+
+
+class LostError(TrialError):
+    """A trial's process was killed from outside; it may well succeed when it is tried again."""

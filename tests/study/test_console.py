@@ -5,7 +5,7 @@ from rich.console import Console
 
 from zostudy.config.loading import from_document
 from zostudy.stage import Progress
-from zostudy.study import console, points
+from zostudy.study import console, points, units
 from zostudy.study.points import Failure, Notice, Standing, TrialOutcome
 
 CELL = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
@@ -121,9 +121,10 @@ def plan() -> Standing:
             },
         }
     )
-    known = tuple(points.grid(file))
+    known = units.grid(file)
     done = points.to_json(TrialOutcome({}, {}, "r"))
-    return points.standing(file, [(0, {"point": known[0].key, "seed:1": done})])
+    record = {"point": next(iter(known)), "seed:1": done}
+    return units.standing(file, known, units.read(file, [(0, "complete", record)]))
 
 
 def test_a_plan_lists_points_and_what_is_missing(screen):

@@ -74,27 +74,3 @@ def test_a_wrong_combination_is_an_error_that_names_the_point():
 def test_outcomes_survive_their_json():
     for outcome in (TrialOutcome({"a": 1.5}, {"cells": {}}, "run"), Failure("disk full")):
         assert points.from_json(points.to_json(outcome)) == outcome
-
-
-def test_a_standing_counts_what_is_missing():
-    file = study({"prune.source": ["none", "random"], "prune.xi": [0.5]})
-    one, two = points.grid(file)
-    done = points.to_json(TrialOutcome({}, {}, "run"))
-    standing = points.standing(file, [(0, {"point": one.key, "seed:0": done})])
-    assert standing.missing(one) == ()
-    assert standing.missing(two) == (0,)
-    assert standing.trials_left == 1
-
-
-def test_a_later_interrupted_attempt_keeps_what_an_earlier_one_completed():
-    file = from_document({"study": "s", "sweep": {"seeds": [0, 1]}})
-    (point,) = points.grid(file)
-    done = points.to_json(TrialOutcome({}, {}, "run"))
-    failed = points.to_json(Failure("NaN"))
-    standing = points.standing(
-        file,
-        [(0, {"point": point.key, "seed:0": done, "seed:1": failed}), (1, {"point": point.key})],
-    )
-    assert standing.missing(point) == (1,)
-    assert standing.attempts[point.key].outcomes[1] == Failure("NaN")
-    assert standing.attempts[point.key].number == 1

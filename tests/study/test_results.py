@@ -33,11 +33,12 @@ def outcome(accuracy: float, memory: float = 1.0) -> TrialOutcome:
 
 def document(file: StudyFile, *outcomes: dict) -> dict:
     known = tuple(points.grid(file))
+    seeds = file.config.sweep.seeds
     attempts = {
-        point.key: Attempt(point, number, found)
-        for number, (point, found) in enumerate(zip(known, outcomes, strict=False))
+        point.key: Attempt(point, {s: n * len(seeds) + i for i, s in enumerate(seeds)}, found)
+        for n, (point, found) in enumerate(zip(known, outcomes, strict=False))
     }
-    return results.from_standing(file, Standing(known, attempts, file.config.sweep.seeds))
+    return results.from_standing(file, Standing(known, attempts, seeds))
 
 
 def test_a_study_that_was_never_run_has_an_empty_document(tmp_path):

@@ -92,8 +92,19 @@ def test_a_standing_of_a_study_that_was_never_run_writes_nothing(make, folder):
     assert list(folder.iterdir()) == []
 
 
-def test_a_point_is_run_with_every_seed_and_its_value_is_the_mean(make):
+def test_every_seed_of_a_point_of_a_grid_is_a_unit_of_its_own(make):
     file = make({"prune.xi": [0.5]}, trial={"prune": {"source": "random"}}, seeds=[1, 3])
+    engine = Engine()
+    engine.run(file)
+    assert [(seed, number) for _, seed, number in engine.calls] == [(1, 0), (3, 1)]
+    trials = stored(file).trials
+    assert [trial.value for trial in trials] == pytest.approx([90.0 - 0.1 + 1, 90.0 - 0.1 + 3])
+    assert [trial.params for trial in trials] == [{"prune.xi": 0.5}] * 2
+
+
+def test_a_sampled_point_is_run_with_every_seed_and_its_value_is_the_mean(make):
+    sampler = {"sampler": {"name": "tpe"}, "trials": 1}
+    file = make({"prune.xi": [0.5]}, **RANDOM, **sampler, seeds=[1, 3])
     engine = Engine()
     engine.run(file)
     assert [(seed, number) for _, seed, number in engine.calls] == [(1, 0), (3, 1)]
@@ -118,7 +129,9 @@ def test_a_notice_comes_before_and_after_every_trial(make):
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
 )
-def test_an_error_fails_its_trial_only_and_the_trial_is_tried_again(make, error, reason):
+def test_an_error_fails_its_trial_only_which_is_tried_again_when_it_is_asked_for(
+    make, error, reason
+):
     file = make(XI, seeds=[0, 1])
 
     def wrong(point, seed):
@@ -135,10 +148,20 @@ def test_an_error_fails_its_trial_only_and_the_trial_is_tried_again(make, error,
         Failure(reason)
     ]
     states = [t.state.name for t in stored(file).trials]
-    assert states == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+    assert states == ["COMPLETE"] * 4 + ["FAIL"] + ["COMPLETE"] * 3
+
+    before = results.document(file)
+    sweep.prepare(file)
+    assert Engine().run(file).executed == 0
+    assert results.document(file) == before
+    standing = sweep.standing(file)
+    assert (standing.trials_left, standing.trials_failed) == (0, 1)
 
     again = Engine()
+    sweep.prepare(file, again=True)
+    assert sweep.standing(file).trials_left == 1
     assert again.run(file) == sweep.SweepSummary(executed=1, failures=())
+    assert again.calls[0][2] == failed[0]["number"]
     assert again.calls[0][:2] == ({"prune.source": "random", "prune.xi": 0.5}, 0)
     assert sweep.standing(file).trials_left == 0
     assert [point["n"] for point in results.document(file)["points"]] == [2, 2, 2, 2]
@@ -353,7 +376,8 @@ def test_a_killed_run_continues_where_it_was(make):
     code = KILLED.format(folder=folder, document=json.dumps(file.document))
     killed = subprocess.run([sys.executable, "-c", code], check=False, env=os.environ)
     assert killed.returncode == -signal.SIGKILL
-    assert [t.state.name for t in stored(file).trials][:3] == ["COMPLETE", "COMPLETE", "RUNNING"]
+    states = [t.state.name for t in stored(file).trials]
+    assert states == ["COMPLETE"] * 5 + ["RUNNING"] + ["WAITING"] * 2
     again = Engine()
     again.run(file)
     assert len(again.calls) == 3

@@ -78,6 +78,11 @@ class SweepSettings(Settings):
     """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
     ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
     predicted to be above is not run; a genotype that is above is not evaluated."""
+    heartbeat_interval: int = Field(default=60, ge=2)
+    """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
+    for nearly two of them is taken up by another."""
+    retries: int = Field(default=2, ge=0)
+    """How often a trial that was lost with its worker or its process is tried again."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -174,10 +174,13 @@ def planned(standing: Standing) -> str:
     sampled = f" and {standing.to_sample} to be sampled" if standing.to_sample else ""
     coinciding = sum(point.coinciding for point in standing.points)
     same = f" ({coinciding} coinciding combinations left out)" if coinciding else ""
+    failed = standing.trials_failed
+    complete = trials - standing.trials_left - failed
     return (
         f"{len(standing.points)} points{sampled}{same}, {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'} each: {trials} trials, "
-        f"{trials - standing.trials_left} complete, {standing.trials_left} to run"
+        f"{complete} complete,{f' {failed} failed,' if failed else ''} "
+        f"{standing.trials_left} to run"
     )
 
 

@@ -1,13 +1,13 @@
 """The points of a sweep, and what is known of each.
 
-A *point* is one combination of swept values: one Optuna trial. It is repeated for every seed of the
-study; a point with one seed is a *trial*: one MLflow run.
+A *point* is one combination of swept values. It is repeated for every seed of the study; a point
+with one seed is a *trial*: one MLflow run.
 """
 
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,23 +54,30 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial failed, in one line."""
+    """Why a trial failed.
+
+    Attributes:
+        reason: In one line.
+        passing: Whether it was lost with its worker or process, and not by what it computes.
+    """
 
     reason: str
+    passing: bool = False
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the latest run of a point left.
+    """What is known of a point that was begun.
 
     Attributes:
         point: The point.
-        number: Its number in Optuna.
-        outcomes: For each seed that was run to its end, what came of it.
+        numbers: For each seed, the number of its trial in the study.
+        outcomes: What came of each seed that is complete, or failed and is not tried again by
+            itself.
     """
 
     point: Point
-    number: int
+    numbers: Mapping[int, int]
     outcomes: Mapping[int, TrialOutcome | Failure]
 
 
@@ -90,16 +97,35 @@ class Standing:
     seeds: tuple[int, ...]
     to_sample: int = 0
 
+    def outcomes(self, point: Point) -> Mapping[int, TrialOutcome | Failure]:
+        """What came of each seed of a point."""
+        attempt = self.attempts.get(point.key)
+        return attempt.outcomes if attempt else {}
+
     def missing(self, point: Point) -> tuple[int, ...]:
         """The seeds whose trial at this point is not complete."""
-        attempt = self.attempts.get(point.key)
-        outcomes = attempt.outcomes if attempt else {}
+        outcomes = self.outcomes(point)
         return tuple(s for s in self.seeds if not isinstance(outcomes.get(s), TrialOutcome))
+
+    def failed(self, point: Point) -> tuple[int, ...]:
+        """The seeds whose trial at this point failed and is not tried again by itself."""
+        outcomes = self.outcomes(point)
+        return tuple(s for s in self.seeds if isinstance(outcomes.get(s), Failure))
+
+    def left(self, point: Point) -> tuple[int, ...]:
+        """The seeds whose trial at this point has still to be run."""
+        outcomes = self.outcomes(point)
+        return tuple(s for s in self.seeds if s not in outcomes)
 
     @property
     def trials_left(self) -> int:
-        """Trials that are not complete, those of points to be sampled counted in."""
-        return sum(len(self.missing(p)) for p in self.points) + self.to_sample * len(self.seeds)
+        """Trials to be run, those of points to be sampled counted in."""
+        return sum(len(self.left(p)) for p in self.points) + self.to_sample * len(self.seeds)
+
+    @property
+    def trials_failed(self) -> int:
+        """Trials that failed and are not tried again by themselves."""
+        return sum(len(self.failed(p)) for p in self.points)
 
 
 @dataclass(frozen=True)
@@ -119,43 +145,6 @@ class Notice:
     point: Point
     seed: int
     outcome: TrialOutcome | Failure | None = None
-
-
-def standing(file: StudyFile, begun: Sequence[tuple[int, Mapping[str, Any]]]) -> Standing:
-    """Where a study stands, from the records of the points that were begun.
-
-    Args:
-        file: The study file.
-        begun: Number and record of each run of a point, in their order. A record holds ``point``
-            (the key), ``values`` and, for a seed N that came to its end, ``seed:N``, in JSON.
-
-    Raises:
-        ConfigError: The settings are wrong at some point.
-    """
-    sweep = file.config.sweep
-    sampled = sweep.sampler.name == "tpe"
-    known = {} if sampled else {point.key: point for point in grid(file)}
-    attempts: dict[str, Attempt] = {}
-    draws = 0
-    for number, record in begun:
-        key = record.get("point", "")
-        if sampled and key and key not in known:
-            known[key] = point(file, json.loads(record["values"]))
-        if key not in known:
-            continue  # a point of the study file as it was before
-        outcomes = {s: from_json(record[f"seed:{s}"]) for s in sweep.seeds if f"seed:{s}" in record}
-        draws += _whole(outcomes, sweep.seeds)
-        old = attempts.get(key)
-        if old is None or not _whole(old.outcomes, sweep.seeds):
-            merged = (dict(old.outcomes) if old else {}) | outcomes
-            attempts[key] = Attempt(known[key], number, merged)
-    unfinished = sum(not _whole(attempt.outcomes, sweep.seeds) for attempt in attempts.values())
-    to_sample = max(0, sweep.trials - draws - unfinished) if sampled else 0
-    return Standing(tuple(known.values()), attempts, sweep.seeds, to_sample)
-
-
-def _whole(outcomes: Mapping[int, TrialOutcome | Failure], seeds: tuple[int, ...]) -> bool:
-    return all(isinstance(outcomes.get(seed), TrialOutcome) for seed in seeds)
 
 
 def to_json(outcome: TrialOutcome | Failure) -> str:

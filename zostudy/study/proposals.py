@@ -60,6 +60,25 @@ def given_value(values: tuple[Any, ...] | RangeSettings, held: object) -> Any:  
     return next(v for v in values if held_value(v) == held and type(held_value(v)) is type(held))
 
 
+def suggested(trial: optuna.Trial, config: StudyConfig) -> dict[str, Any]:
+    """The sampler's proposal for a trial, as the study file has its values."""
+    found = {}
+    for path, values in config.sweep.parameters.items():
+        held = _suggested(trial, path, distribution(values, grid=False))
+        found[path] = given_value(values, held)
+    return found
+
+
+def _suggested(trial: optuna.Trial, path: str, among: BaseDistribution) -> object:
+    if isinstance(among, IntDistribution):
+        return trial.suggest_int(path, among.low, among.high, step=among.step, log=among.log)
+    if isinstance(among, FloatDistribution):
+        return trial.suggest_float(path, among.low, among.high, step=among.step, log=among.log)
+    if isinstance(among, CategoricalDistribution):
+        return trial.suggest_categorical(path, among.choices)
+    raise TypeError(f"{among} is no distribution of a sweep")
+
+
 def sampler(config: StudyConfig, ended: int) -> optuna.samplers.BaseSampler:
     """The sampler of the next proposal, seeded by how many trials have ended."""
     settings = config.sweep.sampler

@@ -46,12 +46,12 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
 
 def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
     found = []
-    for index, seed in enumerate(seeds):
+    for seed in seeds:
         outcome = attempt.outcomes.get(seed)
         if outcome is None:
             continue
         trial: Document = {
-            "number": attempt.number * len(seeds) + index,
+            "number": attempt.numbers[seed],
             "state": "failed",
             "params": dict(attempt.point.values),
             "seed": seed,

@@ -2,15 +2,20 @@
 
 import contextlib
 import json
+import time
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, canonical, flat, to_document
 from zostudy.config.settings import StudyConfig
@@ -79,14 +84,31 @@ def _sqlite_file(config: StudyConfig) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A study in its storage.
+
+    Attributes:
+        study: The study.
+        storage: The storage, of which it reads through a cache.
+    """
+
+    study: optuna.Study
+    storage: RDBStorage
+
+
+#: Seconds that a writer waits for another one to end, where a file is the database.
+_BUSY_SECONDS = 60
+
+#: Processes that make a new database at the same moment are in each other's way, for a moment.
+_OPENING_ATTEMPTS = 10
+
+
 @contextlib.contextmanager
-def _storage(config: StudyConfig) -> Iterator[optuna.storages.RDBStorage]:
+def _storage(config: StudyConfig) -> Iterator[RDBStorage]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        storage = optuna.storages.RDBStorage(config.storage.optuna)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        where = f"storage.optuna: {_url(config)}"
-        raise ConfigError(f"{where} cannot be opened ({_reason(error)})") from error
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # its heartbeats
+    storage = _opened(config)
     try:
         yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
@@ -96,8 +118,49 @@ def _storage(config: StudyConfig) -> Iterator[optuna.storages.RDBStorage]:
         storage.engine.dispose()
 
 
+def _opened(config: StudyConfig) -> RDBStorage:
+    url = _url(config)
+    sqlite = url.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
+    if sqlite:
+        arguments = {"connect_args": {"timeout": _BUSY_SECONDS}}
+    interval = config.sweep.heartbeat_interval
+    for attempt in range(1, _OPENING_ATTEMPTS + 1):
+        try:
+            return RDBStorage(
+                config.storage.optuna,
+                engine_kwargs=arguments,
+                heartbeat_interval=interval,
+                grace_period=2 * interval - 1,
+            )
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            made = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not made or attempt == _OPENING_ATTEMPTS:
+                where = f"storage.optuna: {url}"
+                raise ConfigError(f"{where} cannot be opened ({_reason(error)})") from error
+            time.sleep(0.1 * attempt)
+    raise AssertionError("the loop returns or raises")
+
+
+def _one_writer(storage: RDBStorage) -> None:
+    """Make each transaction on a SQLite file wait for the one before.
+
+    Otherwise two processes that read the same waiting trial would both begin to run it.
+    """
+
+    def begins_nothing_by_itself(connection: Any, _: object) -> None:  # noqa: ANN401  # of sqlite3
+        connection.isolation_level = None
+
+    def begins_as_writer(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    storage.engine.dispose()  # what connections there are know nothing of this
+    event.listen(storage.engine, "connect", begins_nothing_by_itself)
+    event.listen(storage.engine, "begin", begins_as_writer)
+
+
 @contextlib.contextmanager
-def stored(config: StudyConfig) -> Iterator[optuna.Study | None]:
+def stored(config: StudyConfig) -> Iterator[Stored | None]:
     """The study in storage, if there is one."""
     path = _sqlite_file(config)
     if path is not None and not path.exists():
@@ -105,19 +168,22 @@ def stored(config: StudyConfig) -> Iterator[optuna.Study | None]:
         return
     with _storage(config) as storage:
         if config.study in optuna.get_all_study_names(storage):
-            yield optuna.load_study(study_name=config.study, storage=storage)
+            yield Stored(optuna.load_study(study_name=config.study, storage=storage), storage)
         else:
             yield None
 
 
 @contextlib.contextmanager
-def created(file: StudyFile) -> Iterator[optuna.Study]:
+def created(file: StudyFile) -> Iterator[Stored]:
     """The study in storage, made if it is not there."""
     config = file.config
-    if (path := _sqlite_file(config)) is not None:
+    path = _sqlite_file(config)
+    if path is not None:
         with contextlib.suppress(OSError):  # opening the storage says what is wrong
             path.parent.mkdir(parents=True, exist_ok=True)
     with _storage(config) as storage:
+        if path is not None:
+            _one_writer(storage)
         study = optuna.create_study(
             storage=storage,
             study_name=config.study,
@@ -128,4 +194,4 @@ def created(file: StudyFile) -> Iterator[optuna.Study]:
         if not study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr("sweep", json.dumps(_sweep_identity(file)))
         check_same_sweep(study, file)
-        yield study
+        yield Stored(study, storage)

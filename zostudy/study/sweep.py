@@ -1,37 +1,42 @@
-"""The sweep as an Optuna study: which points are run, in which order, and what came of them.
+"""The sweep: which units of a study are run next, and what came of them.
 
-Every run of a point is one Optuna trial; its user attributes hold the point (``point``, its key,
-and ``values``), the outcome of each seed as soon as it is there (``seed:N``), and why it failed
-(``reason``). A trial that Optuna holds as failed without a reason was interrupted. A point that
-failed or was interrupted gets a new Optuna trial, which takes over the seeds that are complete.
+Any number of workers, in this process or in others, may run a study at once; they meet in its
+Optuna storage and nowhere else (:mod:`zostudy.study.units` says how they agree). A worker goes on
+until nothing waits and nothing runs, so that what another one loses is taken up.
 
 Optuna's own grid sampler is not used: it never returns to a point that raised. Without objectives
-every complete trial has the value 0, which means nothing.
+every complete unit has the value 0, which means nothing.
 """
 
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
-from zostudy.errors import ConfigError, ZostudyError
-from zostudy.study import points, proposals
+from zostudy.errors import ConfigError, LostError, ZostudyError
+from zostudy.study import points, units
 from zostudy.study.points import Failure, Notice, Point, Standing, TrialOutcome
+from zostudy.study.queue import Queue, TakenAwayError, held
 from zostudy.study.storage import check_same_sweep, created, stored
+from zostudy.study.units import Outcome, Unit
 
 _log = logging.getLogger(__name__)
 
 Execute = Callable[[Point, int, int], TrialOutcome]
 Notify = Callable[[Notice], None]
-Outcomes = dict[int, TrialOutcome | Failure]
+
+#: Seconds between two looks at the storage while others run what is left.
+_LOOK = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,29 +52,87 @@ class SweepSummary:
     failures: tuple[str, ...]
 
 
+@dataclass
+class Tally:
+    """What the workers of one call have done so far, counted together.
+
+    Attributes:
+        total: Trials of this call, as far as is known.
+        begun: Trials begun.
+        failures: Reasons of those that failed.
+    """
+
+    total: int = 0
+    begun: int = 0
+    failures: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> int:
+        """Count a trial that begins; its place among those of this call, from 1."""
+        with self._lock:
+            self.begun += 1
+            self.total = max(self.total, self.begun)
+            return self.begun
+
+    def fail(self, line: str) -> None:
+        """Keep the reason of a trial that failed."""
+        with self._lock:
+            self.failures.append(line)
+
+    def summary(self) -> SweepSummary:
+        """What was done."""
+        return SweepSummary(self.begun, tuple(self.failures))
+
+
 def standing(file: StudyFile) -> Standing:
     """Where the study stands; nothing is written.
 
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    with stored(file.config) as study:
-        if study is None:
-            return points.standing(file, [])
-        check_same_sweep(study, file)
-        return points.standing(file, _begun(study))
+    known = units.grid(file)
+    with stored(file.config) as found:
+        if found is None:
+            return units.standing(file, known, [])
+        check_same_sweep(found.study, file)
+        return units.standing(file, known, units.read(file, held(found.study)))
 
 
-def run(file: StudyFile, execute: Execute, notify: Notify) -> SweepSummary:
-    """Run what is missing of a study.
+def prepare(file: StudyFile, *, again: bool = False) -> None:
+    """Make the study in its storage and add its units, what was lost too often among them.
 
-    The caller holds the study's lock: trials that Optuna has as running are those of a process
-    that is gone.
+    Args:
+        file: The study file.
+        again: Whether also what failed by what it computes is to be tried again.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or holds another sweep under this name.
+    """
+    with created(file) as found:
+        queue = Queue(file, found, units.grid(file))
+        known = queue.read()
+        queue.end_lost(known)
+        units.standing(file, queue.known, known)
+        for record in units.revived(file, queue.known, known, own=again):
+            queue.add(record)
+        _add_due(queue)
+
+
+def run(
+    file: StudyFile,
+    execute: Execute,
+    notify: Notify,
+    tally: Tally | None = None,
+    stop: threading.Event | None = None,
+) -> SweepSummary:
+    """Run what is missing of a study, beside whoever else does.
 
     Args:
         file: The study file.
         execute: Runs one trial, given its point, its seed and its number.
         notify: Called when a trial begins and when it ends.
+        tally: Counts together with other workers of this process.
+        stop: Ends the run when it is set, as an interrupt does; for a worker in a thread.
 
     Returns:
         What was done. An exception in a trial fails that trial only.
@@ -78,141 +141,163 @@ def run(file: StudyFile, execute: Execute, notify: Notify) -> SweepSummary:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
         KeyboardInterrupt: The user stopped it; the next call continues.
     """
-    with created(file) as study:
-        return _Sweep(file, study, execute, notify).run()
+    with created(file) as found:
+        queue = Queue(file, found, units.grid(file))
+        worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
+        worker.run()
+        return worker.tally.summary()
+
+
+def _add_due(queue: Queue) -> list[Unit]:
+    """Add the units that are missing; all units there are then."""
+    known = queue.read()
+    added = list(units.due(queue.file, queue.known, known))
+    for record in added:
+        queue.add(record)
+    return queue.read() if added else known
 
 
 @dataclass
-class _Sweep:
-    """One call of :func:`run`.
-
-    Attributes:
-        complete: Complete outcomes by the key of their point.
-        total: Trials of this call.
-        begun: Trials begun in this call.
-        failures: Reasons of those that failed.
-    """
+class _Worker:
+    """One worker: claims units, one after the other, until there are no more."""
 
     file: StudyFile
-    study: optuna.Study
+    queue: Queue
     execute: Execute
     notify: Notify
-    complete: dict[str, dict[int, TrialOutcome]] = field(default_factory=dict)
-    total: int = 0
-    begun: int = 0
-    failures: list[str] = field(default_factory=list)
+    tally: Tally
+    stop: threading.Event
 
-    def run(self) -> SweepSummary:
-        self._fail_interrupted()
-        state = points.standing(self.file, _begun(self.study))
-        self.complete = {
-            key: {s: o for s, o in attempt.outcomes.items() if isinstance(o, TrialOutcome)}
-            for key, attempt in state.attempts.items()
-        }
-        self.total = state.trials_left
-        queue = {p.key: p for p in state.points if state.missing(p)}
-        self._enqueue(queue)
-        sampled = 0
-        while queue or sampled < state.to_sample:
-            trial = self._ask()
-            key = trial.user_attrs.get("point")
-            if key in queue:
-                self._run_point(trial, queue.pop(key))
-            elif key:  # left waiting by an earlier call, and not in the study file any more
-                self.study.tell(trial, state=TrialState.FAIL)
+    def run(self) -> None:
+        if not self.tally.total:
+            self.tally.total = units.standing(
+                self.file, self.queue.known, self.queue.read()
+            ).trials_left
+        while not self.stop.is_set():
+            unit, others = self._patiently(self._next)
+            if unit is not None:
+                self._run_claimed(unit)
+            elif others:
+                self.stop.wait(_LOOK)
             else:
-                sampled += 1
-                self._run_sample(trial)
-        return SweepSummary(self.begun, tuple(self.failures))
+                return
+        raise KeyboardInterrupt
 
-    def _fail_interrupted(self) -> None:
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+    def _next(self) -> tuple[Unit | None, bool]:
+        """A unit that is this worker's now; else, whether others have units to run."""
+        queue = self.queue
+        queue.end_lost(queue.read())
+        known = units.counting(_add_due(queue))
+        units.standing(self.file, queue.known, known)
+        mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
+        waiting = [unit for unit in mine if unit.state == "waiting"]
+        for unit in sorted(waiting, key=lambda unit: (not unit.key, unit.number)):
+            if queue.claim(unit):
+                return unit, True
+        return None, bool(mine)
 
-    def _enqueue(self, queue: Mapping[str, Point]) -> None:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        there = {trial.user_attrs.get("point") for trial in waiting}
-        for point in queue.values():
-            if point.key not in there:
-                held = {path: proposals.held_value(value) for path, value in point.values.items()}
-                self.study.enqueue_trial(
-                    held, {"point": point.key, "values": json.dumps(dict(point.values))}
-                )
+    def _standing(self) -> Standing:
+        return units.standing(self.file, self.queue.known, self.queue.read())
 
-    def _ask(self) -> optuna.Trial:
-        """The next waiting trial, or else one that the sampler proposes.
+    def _may_draw(self, unit: Unit) -> bool:
+        return not unit.key and unit.draw is not None and unit.draw < self.file.config.sweep.trials
 
-        The sampler is made anew, its seed derived from what has been run to an end, so that a
-        sweep that was interrupted proposes the same points as one that was not.
-        """
-        ended = [t for t in self.study.get_trials(deepcopy=False) if _ended(t)]
-        self.study.sampler = proposals.sampler(self.file.config, len(ended))
-        return self.study.ask(proposals.distributions(self.file.config))
+    def _patiently(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  # what the call returns
+        """Call again while the storage cannot be reached, for as long as a unit may be silent."""
+        until = time.monotonic() + 2 * self.file.config.sweep.heartbeat_interval
+        while True:
+            try:
+                return call()
+            except (OperationalError, StorageInternalError) as error:
+                away = isinstance(error.__cause__ or error, OperationalError)
+                if not away or time.monotonic() > until or self.stop.wait(_LOOK):
+                    raise
+                _log.warning("the storage cannot be reached; trying again")
 
-    def _run_sample(self, trial: optuna.Trial) -> None:
-        parameters = self.file.config.sweep.parameters
-        values = {
-            path: proposals.given_value(parameters[path], held)
-            for path, held in trial.params.items()
-        }
+    def _run_claimed(self, unit: Unit) -> None:
+        try:
+            with self.queue.alive(unit):
+                point = self._patiently(lambda: self._point(unit))
+                if point is not None:
+                    self._run_point(unit, point)
+        except TakenAwayError:
+            _log.warning("unit %d was taken up by another worker meanwhile", unit.number)
+        except KeyboardInterrupt:
+            self._give_back(unit)
+            raise
+
+    def _give_back(self, unit: Unit) -> None:
+        try:
+            self.queue.note(unit, {"given_back": True})
+            self.queue.end(unit)
+        except (TakenAwayError, OperationalError, StorageInternalError):
+            _log.info("unit %d could not be given back", unit.number)
+
+    def _point(self, unit: Unit) -> Point | None:
+        """The point of a unit, proposed by the sampler if it has none; nothing if it is wrong."""
+        if unit.key:
+            return self.queue.known[unit.key]
+        values = self.queue.propose(unit)
         try:
             point = points.point(self.file, values)
         except ConfigError as error:
-            trial.set_user_attr("reason", _one_line(error))
-            self.study.tell(trial, state=TrialState.FAIL)
-            self.failures.append(f"point {trial.number}: {_one_line(error)}")
-            return
-        trial.set_user_attr("values", json.dumps(values))
-        trial.set_user_attr("point", point.key)
-        self._run_point(trial, point)
+            self.queue.note(unit, {"reason": _one_line(error)})
+            self.queue.end(unit)
+            self.tally.fail(f"point {unit.number}: {_one_line(error)}")
+            return None
+        self.queue.known[point.key] = point
+        self.queue.note(unit, {"values": json.dumps(values), "point": point.key})
+        return point
 
-    def _run_point(self, trial: optuna.Trial, point: Point) -> None:
-        seeds = self.file.config.sweep.seeds
-        known = self.complete.setdefault(point.key, {})
-        outcomes: Outcomes = {}
-        try:
-            for index, seed in enumerate(seeds):
-                number = trial.number * len(seeds) + index
-                outcomes[seed] = known.get(seed) or self._run_trial(point, seed, number)
-                trial.set_user_attr(f"seed:{seed}", points.to_json(outcomes[seed]))
-        except KeyboardInterrupt:
-            self.study.tell(trial, state=TrialState.FAIL)
-            raise
-        failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
-        if failed:
-            trial.set_user_attr("reason", failed[0])
-            self.study.tell(trial, state=TrialState.FAIL)
-            return
-        known |= {seed: o for seed, o in outcomes.items() if isinstance(o, TrialOutcome)}
-        self.study.tell(trial, _values(self.file.config, list(known.values())))
+    def _run_point(self, unit: Unit, point: Point) -> None:
+        attempt = self._patiently(self._standing).attempts[point.key]
+        outcomes: dict[int, Outcome] = {}
+        for seed in unit.seeds:
+            known = attempt.outcomes.get(seed)
+            if known is None or (isinstance(known, Failure) and unit.record.get("again")):
+                known = self._run_trial(unit, point, seed, attempt.numbers[seed])
+            if known is None:  # lost, and due again
+                self._patiently(lambda: self.queue.end(unit))
+                return
+            outcomes[seed] = known
+            self._note(unit, {f"seed:{seed}": points.to_json(known)})
+        self._end(unit, outcomes)
 
-    def _run_trial(self, point: Point, seed: int, number: int) -> TrialOutcome | Failure:
-        self.begun += 1
-        notice = Notice(self.begun, self.total, point, seed)
+    def _note(self, unit: Unit, entries: dict[str, str]) -> None:
+        self._patiently(lambda: self.queue.note(unit, entries))
+
+    def _end(self, unit: Unit, outcomes: dict[int, Outcome]) -> None:
+        reasons = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
+        complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
+        values = None if reasons else _values(self.file.config, complete)
+        if reasons:
+            self._note(unit, {"reason": reasons[0]})
+        self._patiently(lambda: self.queue.end(unit, values))
+
+    def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
+        """Run a trial; nothing if it was lost with its process and is tried again."""
+        notice = Notice(self.tally.begin(), self.tally.total, point, seed)
         self.notify(notice)
-        outcome: TrialOutcome | Failure
+        outcome = self._outcome(point, seed, number)
+        lost = isinstance(outcome, Failure) and outcome.passing
+        again = lost and unit.record.get("losses", 0) < self.file.config.sweep.retries
+        if isinstance(outcome, Failure) and again:
+            outcome = replace(outcome, reason=f"{outcome.reason}; it is tried again")
+        elif isinstance(outcome, Failure):
+            self.tally.fail(f"trial {number} ({point}, seed {seed}): {outcome.reason}")
+        self.notify(replace(notice, outcome=outcome))
+        return None if again else outcome
+
+    def _outcome(self, point: Point, seed: int, number: int) -> Outcome:
         try:
             outcome = self.execute(point, seed, number)
             _check_objectives(self.file.config, outcome)
         except ZostudyError as error:
-            outcome = Failure(_one_line(error))
+            return Failure(_one_line(error), passing=isinstance(error, LostError))
         except Exception as error:  # noqa: BLE001  # whatever fails a trial, the study goes on
-            outcome = Failure(f"{type(error).__name__}: {_one_line(error)}")
             _log.warning("trial %d failed unexpectedly", number, exc_info=error)
-        if isinstance(outcome, Failure):
-            self.failures.append(f"trial {number} ({point}, seed {seed}): {outcome.reason}")
-        self.notify(replace(notice, outcome=outcome))
+            return Failure(f"{type(error).__name__}: {_one_line(error)}")
         return outcome
-
-
-def _begun(study: optuna.Study) -> list[tuple[int, dict[str, Any]]]:
-    """Numbers and user attributes of the trials that were begun, in their order."""
-    trials = study.get_trials(deepcopy=False)
-    return [(t.number, t.user_attrs) for t in trials if t.state != TrialState.WAITING]
-
-
-def _ended(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE or "reason" in trial.user_attrs
 
 
 def _one_line(error: Exception) -> str:

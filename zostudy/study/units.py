@@ -1,0 +1,311 @@
+"""Units of work: what each Optuna trial of a study stands for, and which units are due.
+
+A *unit* is one seed of a point of a grid; in a sampled sweep it is a *draw*: a point that the
+sampler proposes when the unit is begun, with all its seeds, since its value is their mean.
+
+Any number of processes may run a study. All read the same units and come to the same conclusions,
+without a lock:
+
+- A unit has an *attempt*: how many units of the same work went before it. Two processes that add
+  the same attempt at once do no harm: the one with the lowest number counts, the other is
+  *superseded*.
+- A unit whose worker or process was lost, or that was given back, is due again; one that was lost
+  more often than ``sweep.retries`` has failed. One that failed by what it computes is not due again
+  unless it is asked for.
+
+A unit's record (the user attributes of its Optuna trial) holds ``point`` (the point's key) and
+``values``, ``seeds``, ``draw`` in a sampled sweep, ``attempt``, ``losses`` (of earlier attempts),
+``again`` where it was asked for; then ``worker``; and at its end, for a seed N, ``seed:N``, its
+outcome, ``reason`` where it failed, and ``given_back`` where its worker was told to stop.
+Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only, and all seeds.
+"""
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zostudy.config.loading import StudyFile
+from zostudy.study import points
+from zostudy.study.points import Attempt, Failure, Point, Standing, TrialOutcome
+
+State = Literal["waiting", "running", "complete", "failed"]
+Record = Mapping[str, Any]
+Outcome = TrialOutcome | Failure
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of work as Optuna holds it.
+
+    Attributes:
+        number: Its number in Optuna.
+        first: The number of its first trial in the study.
+        state: What Optuna knows of it.
+        record: Its user attributes.
+        seeds: The seeds that it runs.
+        attempt: How many units of the same work went before it.
+        draw: Which of the sampler's proposals it is; nothing in a grid.
+    """
+
+    number: int
+    first: int
+    state: State
+    record: Record
+    seeds: tuple[int, ...]
+    attempt: int = 0
+    draw: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its point; empty while the sampler has not proposed one."""
+        return str(self.record.get("point", ""))
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ("waiting", "running")
+
+    @property
+    def losses(self) -> int:
+        """How often this work was lost, if this unit, not live, ended without an outcome."""
+        given_back = bool(self.record.get("given_back"))
+        return int(self.record.get("losses", 0)) + (not given_back and not self.live)
+
+    @functools.cached_property
+    def outcomes(self) -> dict[int, Outcome]:
+        """What came of each seed that was run to its end."""
+        return {
+            int(name.removeprefix("seed:")): points.from_json(text)
+            for name, text in self.record.items()
+            if name.startswith("seed:")
+        }
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What no two units may share."""
+        work = (self.key, self.seeds) if self.draw is None else (self.draw,)
+        return (*work, self.attempt)
+
+
+def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Unit]:
+    """The units that count, and those that do not yet: see :func:`superseded`.
+
+    Args:
+        file: The study file.
+        held: Number, state and record of each of Optuna's trials, in their order.
+    """
+    sampled = file.config.sweep.sampler.name == "tpe"
+    found: list[Unit] = []
+    first = 0
+    for number, state, record in held:
+        seeds = tuple(record.get("seeds", file.config.sweep.seeds))
+        unit = Unit(number, first, state, record, seeds, record.get("attempt", 0))
+        first += len(seeds)
+        if "attempt" not in record:
+            unit = _of_old(unit, found, file.config.sweep.seeds, sampled=sampled)
+        elif sampled:
+            unit = Unit(number, unit.first, state, record, seeds, unit.attempt, record["draw"])
+        found.append(unit)
+    return found
+
+
+def _of_old(unit: Unit, before: list[Unit], seeds: tuple[int, ...], *, sampled: bool) -> Unit:
+    """A unit of zostudy 0.1, whose records tell neither attempt nor draw."""
+    same = [u for u in before if u.key == unit.key and "attempt" not in u.record and unit.key]
+    draw: int | None = None
+    if sampled:
+        drawn = [u.draw for u in before if u.draw is not None]
+        draw = max(drawn, default=-1) + 1
+        if same and not _complete(same[-1], seeds):
+            draw = same[-1].draw
+        if not unit.key and "reason" not in unit.record:
+            draw = -1  # its proposal was lost, and is made anew
+        same = [u for u in same if u.draw == draw]
+    return Unit(unit.number, unit.first, unit.state, unit.record, unit.seeds, len(same), draw)
+
+
+def _complete(unit: Unit, seeds: tuple[int, ...]) -> bool:
+    return all(isinstance(unit.outcomes.get(seed), TrialOutcome) for seed in seeds)
+
+
+def superseded(units: Sequence[Unit]) -> list[Unit]:
+    """Those of which another, with a lower number, is the same attempt at the same work."""
+    seen: set[tuple[object, ...]] = set()
+    late = []
+    for unit in units:
+        if unit.identity in seen:
+            late.append(unit)
+        seen.add(unit.identity)
+    return late
+
+
+def counting(units: Sequence[Unit]) -> list[Unit]:
+    """Those that are not superseded."""
+    late = {unit.number for unit in superseded(units)}
+    return [unit for unit in units if unit.number not in late]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far one seed of a point, or of a draw, has come.
+
+    Attributes:
+        outcome: What came of it; nothing where it is still to be run.
+        live: Whether a unit for it waits or runs.
+        attempt: The attempt of its next unit.
+        losses: How often it was lost since it was asked for.
+    """
+
+    outcome: Outcome | None = None
+    live: bool = False
+    attempt: int = 0
+    losses: int = 0
+
+
+def course(history: Sequence[Unit], seed: int, retries: int) -> Course:
+    """How far a seed has come, from the units that ran it or will, in their order."""
+    for unit in history:
+        outcome = unit.outcomes.get(seed)
+        if isinstance(outcome, TrialOutcome):
+            return Course(outcome)
+    if not history:
+        return Course()
+    last = history[-1]
+    failure = last.outcomes.get(seed)
+    if failure is None and not last.live and last.losses > retries:
+        failure = Failure(f"its worker was lost {last.losses} times", passing=True)
+    return Course(failure, last.live, last.attempt + 1, last.losses)
+
+
+def grid(file: StudyFile) -> dict[str, Point]:
+    """The points of a grid by their keys; of a sampled sweep none are known beforehand.
+
+    Raises:
+        ConfigError: The settings are wrong at some point.
+    """
+    sampled = file.config.sweep.sampler.name == "tpe"
+    return {} if sampled else {point.key: point for point in points.grid(file)}
+
+
+def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) -> Standing:
+    """Where a study stands.
+
+    Args:
+        file: The study file.
+        known: The points that are known; what the sampler has proposed is added to them.
+        units: All units.
+
+    Raises:
+        ConfigError: The settings are wrong at some point.
+    """
+    sweep = file.config.sweep
+    sampled = sweep.sampler.name == "tpe"
+    histories: dict[str, list[Unit]] = defaultdict(list)
+    spent: set[int | None] = set()
+    for unit in counting(units):
+        if sampled and unit.key and unit.key not in known:
+            known[unit.key] = points.point(file, json.loads(unit.record["values"]))
+        if sampled and (unit.key or "reason" in unit.record):
+            spent.add(unit.draw)
+        histories[unit.key].append(unit)
+    attempts = {
+        key: attempt
+        for key, point in known.items()
+        if (attempt := _attempt(point, histories[key], sweep.seeds, sweep.retries))
+    }
+    to_sample = max(0, sweep.trials - len(spent)) if sampled else 0
+    return Standing(tuple(known.values()), attempts, sweep.seeds, to_sample)
+
+
+def _attempt(
+    point: Point, history: Sequence[Unit], seeds: tuple[int, ...], retries: int
+) -> Attempt | None:
+    if all(unit.state == "waiting" for unit in history):
+        return None
+    numbers: dict[int, int] = {}
+    outcomes: dict[int, Outcome] = {}
+    for seed in seeds:
+        running = [unit for unit in history if seed in unit.seeds]
+        if running:
+            numbers[seed] = running[0].first + running[0].seeds.index(seed)
+        outcome = course(running, seed, retries).outcome
+        if outcome is not None:
+            outcomes[seed] = outcome
+    return Attempt(point, numbers, outcomes)
+
+
+def due(file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]) -> Iterator[Record]:
+    """The records of the units that are missing, in the order in which they are to be run.
+
+    Of the draws that were never begun only one waits at a time: a sampler learns from trials in the
+    order of their numbers, in which one that is tried again comes before those not yet begun.
+    """
+    draw_waits = any(unit.state == "waiting" and not unit.key for unit in units)
+    for work, seed_courses in _works(file, known, units):
+        waited_for = [c for c in seed_courses if c.outcome is None]
+        if not waited_for or any(c.live for c in seed_courses):
+            continue
+        if "point" not in work:
+            if draw_waits:
+                continue
+            draw_waits = True
+        yield work | _next(waited_for)
+
+
+def revived(
+    file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit], *, own: bool
+) -> Iterator[Record]:
+    """The records of units for what was lost too often, to try it again.
+
+    Args:
+        file: The study file.
+        known: The points that are known.
+        units: All units.
+        own: Whether also for what failed by what it computes.
+    """
+    for work, seed_courses in _works(file, known, units):
+        failed = [c for c in seed_courses if isinstance(c.outcome, Failure)]
+        wanted = [
+            c for c in failed if own or (isinstance(c.outcome, Failure) and c.outcome.passing)
+        ]
+        if wanted and not any(c.live for c in seed_courses):
+            yield work | _next(wanted) | {"losses": 0, "again": own}
+
+
+def _next(seed_courses: Sequence[Course]) -> dict[str, int]:
+    return {
+        "attempt": max(c.attempt for c in seed_courses),
+        "losses": max(c.losses for c in seed_courses),
+    }
+
+
+def _works(
+    file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]
+) -> Iterator[tuple[dict[str, Any], list[Course]]]:
+    """All work of a study: what a record says of it, and how far its seeds have come."""
+    sweep = file.config.sweep
+    counted = counting(units)
+    if sweep.sampler.name == "tpe":
+        for draw in range(sweep.trials):
+            history = [unit for unit in counted if unit.draw == draw]
+            if any("reason" in unit.record and not unit.key for unit in history):
+                continue  # what was proposed cannot be run
+            work: dict[str, Any] = {"draw": draw, "seeds": list(sweep.seeds)}
+            for unit in history:
+                work |= {name: unit.record[name] for name in _POINT if name in unit.record}
+            yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
+        return
+    by_point: dict[str, list[Unit]] = defaultdict(list)
+    for unit in counted:
+        by_point[unit.key].append(unit)
+    for point in known.values():
+        for seed in sweep.seeds:
+            history = [unit for unit in by_point[point.key] if seed in unit.seeds]
+            work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
+            yield work, [course(history, seed, sweep.retries)]
+
+
+_POINT = ("point", "values")
