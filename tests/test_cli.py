@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -39,9 +38,14 @@ class Trials:
     bad_data: ZostudyError | None = None
     planned = False
 
-    def __init__(self, file, report):
+    def __init__(self, file, report, device="study"):
         self.file = file
         self.report = report
+        self.device = device
+        self.known = {}
+
+    def open_tracker(self) -> None:
+        pass
 
     def check(self, points: list[Point]) -> None:
         assert points
@@ -58,6 +62,16 @@ class Trials:
         return TrialOutcome({"validation_accuracy": 90 + xi + seed}, GENOTYPE, f"run-{number}")
 
 
+class TrialProcesses:
+    """Runs them where it is called."""
+
+    def __init__(self, file, report, device, _stop, _known):
+        self.trials = Trials(file, report, device)
+
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+        return self.trials(point, seed, number)
+
+
 def export_trial(_file, trial, output: Path, _report) -> list[Path]:
     output.mkdir()
     (output / "genotype.json").write_text(json.dumps(trial))
@@ -71,6 +85,7 @@ def zostudy(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     engine = types.SimpleNamespace(Trials=Trials, export_trial=export_trial)
     monkeypatch.setitem(sys.modules, "zostudy.study.trial", engine)
+    monkeypatch.setattr("zostudy.study.workers.TrialProcesses", TrialProcesses)
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)
     before = signal.getsignal(signal.SIGTERM)
@@ -235,7 +250,8 @@ def test_a_plan_has_what_is_missing(zostudy, study, monkeypatch):
             {"params": {"prune.xi": 0.5}, "coinciding": 0, "missing_seeds": [1]},
         ],
         "points_to_sample": 0,
-        "trials_to_run": 1,
+        "trials_to_run": 0,
+        "trials_failed": 1,
     }
 
 
@@ -329,9 +345,14 @@ def test_a_failed_trial_is_shown_and_makes_the_exit_code_1(zostudy, study, monke
     code, out, err = zostudy("run", study)
     assert code == 1
     assert "trial 3 failed (prune.xi=0.5, seed 1): loss is nan" in out
-    assert "1 trials failed; run the same command to try them again" in err
+    assert err.endswith("1 trials failed; run --retry-failed tries them again\n")
     monkeypatch.setattr(Trials, "error", None)
-    assert zostudy("run", study)[0] == 0
+    code, out, err = zostudy("run", study)
+    assert (code, err) == (1, "1 trials failed; run --retry-failed tries them again\n")
+    assert "3 complete, 1 failed, 0 to run" in zostudy("plan", study)[1]
+    code, out, err = zostudy("run", study, "--retry-failed")
+    assert code == 0
+    assert "3 complete, 1 to run" in err
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
@@ -352,13 +373,22 @@ def test_bad_data_is_an_error_before_anything_is_written(zostudy, study, monkeyp
     assert list(tmp_path.iterdir()) == [study]
 
 
-def test_a_study_that_is_being_run_is_not_run_again(zostudy, study, tmp_path):
-    from zostudy.study.store import Store
+def test_several_workers_share_a_run(zostudy, study):
+    code, _, err = zostudy("run", study, "--workers", "3", "--set", "sweep.seeds=[0, 1, 2, 3]")
+    assert code == 0
+    assert err.count("complete, validation accuracy") == 8
+    found = json.loads(zostudy("results", study, "--json", "--set", "sweep.seeds=[0, 1, 2, 3]")[1])
+    assert [trial["number"] for trial in found["trials"]] == list(range(8))
+    assert [point["n"] for point in found["points"]] == [4, 4]
 
-    with Store(tmp_path / ".zostudy").lock("small"):
-        code, _, err = zostudy("run", study)
-    assert code == 1
-    assert f"study 'small' is being run by process {os.getpid()}" in err
+
+def test_a_worker_joins_a_study_in_the_storage_that_it_is_given(zostudy, study, tmp_path):
+    url = f"sqlite:///{tmp_path}/joined.db"
+    code, out, err = zostudy("worker", study, "--storage", url, "--device", "cpu")
+    assert (code, out) == (0, "")
+    assert "[4/4] complete" in err
+    found = zostudy("results", study, "--json", "--set", f"storage.optuna={url}")[1]
+    assert len(json.loads(found)["trials"]) == 4
 
 
 def test_a_sampled_study_is_checked_at_its_first_values(zostudy, study):
@@ -420,40 +450,3 @@ def test_a_command_imports_only_what_it_uses(arguments, heavy, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stderr == "[]\n"
-
-
-SLOW = """
-import sys, time, types
-sys.path.insert(0, {folder!r})
-import test_cli
-from zostudy import cli
-
-class Slow(test_cli.Trials):
-    def __call__(self, point, seed, number):
-        print("in a trial", flush=True)
-        time.sleep(60)
-
-sys.modules["zostudy.study.trial"] = types.SimpleNamespace(Trials=Slow)
-sys.argv = ["zostudy", "run", "small.yaml"]
-cli.main()
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.usefixtures("study")
-def test_signals_stop_a_run_cleanly(number, code, tmp_path):
-    folder = str(Path(__file__).parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(folder=folder)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout.readline() == "in a trial\n"
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert err.endswith("stopped; run the same command to continue\n")
-    assert "Traceback" not in err

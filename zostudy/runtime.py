@@ -103,6 +103,19 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def spread(settings: RuntimeSettings, workers: int) -> list[str]:
+    """A device for each of several workers: in turn, where several may be chosen from.
+
+    Args:
+        settings: Of them, the device; only ``auto`` leaves a choice.
+        workers: How many.
+    """
+    there = torch.cuda.device_count()
+    if settings.device != "auto" or there < 2 or workers < 2:
+        return [settings.device] * workers
+    return [f"cuda:{worker % there}" for worker in range(workers)]
+
+
 def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:
     """Bytes that a trial may take.
 

@@ -16,12 +16,15 @@ from zostudy.errors import InputError, ZostudyError
 from zostudy.cli import studies
 
 # isort: split
+from zostudy.cli import workers
+
+# isort: split
 from zostudy.cli import outcomes
 
 # isort: split
 from zostudy.cli import cache
 
-__all__ = ["app", "cache", "main", "outcomes", "studies"]
+__all__ = ["app", "cache", "main", "outcomes", "studies", "workers"]
 
 
 def main() -> None:

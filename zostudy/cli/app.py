@@ -1,7 +1,9 @@
 """What all commands share: the application, its arguments, reading a study file, printing JSON."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,11 +30,40 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(metavar="DEV", help="auto, cpu, cuda or cuda:N; study: that of the study file."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which stops a run as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """End the command with the exit code of an interrupt if there is one.
+
+    Raises:
+        typer.Exit: There was one.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("stopped; run the same command to continue", err=True)
+        raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
+
+
+def end_with(failures: int) -> None:
+    """End a command that ran trials; with exit code 1 if any failed.
+
+    Raises:
+        typer.Exit: Some failed.
+    """
+    if failures:
+        typer.echo(f"{failures} trials failed; run --retry-failed tries them again", err=True)
+        raise typer.Exit(1)
 
 
 def load_study(path: Path, assignments: list[str]) -> "StudyFile":

@@ -37,10 +37,10 @@ def evaluate(
     file = load_study(study, assignments)
     given = read(genotype, file.config.extensions)
 
-    from zostudy.study import console
+    from zostudy.study import console, progress
     from zostudy.study.trial import Trials
 
-    with console.reporter(console.output(stderr=True)) as reporter:
+    with progress.reporter(console.output(stderr=True)) as reporter:
         outcome = Trials(file, reporter.report).evaluate(given, seed)
     if as_json:
         print_json(
@@ -84,10 +84,10 @@ def export(
     file = load_study(study, assignments)
     chosen = _chosen_trial(document(file), trial)
 
-    from zostudy.study import console
+    from zostudy.study import console, progress
     from zostudy.study.trial import export_trial
 
-    with console.reporter(console.output(stderr=True)) as reporter:
+    with progress.reporter(console.output(stderr=True)) as reporter:
         written = export_trial(file, chosen, output, reporter.report)
     for path in written:
         typer.echo(path)

@@ -9,11 +9,13 @@ import typer
 from zostudy.cli.app import (
     AsJson,
     Assignments,
+    Device,
     StudyPath,
-    Terminated,
     app,
+    end_with,
     load_study,
     print_json,
+    stopping,
 )
 from zostudy.errors import ConfigError
 
@@ -106,49 +108,57 @@ def plan(
 
 
 @app.command()
-def run(study: StudyPath, assignments: Assignments) -> None:
+def run(
+    study: StudyPath,
+    assignments: Assignments,
+    workers: Annotated[int, typer.Option(min=1, help="Trials to run at a time.")] = 1,
+    device: Device = "study",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
+    ] = False,
+) -> None:
     """Run what is missing of a study; run again, it continues."""
-    try:
-        failures = _run(study, assignments)
-    except KeyboardInterrupt as error:
-        typer.echo("stopped; run the same command to continue", err=True)
-        raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
-    if failures:
-        typer.echo(f"{failures} trials failed; run the same command to try them again", err=True)
-        raise typer.Exit(1)
+    file = load_study(study, assignments)
+    with stopping():
+        failures = _run(file, workers, device, again=retry_failed)
+    _print_outcome(file, study, assignments)
+    end_with(failures)
 
 
-def _run(path: Path, assignments: list[str]) -> int:
-    """Run a study and print what came of it; the number of trials that failed."""
+def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
+    """Run what is missing; the number of trials that have failed."""
     from zostudy.study import console, sweep
 
-    file = load_study(path, assignments)
-    standing = sweep.standing(file)
+    standing = sweep.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
-    failures = 0
     if standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
-        failures = len(_run_missing(file, standing).failures)
-    else:
+        done = _run_missing(file, standing, workers, device, again=again)
+        return max(len(done.failures), sweep.standing(file).trials_failed)
+    if not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
-    _print_outcome(file, path, assignments)
-    return failures
+    return standing.trials_failed
 
 
-def _run_missing(file: "StudyFile", standing: "Standing") -> "SweepSummary":
-    from zostudy.study import console, plan_table, points, sweep
-    from zostudy.study.store import Store
+def _run_missing(
+    file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
+) -> "SweepSummary":
+    from zostudy.runtime import spread
+    from zostudy.study import console, plan_table, points, progress, sweep, workers
     from zostudy.study.trial import Trials
 
-    reporter = console.reporter(console.output(stderr=True))
-    trials = Trials(file, reporter.report)
-    missing = [p for p in standing.points if standing.missing(p)] or [points.first(file)]
-    trials.check(list(standing.points) or missing)
-    memory = trials.plan(missing)
+    reporter = progress.reporter(console.output(stderr=True))
+    trials = Trials(file, reporter.report, device)
+    left = [p for p in standing.points if standing.left(p)] or [points.first(file)]
+    trials.check(list(standing.points) or left)
+    memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
-    with Store(Path(file.config.storage.folder)).lock(file.config.study), reporter:
-        return sweep.run(file, trials, reporter.notice)
+    trials.open_tracker()
+    sweep.prepare(file, again=again)
+    devices = [device] * count if device != "study" else spread(file.config.runtime, count)
+    with reporter:
+        return workers.run(file, devices, reporter, trials.known)
 
 
 def _refuse_what_cannot_fit(memory: "Plan") -> None:
@@ -204,4 +214,5 @@ def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
         ],
         "points_to_sample": standing.to_sample,
         "trials_to_run": standing.trials_left,
+        "trials_failed": standing.trials_failed,
     }

@@ -7,8 +7,8 @@ with one seed is a *trial*: one MLflow run.
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, digest
@@ -117,6 +117,18 @@ class Standing:
         outcomes = self.outcomes(point)
         return tuple(s for s in self.seeds if s not in outcomes)
 
+    def reopened(self, *, own: bool) -> "Standing":
+        """As it is when what was lost too often is tried again.
+
+        Args:
+            own: Whether also what failed by what it computes is.
+        """
+        attempts = {
+            key: replace(attempt, outcomes=_without_failures(attempt.outcomes, own=own))
+            for key, attempt in self.attempts.items()
+        }
+        return replace(self, attempts=attempts)
+
     @property
     def trials_left(self) -> int:
         """Trials to be run, those of points to be sampled counted in."""
@@ -126,6 +138,16 @@ class Standing:
     def trials_failed(self) -> int:
         """Trials that failed and are not tried again by themselves."""
         return sum(len(self.failed(p)) for p in self.points)
+
+
+def _without_failures(
+    outcomes: Mapping[int, TrialOutcome | Failure], *, own: bool
+) -> dict[int, TrialOutcome | Failure]:
+    return {
+        seed: outcome
+        for seed, outcome in outcomes.items()
+        if not (isinstance(outcome, Failure) and (own or outcome.passing))
+    }
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,7 @@ class Notice:
         point: Its point.
         seed: Its seed.
         outcome: What came of it; nothing while it is only begun.
+        done: How many trials of this call have ended, this one included.
     """
 
     position: int
@@ -145,6 +168,7 @@ class Notice:
     point: Point
     seed: int
     outcome: TrialOutcome | Failure | None = None
+    done: int = 0
 
 
 def to_json(outcome: TrialOutcome | Failure) -> str:

@@ -1,6 +1,7 @@
 """Peak memory of a trial's phases before they run; equal shapes are worked out once."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from zostudy import registry
@@ -26,11 +27,15 @@ class Predictions:
 
     Args:
         runtime: Where the phases run; its precision counts.
+        known: Peaks that are known already, by their keys.
+
+    Attributes:
+        known: Those, and the ones found since.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, known: Mapping[str, int] = {}) -> None:
         self.runtime = runtime
-        self._known: dict[str, int] = {}
+        self.known = dict(known)
 
     def prune(self, config: TrialConfig, dataset: Dataset) -> int:
         """The peak of the first pass of a mask source that scores; 0 for one that does not."""
@@ -94,9 +99,9 @@ class Predictions:
         supernet = to_document(config.supernet)
         shared = [supernet, config.search_space.name, pictures, self.runtime.precision]
         key = digest([phase, shared])
-        if key not in self._known:
-            self._known[key] = work()
-        return self._known[key]
+        if key not in self.known:
+            self.known[key] = work()
+        return self.known[key]
 
 
 def mask_source(config: TrialConfig) -> Component:

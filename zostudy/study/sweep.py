@@ -59,11 +59,13 @@ class Tally:
     Attributes:
         total: Trials of this call, as far as is known.
         begun: Trials begun.
+        done: Trials that have ended.
         failures: Reasons of those that failed.
     """
 
     total: int = 0
     begun: int = 0
+    done: int = 0
     failures: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,6 +75,12 @@ class Tally:
             self.begun += 1
             self.total = max(self.total, self.begun)
             return self.begun
+
+    def end(self) -> int:
+        """Count a trial that has ended; how many have."""
+        with self._lock:
+            self.done += 1
+            return self.done
 
     def fail(self, line: str) -> None:
         """Keep the reason of a trial that failed."""
@@ -285,7 +293,7 @@ class _Worker:
             outcome = replace(outcome, reason=f"{outcome.reason}; it is tried again")
         elif isinstance(outcome, Failure):
             self.tally.fail(f"trial {number} ({point}, seed {seed}): {outcome.reason}")
-        self.notify(replace(notice, outcome=outcome))
+        self.notify(replace(notice, outcome=outcome, done=self.tally.end()))
         return None if again else outcome
 
     def _outcome(self, point: Point, seed: int, number: int) -> Outcome:

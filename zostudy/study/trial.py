@@ -67,17 +67,26 @@ class Trials:
     Args:
         file: The study.
         report: Called after every epoch and round.
+        device: The device; ``study`` for that of the study file.
+        known: Predicted peaks of memory, as :attr:`known` has them.
 
     Raises:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, file: StudyFile, report: Report) -> None:
+    def __init__(
+        self,
+        file: StudyFile,
+        report: Report,
+        device: str = "study",
+        known: Mapping[str, int] = {},
+    ) -> None:
         config = file.config
         self._file = file
         self._config = config
-        self._runtime = prepare(config.runtime)
-        self._predictions = Predictions(self._runtime)
+        other = {} if device == "study" else {"device": device}
+        self._runtime = prepare(config.runtime.model_copy(update=other))
+        self._predictions = Predictions(self._runtime, known)
         self._budget = memory_budget(config.runtime, self._runtime.device)
         store = Store(Path(config.storage.folder))
         self._computing = Computing(store, self._runtime, self._budget, report)
@@ -95,6 +104,19 @@ class Trials:
         swept = [path for path in config.sweep.parameters if path != "technique"]
         tracker.present(config.description, ["technique", *swept, "seed"], _SHOWN)
         return tracker
+
+    def open_tracker(self) -> None:
+        """Make the study's MLflow experiment before workers need it, and its store.
+
+        Raises:
+            ConfigError: The tracking store cannot be used.
+        """
+        _ = self.tracker
+
+    @property
+    def known(self) -> dict[str, int]:
+        """Predicted peaks of memory, in bytes, by what determines them."""
+        return self._predictions.known
 
     def check(self, points: list[Point]) -> None:
         """Whether every point has its data and its files, before anything is computed.

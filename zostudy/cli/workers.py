@@ -1,0 +1,47 @@
+"""The command of workers that join a study from wherever they are."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from zostudy.cli.app import (
+    Assignments,
+    Device,
+    StudyPath,
+    app,
+    end_with,
+    load_study,
+    stopping,
+)
+
+
+@app.command()
+def worker(
+    study: StudyPath,
+    assignments: Assignments,
+    storage: Annotated[
+        str, typer.Option(metavar="URL", help="Storage of Optuna; else that of the study file.")
+    ] = "",
+    tracking_uri: Annotated[
+        str, typer.Option(metavar="URL", help="MLflow server; else that of the study file.")
+    ] = "",
+    device: Device = "study",
+) -> None:
+    """Join a study: run its trials beside other workers, one at a time, until none is left."""
+    given = {"storage.optuna": storage, "tracking.uri": tracking_uri}
+    further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
+    file = load_study(study, [*assignments, *further])
+
+    from zostudy.study import console, progress, sweep, workers
+    from zostudy.study.trial import Trials
+
+    reporter = progress.reporter(console.output(stderr=True))
+    standing = sweep.standing(file)
+    with stopping():
+        trials = Trials(file, reporter.report, device)
+        trials.check(list(standing.points))
+        trials.open_tracker()
+        with reporter:
+            done = workers.run(file, [device], reporter, trials.known)
+    end_with(len(done.failures))
