@@ -35,10 +35,18 @@ class RangeSettings(Settings):
 class SamplerSettings(Settings):
     """Who proposes the points of the sweep."""
 
-    name: Literal["grid", "tpe"] = "grid"
-    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator."""
+    name: Literal["grid", "tpe", "nsga2"] = "grid"
+    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator;
+    ``nsga2`` its genetic algorithm for several objectives."""
+    population: int = Field(default=20, ge=2)
+    """Points of a generation of ``nsga2``, of which the first is drawn by chance."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether it proposes points, which a grid has of itself."""
+        return self.name != "grid"
 
 
 class ObjectiveSettings(Settings):
@@ -102,6 +110,9 @@ class SweepSettings(Settings):
         if self.sampler.name == "grid" and self.trials:
             raise ValueError("trials: a grid runs every combination; leave trials out")
         complete = self.trials and self.parameters and self.objectives
-        if self.sampler.name == "tpe" and not complete:
-            raise ValueError("sampler: 'tpe' needs trials (at least 1), parameters and objectives")
+        name = self.sampler.name
+        if self.sampler.samples and not complete:
+            raise ValueError(f"sampler: {name!r} needs trials (at least 1), parameters, objectives")
+        if name == "nsga2" and len(self.objectives) < 2:
+            raise ValueError("sampler: 'nsga2' needs several objectives; or use 'tpe'")
         return self
