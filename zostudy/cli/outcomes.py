@@ -105,8 +105,8 @@ def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any
     if number is None:
         if document["best"] is None:
             raise ConfigError(
-                f"study {document['study']!r}: no best trial (no complete point, or no "
-                "objectives); choose one with --trial N, see `zostudy results STUDY --json`"
+                f"study {document['study']!r}: no best trial (no complete point, no objectives, or "
+                "several on the Pareto front); choose one with --trial N, see `zostudy results`"
             )
         number = document["best"]["number"]
     complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}

@@ -23,10 +23,11 @@ from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
 from zostudy.study import drawing
 from zostudy.study.computing import PREDICTED, Computing, Report
+from zostudy.study.constraints import broken, costs, named
 from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
-from zostudy.study.points import Point, TrialOutcome, alternatives
+from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Record, Store
 from zostudy.study.tracking import CACHE_FROM, CACHE_HIT, Run, Tracker
@@ -125,7 +126,7 @@ class Trials:
         )
         return planner.plan(points)
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
         """Run a trial, or go on with it where it was stopped.
 
         Args:
@@ -138,6 +139,11 @@ class Trials:
         """
         config = point.config
         phases = self._phases_of(config, seed)
+        sweep = self._config.sweep
+        if sweep.constraints:
+            (planned,) = self.plan([point]).configurations
+            if planned.excluded:
+                return Ended.by(sweep, "excluded", planned.excluded, named(planned.limited))
         key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
@@ -150,14 +156,17 @@ class Trials:
             trial = _Trial(name, phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
+            above = self._above_limits(trial, genotype)
+            if above:
+                run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
+                return Ended.by(sweep, "excluded", above, trial.metrics, run.id)
             self._phase(phases.evaluate(genotype), trial)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def cached(self, point: Point, seed: int) -> bool:
         """Whether every phase of a trial is in the cache."""
-        dataset, store = self._dataset(point.config.dataset), self._computing.store
-        phases = TrialPhases(point.config, seed, dataset, self._predictions)
+        store, phases = self._computing.store, self._phases_of(point.config, seed)
         phase = phases.prune()
         found = store.record(phase.name, phase.key)
         if found is not None and found.values["genotype"] is None:
@@ -198,6 +207,14 @@ class Trials:
             self._phase(phase, trial)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
+        """Which constraints a genotype does not keep to; what it costs is added to the metrics."""
+        constraints = self._config.sweep.constraints
+        figures = costs(constraints, genotype, trial.phases.dataset, trial.phases.config)
+        trial.metrics.update(named(figures))
+        trial.run.metrics(named(figures))
+        return broken(figures)
 
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
