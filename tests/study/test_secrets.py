@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.servers import Proxy, free_port, mlflow_server
+from benchmarks.servers import free_port, mlflow_server
+from tests.servers import Proxy
 
 PASSWORD, VARIABLE = "hunter2-in-a-url", "hunter3-in-a-variable"
 
