@@ -217,11 +217,12 @@ class TrialPhases:
         """What determines every phase's result beside its own settings."""
         device = self.runtime.device.type
         threads = self.config.runtime.threads if device == "cpu" else 0
+        count = self.runtime.processes.count
         return {
             "engine": code_digest(self.config.extensions),
             "data": self.dataset.digest,
             "space": self.config.search_space.name,
-            "arithmetic": [device, self.runtime.precision, threads],
+            "arithmetic": [device, self.runtime.precision, threads, count],
             "seed": self.seed,
         }
 
