@@ -31,7 +31,11 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a given genotype as a study's evaluation would, and measure it."""
+    """Train a given genotype as a study's evaluation would, and measure it.
+
+    Under torchrun (torchrun --nproc-per-node 2 -m zostudy evaluate …) processes share every batch.
+    """
+    from zostudy.runtime import joined
     from zostudy.space.genotype import read
 
     file = load_study(study, assignments)
@@ -40,8 +44,11 @@ def evaluate(
     from zostudy.study import console, progress
     from zostudy.study.trial import Trials
 
-    with progress.reporter(console.output(stderr=True)) as reporter:
-        outcome = Trials(file, reporter.report).evaluate(given, seed)
+    reporter = progress.reporter(console.output(stderr=True))
+    with joined(file.config.runtime) as device, reporter:
+        outcome = Trials(file, reporter.report, device).evaluate(given, seed)
+    if outcome is None:  # another process, which shares the work, says what came of it
+        return
     if as_json:
         print_json(
             {"seed": seed, "metrics": outcome.metrics, "mlflow_run_id": outcome.mlflow_run_id}

@@ -26,6 +26,7 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
+from zostudy.study.changes import with_settings
 from zostudy.study.prediction import Predictions, mask_source, prune_context
 
 _ENGINE = ("space", "networks", "data", "pruning", "search", "evaluation", "runtime.py")
@@ -188,7 +189,10 @@ class TrialPhases:
             return Computed(values, result.weights)
 
         def predict() -> int:
-            return self.predictions.evaluate(config, genotype, self.dataset)
+            batch = config.evaluate.batch_size
+            share = max(2, -(-batch // self.runtime.processes.count))
+            shared = with_settings(config, "evaluate", batch_size=share)
+            return self.predictions.evaluate(shared, genotype, self.dataset)
 
         return self._phase("evaluate", settings, compute, predict)
 

@@ -116,6 +116,19 @@ def prune_context(config: TrialConfig, dataset: Dataset, stage: StageContext) ->
     return PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
 
 
+def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
+    """Run the check that a mask source names, if it names one.
+
+    Raises:
+        InputError: The mask source cannot work with these settings and this data.
+    """
+    component = mask_source(config)
+    check = component.facts.get("check")
+    if check is not None:
+        context = prune_context(config, dataset, stage)
+        component.sibling(str(check))(context, **config.prune.options)
+
+
 @functools.lru_cache(maxsize=64)
 def search_part_sizes(dataset: Dataset, architecture_fraction: float) -> tuple[int, int]:
     """How many pictures train the weights, and how many the architecture."""

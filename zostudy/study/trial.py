@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
-from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import Dataset, load
 from zostudy.errors import ArchitectureError
 from zostudy.evaluation.training import standalone
@@ -19,14 +19,14 @@ from zostudy.pruning.greedy import Round
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
 from zostudy.stage import StageContext
-from zostudy.study import drawing
+from zostudy.study import drawing, shared
 from zostudy.study.computing import PREDICTED, Computing, Report
 from zostudy.study.constraints import broken, costs, named
 from zostudy.study.export import Bundle, check_output, export
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
-from zostudy.study.prediction import Predictions, mask_source, prune_context
+from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Record, Store
 from zostudy.study.tracking import Run, Tracker
 
@@ -180,12 +180,17 @@ class Trials:
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
 
-    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome | None:
         """Train and measure a given genotype with the study's settings, as a run of its own.
+
+        Processes that torchrun has started do so together.
 
         Args:
             genotype: The architecture.
             seed: The seed of its training.
+
+        Returns:
+            What came of it, in the first process.
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
@@ -198,7 +203,11 @@ class Trials:
                 f"the study has {config.search_space.name!r}"
             )
         phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
-        phase = phases.evaluate(genotype)
+        processes = self._runtime.processes
+        phase = shared.led(phases.evaluate(genotype), processes)
+        if processes.rank:
+            shared.follow(phases.evaluate(genotype), StageContext(self._runtime, seed))
+            return None
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
@@ -209,6 +218,7 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(trial.metrics)
+            shared.dismiss(processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
 
     def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
@@ -298,19 +308,6 @@ def _measured(values: Mapping[str, Any]) -> dict[str, float]:
     """The figures in an evaluate phase's values, as the trial's metrics."""
     names = ("test_accuracy", "validation_accuracy", "parameters", "macs")
     return {name: values[name] for name in names if values[name] is not None}
-
-
-def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
-    """Run the check that a mask source names, if it names one.
-
-    Raises:
-        InputError: The mask source cannot work with these settings and this data.
-    """
-    component = mask_source(config)
-    check = component.facts.get("check")
-    if check is not None:
-        context = prune_context(config, dataset, stage)
-        component.sibling(str(check))(context, **config.prune.options)
 
 
 def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
