@@ -11,6 +11,7 @@ from typing import Any
 
 _STARS = "***"
 _IN_URL = re.compile(r"(://[^\s:/@]*):\S*@")
+_WITHOUT_SCHEME = re.compile(r"(\b[\w.+-]+):[^\s/@:'\"]+@(?=\w)")
 _NAMED = re.compile(r"(\w*(?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN)$")
 #: Shorter values of such variables are left alone: they are part of too many other words.
@@ -19,7 +20,9 @@ _SHORTEST = 4
 
 def without_password(text: str) -> str:
     """Text with the passwords of the URLs and connection strings in it replaced by stars."""
-    return _NAMED.sub(rf"\1{_STARS}", _IN_URL.sub(rf"\1:{_STARS}@", text))
+    for pattern in (_IN_URL, _WITHOUT_SCHEME):
+        text = pattern.sub(rf"\1:{_STARS}@", text)
+    return _NAMED.sub(rf"\1{_STARS}", text)
 
 
 def redacted(text: str) -> str:

@@ -137,7 +137,20 @@ def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
         return max(len(done.failures), sweep.standing(file).trials_failed)
     if not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
+    _deliver_what_waits(file)
     return standing.trials_failed
+
+
+def _deliver_what_waits(file: "StudyFile") -> None:
+    """Deliver what MLflow did not have when the study was run."""
+    from zostudy.study import tracking
+
+    config = file.config
+    if tracking.journals(file.folder, config.tracking.uri, config.experiment).pending():
+        from zostudy.study import delivery
+
+        with delivery.for_study(config):
+            pass
 
 
 def _run_missing(
