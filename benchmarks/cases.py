@@ -2,8 +2,8 @@
 
 C = 16, 8 cells (in the NAS-Bench-201 space, 5 a stage), pictures of 3 × 32 × 32, 10 classes,
 float32. A search step is one step on α and one on the weights, with the optimizers and settings of
-a study's defaults. The per-edge formulation is that of tests/reference: a module for every operation
-of every edge, each run on its own.
+a study's defaults. The per-edge formulation is that of tests/reference: a module for every
+operation of every edge, each run on its own.
 """
 
 from collections.abc import Callable
