@@ -7,7 +7,6 @@ starts in a fraction of a second; the server never touches a device.
 
 import contextlib
 import json
-import multiprocessing
 import re
 import signal
 import threading
@@ -23,18 +22,6 @@ from zostudy.errors import LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Point, TrialOutcome
-
-#: What the server imports, so that trials need not: also what torch, MLflow, matplotlib and
-#: scikit-learn import only when they are first used.
-_IMPORTED = [
-    "__main__",
-    "zostudy.study.trial",
-    "torch._inductor",
-    "mlflow.store.tracking.rest_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "matplotlib.backends.backend_agg",
-    "sklearn.datasets",
-]
 
 #: Seconds between two looks at whether the worker is to stop.
 _LOOK = 0.2
@@ -77,8 +64,7 @@ class TrialProcesses:
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_IMPORTED)
+        context = trial_process.start_server()
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
         )
