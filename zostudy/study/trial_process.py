@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: What the server imports, so that trials need not: also what torch, MLflow, matplotlib and
+#: What the server imports, so that trials need not: also what torch, matplotlib and
 #: scikit-learn import only when they are first used.
 _IMPORTED = [
     "__main__",
     "zostudy.study.trial",
     "torch._inductor",
-    "mlflow.store.tracking.rest_store",
-    "mlflow.store.tracking.sqlalchemy_store",
     "matplotlib.backends.backend_agg",
     "sklearn.datasets",
 ]
