@@ -15,6 +15,8 @@ from zostudy.redaction import RedactingFormatter, redacted, without_password, wi
             "postgresql://host/db?user=me&password=***&y=1",
         ),
         ("cannot open http://me:secret@host: no", "cannot open http://me:***@host: no"),
+        ("'me:secret@host/x' is no URL", "'me:***@host/x' is no URL"),
+        ("host=h password=secret user=me", "host=h password=*** user=me"),
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
         ("http://127.0.0.1:5000/path", "http://127.0.0.1:5000/path"),
     ],

@@ -3,11 +3,15 @@
 import logging
 import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 _STARS = "***"
 _IN_URL = re.compile(r"(://[^\s:/@]*):\S*@")
+_WITHOUT_SCHEME = re.compile(r"(\b[\w.+-]+):[^\s/@:'\"]+@(?=\w)")
 _NAMED = re.compile(r"(\w*(?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN)$")
 #: Shorter values of such variables are left alone: they are part of too many other words.
@@ -16,7 +20,9 @@ _SHORTEST = 4
 
 def without_password(text: str) -> str:
     """Text with the passwords of the URLs and connection strings in it replaced by stars."""
-    return _NAMED.sub(rf"\1{_STARS}", _IN_URL.sub(rf"\1:{_STARS}@", text))
+    for pattern in (_IN_URL, _WITHOUT_SCHEME):
+        text = pattern.sub(rf"\1:{_STARS}@", text)
+    return _NAMED.sub(rf"\1{_STARS}", text)
 
 
 def redacted(text: str) -> str:
@@ -45,3 +51,15 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         return redacted(super().format(record))
+
+
+def show_no_password() -> None:
+    """Make this process write its logs and tracebacks to stderr without passwords."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter())
+    logging.getLogger().addHandler(handler)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from tests.servers import Proxy, free_port, mlflow_server
+from benchmarks.servers import free_port, mlflow_server
+from tests.servers import Proxy
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
 from zostudy.study import delivery

@@ -34,6 +34,7 @@ def file(folder):
             "study": "s",
             "storage": {"optuna": f"sqlite:///{folder}/optuna.db", "folder": f"{folder}/.zostudy"},
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+            "search_space": {"name": "nasbench201"},
             "supernet": SMALL,
             "prune": {"source": "random"},
             "search": {"epochs": 1, "warmup_epochs": 0, "batch_size": 512},
@@ -222,6 +223,11 @@ def test_damaged_files_and_what_dead_processes_left_are_taken_away(file, folder)
 def test_a_trial_that_nobody_runs_is_marked_and_run_again(file, folder):
     with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as database:
         database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 1")
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = "
+            "replace(value_json, ?, '999999999 ') WHERE key = 'worker'",
+            (f"{os.getpid()} ",),
+        )
         database.commit()
     findings = found(doctor.examine(file))
     assert ("optuna", "trial 1 of Optuna is RUNNING, and nobody runs it") in findings

@@ -1,18 +1,16 @@
 """The command line: parse, call, print. What is heavy is imported by the command that uses it."""
 
-import logging
 import os
 import signal
 import sys
-import traceback
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn
 
 import typer
 
 from zostudy.cli.app import Terminated, app
 from zostudy.errors import InputError, ZostudyError
-from zostudy.redaction import RedactingFormatter, redacted
+from zostudy.redaction import redacted, show_no_password
 
 # isort: split
 # In the order of --help.
@@ -39,27 +37,19 @@ def main() -> None:
     # milliseconds, which another busy process on the machine turns into a standstill.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _terminate)
-    _show_no_password()
+    show_no_password()
     try:
         app()
     except ZostudyError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {redacted(line)}", err=True)
+            typer.echo(f"error: {_shortened(redacted(line))}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
-def _show_no_password() -> None:
-    """Logs and tracebacks go to stderr without the passwords that may be in them."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter())
-    logging.getLogger().addHandler(handler)
-    sys.excepthook = _report
-
-
-def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    typer.echo(
-        redacted("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False
-    )
+def _shortened(line: str) -> str:
+    """A line of bearable length: a value in it may be of any."""
+    most = 1000
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

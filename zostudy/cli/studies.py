@@ -137,7 +137,20 @@ def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
         return max(len(done.failures), sweep.standing(file).trials_failed)
     if not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
+    _deliver_what_waits(file)
     return standing.trials_failed
+
+
+def _deliver_what_waits(file: "StudyFile") -> None:
+    """Deliver what MLflow did not have when the study was run."""
+    from zostudy.study import tracking
+
+    config = file.config
+    if tracking.journals(file.folder, config.tracking.uri, config.experiment).pending():
+        from zostudy.study import delivery
+
+        with delivery.for_study(config):
+            pass
 
 
 def _run_missing(
@@ -201,10 +214,17 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
     stdout.print(
         f"\nMLflow: experiment {file.config.experiment!r} in {uri}\n"
         f"next:   zostudy ui {shown}\n"
-        f"        zostudy export {arguments} --output {file.config.study}-export{which}",
+        f"        {_last_step(file, arguments, which)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
+    """The command that writes a network, or trains one where a table has stood for training."""
+    if file.config.evaluate.by == "table":
+        return f"zostudy run {arguments} --set=evaluate.by=training  # trains what was found"
+    return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 
 
 def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig, TrialConfig
 from zostudy.errors import ZostudyError
-from zostudy.study.points import Point
+from zostudy.redaction import show_no_password
+from zostudy.study.points import Ended, Point
 
 if TYPE_CHECKING:
     from zostudy.stage import Progress
@@ -84,6 +85,7 @@ def main(text: str, connection: Connection) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker, which says so
     signal.signal(signal.SIGTERM, _stop)
+    show_no_password()
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         ended = _run(json.loads(text), connection)
@@ -111,7 +113,8 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
 
     trials = Trials(file, report, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
-    return {"outcome": asdict(outcome), "known": trials.known}
+    kind = "ended" if isinstance(outcome, Ended) else "outcome"
+    return {kind: asdict(outcome), "known": trials.known}
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

@@ -161,15 +161,13 @@ class Runs:
         if not digests:
             return
         with tempfile.TemporaryDirectory() as folder:
-            there = _listed(self.store, run, {str(Path(path).parent) for path in digests})
+            damage = _fetched(self.store, run, Path(folder))
             for path, digest in digests.items():
-                damage = "is missing"
-                if path in there:
-                    damage = _damage(self.store, run, path, digest, folder)
-                if damage:
+                wrong = damage or _difference(Path(folder) / path, digest)
+                if wrong:
                     yield Finding(
                         "artifact",
-                        f"{path} of run {run.info.run_id} ({run.info.run_name}) {damage}",
+                        f"{path} of run {run.info.run_id} ({run.info.run_name}) {wrong}",
                         "writes it again from the cache",
                         self._rewriting(run, path),
                     )
@@ -206,23 +204,18 @@ def _told(journal: Journal) -> list[str]:
     return [event["run"] for event in events if event["event"] == "run"]
 
 
-def _listed(store: MlflowStore, run: MlflowRun, folders: set[str]) -> set[str]:
+def _fetched(store: MlflowStore, run: MlflowRun, folder: Path) -> str:
+    """Fetch all artifacts of a run that are there; gives why they cannot be read."""
     try:
-        return {
-            entry.path
-            for folder in folders
-            for entry in store.client.list_artifacts(
-                run.info.run_id, None if folder == "." else folder
-            )
-        }
-    except ERRORS:
-        return set()
-
-
-def _damage(store: MlflowStore, run: MlflowRun, path: str, digest: str, folder: str) -> str:
-    try:
-        local = Path(store.client.download_artifacts(run.info.run_id, path, folder))
+        if store.client.list_artifacts(run.info.run_id):
+            store.client.download_artifacts(run.info.run_id, "", str(folder))
     except ERRORS as error:
         return f"cannot be read ({one_line(error)})"
-    kept = hashlib.sha256(local.read_bytes()).hexdigest()
+    return ""
+
+
+def _difference(path: Path, digest: str) -> str:
+    if not path.is_file():
+        return "is missing"
+    kept = hashlib.sha256(path.read_bytes()).hexdigest()
     return "" if kept == digest else "is not what was logged"
