@@ -88,6 +88,7 @@ def zostudy(tmp_path, monkeypatch, capsys):
     exporting = types.SimpleNamespace(export_trial=export_trial)
     monkeypatch.setitem(sys.modules, "zostudy.study.trial_export", exporting)
     monkeypatch.setattr("zostudy.study.workers.TrialProcesses", TrialProcesses)
+    monkeypatch.setattr("zostudy.study.trial_process.start_server", lambda: None)
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)
     before = signal.getsignal(signal.SIGTERM)

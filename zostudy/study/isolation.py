@@ -7,7 +7,6 @@ starts in a fraction of a second; the server never touches a device.
 
 import contextlib
 import json
-import multiprocessing
 import re
 import signal
 import threading
@@ -23,16 +22,6 @@ from zostudy.errors import LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
-
-#: What the server imports, so that trials need not: also what torch, matplotlib and scikit-learn
-#: import only when they are first used.
-_IMPORTED = [
-    "__main__",
-    "zostudy.study.trial",
-    "torch._inductor",
-    "matplotlib.backends.backend_agg",
-    "sklearn.datasets",
-]
 
 #: Seconds between two looks at whether the worker is to stop.
 _LOOK = 0.2
@@ -75,8 +64,7 @@ class TrialProcesses:
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_IMPORTED)
+        context = trial_process.start_server()
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
         )
