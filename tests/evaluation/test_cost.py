@@ -24,6 +24,26 @@ P_DARTS = (
     "('dil_conv_3x3', 1), ('dil_conv_3x3', 1), ('dil_conv_5x5', 3)], reduce_concat=range(2, 6))"
 )
 
+#: NAS-Bench-201 cells with (classes, side of the pictures, millions of parameters, of FLOPs) as
+#: published: issues 18, 24 and 36 of github.com/D-X-Y/NATS-Bench.
+#: The benchmark counts the classifier's bias as well: as many FLOPs more than ours as classes.
+TOPOLOGIES = [
+    (
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|"
+        "+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|",
+        [(10, 32, 0.802, 113.95), (100, 32, 0.808, 113.96), (120, 16, 0.810, 28.50)],
+    ),
+    (
+        "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+        [(10, 32, 0.802426, 113.95137)],
+    ),
+    (
+        "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|"
+        "+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|",
+        [(10, 32, None, 15.64737), (100, 32, None, 15.65322), (120, 16, None, 3.91948)],
+    ),
+]
+
 
 def published_network(notation, **changes):
     sizes = {"cells": 20, "channels": 36, "classes": 10, "in_channels": 3, "auxiliary": True}
@@ -55,6 +75,22 @@ def test_parameters_leave_out_the_auxiliary_head():
 @pytest.mark.parametrize(("notation", "millions"), [(DARTS, 528), (P_DARTS, 532)])
 def test_known_genotypes_have_the_known_macs(notation, millions):
     assert round(macs(published_network(notation), 3, 32, 32) / 1e6) == millions
+
+
+@pytest.mark.parametrize(("notation", "published"), TOPOLOGIES)
+def test_known_topologies_have_the_published_parameters_and_macs(notation, published):
+    for classes, side, millions, flops in published:
+        sizes = {"cells": 5, "channels": 16, "classes": classes, "auxiliary": False}
+        network = published_network(notation, **sizes)
+        if millions is not None:
+            assert parameters(network) / 1e6 == pytest.approx(millions, abs=places(millions))
+        found = (macs(network, 3, side, side) + classes) / 1e6
+        assert found == pytest.approx(flops, abs=places(flops))
+
+
+def places(number):
+    """Half of the last decimal place that is given."""
+    return 0.5001 * 10.0 ** -len(str(number).split(".")[1])
 
 
 def test_counting_macs_leaves_the_network_as_it_was():

@@ -129,12 +129,12 @@ def test_pool_is_that_of_the_neighbours_inside_the_picture(kind, stride):
 
 def test_pool_is_normalised_in_the_supernet_only():
     images = pictures(8, 3, 6, 6) * 3 + 1
-    supernet = Pool("avg", 3, 1, affine=False)(images)
+    supernet = Pool("avg", 3, 1, normalizes=True)(images)
     torch.testing.assert_close(supernet.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(
         supernet.var((0, 2, 3), correction=0), torch.ones(3), atol=1e-3, rtol=0
     )
-    assert torch.equal(Pool("avg", 3, 1, affine=True)(images), pool("avg", images, 1))
+    assert torch.equal(Pool("avg", 3, 1, normalizes=False)(images), pool("avg", images, 1))
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7), (7, 5)])

@@ -20,7 +20,7 @@ from zostudy.pruning.mask_sources import PruneContext
 from zostudy.pruning.zero_shot import foresee_zero_shot, zero_shot
 from zostudy.runtime import Runtime
 from zostudy.search import bilevel
-from zostudy.space.genotype import Genotype
+from zostudy.space.genotype import Genotype, from_notation
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
@@ -102,6 +102,41 @@ def test_a_searchs_peak_is_known_beforehand(dataset, changes, precision, request
     context = StageContext(runtime(precision), seed=0)
     found = bilevel.search(MASK, data, SUPERNET, settings, context)
     predicted = bilevel.predict_peak(MASK, data, SUPERNET, settings, runtime(precision))
+    assert_predicted(found.peak_bytes, predicted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"recompute": "partial"},
+        {"recompute": "full", "accumulate": 2},
+        {"recompute": "full", "precision": "bf16"},
+        {"precision": "bf16"},
+    ],
+)
+def test_the_peak_of_a_search_for_a_topology_is_known_beforehand(odd_dataset, changes):
+    own = {k: v for k, v in changes.items() if k != "precision"}
+    settings = SearchSettings(epochs=2, warmup_epochs=0, batch_size=22, **own)
+    where = runtime(changes.get("precision", "fp32"))
+    space = search_space("nasbench201")
+    rows = tuple(tuple((edge + c) % 3 > 0 for c in range(5)) for edge in range(6))
+    mask = OperationMask(space, {"normal": rows})
+    found = bilevel.search(mask, odd_dataset, SUPERNET, settings, StageContext(where, seed=0))
+    predicted = bilevel.predict_peak(mask, odd_dataset, SUPERNET, settings, where)
+    assert_predicted(found.peak_bytes, predicted)
+
+
+@pytest.mark.parametrize("auxiliary", [0.0, 0.4])
+def test_the_peak_of_training_a_topology_is_known_beforehand(odd_dataset, auxiliary):
+    genotype = from_notation(
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+    )
+    settings = EvaluateSettings(
+        cells=2, channels=4, epochs=2, batch_size=16, auxiliary_weight=auxiliary
+    )
+    found = training.evaluate(genotype, odd_dataset, settings, StageContext(runtime(), seed=0))
+    predicted = training.predict_peak(genotype, odd_dataset, settings, runtime())
     assert_predicted(found.peak_bytes, predicted)
 
 

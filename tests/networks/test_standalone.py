@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.reference.standalone import Reference
+from tests.reference.standalone import Reference, TopologyReference
 from zostudy.networks.standalone import DropPath, StandaloneNetwork
 from zostudy.runtime import seeded
 from zostudy.space.genotype import Genotype, from_notation
@@ -108,6 +108,24 @@ def test_logits_equal_those_of_the_definition(seed, cells, channels, height, wid
     )
     images = pictures(4, 2, height, width).double()
     expected, _ = reference.logits(images, cells)
+
+    network.train(training)
+    torch.testing.assert_close(network(images), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("cells", "height", "width"), [(1, 8, 8), (2, 9, 8), (1, 13, 11)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_logits_of_a_topology_equal_those_of_the_definition(seed, cells, height, width, training):
+    space, draw = search_space("nasbench201"), random.Random(seed)
+    nodes = [tuple((draw.choice(space.operations), s) for s in range(t)) for t in space.targets]
+    genotype = Genotype(space, {"normal": tuple(nodes)})
+    network = build(genotype, cells=cells, channels=3, in_channels=2, auxiliary=False)
+    perturb(network).double()
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    reference = TopologyReference(genotype.cells["normal"], weights, training=training)
+    images = pictures(4, 2, height, width).double()
+    expected = reference.logits(images, cells)
 
     network.train(training)
     torch.testing.assert_close(network(images), expected, rtol=1e-9, atol=1e-9)
@@ -232,8 +250,14 @@ def test_drop_path_repeats_with_the_seed():
     assert not torch.equal(first, other)
 
 
-def test_network_exports_with_any_batch_size():
-    network = build(cells=3, channels=1, auxiliary=True).eval()
+TOPOLOGY = from_notation(
+    "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+)
+
+
+@pytest.mark.parametrize("genotype", [EVERY_OPERATION, TOPOLOGY], ids=["darts", "nasbench201"])
+def test_network_exports_with_any_batch_size(genotype):
+    network = build(genotype, cells=3, channels=1, auxiliary=True).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(
         network, (pictures(2, 1, 8, 8),), dynamic_shapes={"images": {0: batch}}

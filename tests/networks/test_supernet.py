@@ -5,12 +5,15 @@ from torch.nn import functional
 from tests.reference.pairing import pairs, reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.memory import LiveBytes
-from zostudy.networks.shared import NodeOperations
+from zostudy.networks.shared import NodeOperations, SharedDense
 from zostudy.networks.supernet import Supernet
+from zostudy.registry import components
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
-SPACE = search_space("darts")
+SPACES = {name: search_space(name) for name in components("search_space")}
+SPACE = SPACES["darts"]
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
 @pytest.fixture(autouse=True)
@@ -20,20 +23,20 @@ def _double():
     torch.set_default_dtype(torch.float32)
 
 
-def random_mask(seed, keep=0.5):
+def random_mask(seed, keep=0.5, space=SPACE):
     generator = torch.Generator().manual_seed(seed)
     rows = {}
-    for kind in SPACE.cell_types:
-        drawn = torch.rand(len(SPACE.edges), len(SPACE.operations), generator=generator)
+    for kind in space.cell_types:
+        drawn = torch.rand(len(space.edges), len(space.operations), generator=generator)
         kept = drawn < keep
         kept[torch.arange(len(kept)), drawn.argmin(1)] = True
         rows[kind] = tuple(tuple(bool(v) for v in row) for row in kept)
-    return OperationMask(SPACE, rows)
+    return OperationMask(space, rows)
 
 
 def supernet_of(mask, settings, seed=0, **options):
     torch.manual_seed(seed)
-    supernet = Supernet(SPACE, mask, settings, in_channels=3, classes=5, **options)
+    supernet = Supernet(mask.space, mask, settings, in_channels=3, classes=5, **options)
     with torch.no_grad():
         for kind, alpha in supernet.alpha.items():
             alpha.copy_(torch.randn_like(alpha) * supernet.mask_of(kind))
@@ -48,26 +51,32 @@ def relative(ours, theirs):
 
 
 CASES = [
-    # cells, channels, k, edge normalization, side, kept share
-    (8, 4, 1, False, 16, 1.0),
-    (8, 4, 4, True, 16, 1.0),
-    (4, 8, 2, True, 9, 0.5),
-    (3, 4, 2, False, 11, 0.4),
-    (2, 4, 1, True, 8, 0.3),
-    (5, 8, 4, True, 13, 0.5),
-    (1, 2, 2, True, 8, 0.2),
-    (6, 1, 1, False, 8, 0.5),
+    # space, cells, channels, k, edge normalization, side, kept share
+    ("darts", 8, 4, 1, False, 16, 1.0),
+    ("darts", 8, 4, 4, True, 16, 1.0),
+    ("darts", 4, 8, 2, True, 9, 0.5),
+    ("darts", 3, 4, 2, False, 11, 0.4),
+    ("darts", 2, 4, 1, True, 8, 0.3),
+    ("darts", 5, 8, 4, True, 13, 0.5),
+    ("darts", 1, 2, 2, True, 8, 0.2),
+    ("darts", 6, 1, 1, False, 8, 0.5),
+    ("nasbench201", 3, 4, 1, False, 16, 1.0),
+    ("nasbench201", 2, 4, 4, True, 16, 1.0),
+    ("nasbench201", 1, 8, 2, True, 9, 0.6),
+    ("nasbench201", 2, 4, 2, False, 11, 0.4),
+    ("nasbench201", 1, 1, 1, False, 13, 0.6),
 ]
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("seed", "recompute"), [(1, "none"), (2, "partial"), (3, "full")])
 def test_logits_and_every_gradient_are_those_of_the_per_edge_formulation(case, seed, recompute):
-    cells, channels, k, normalization, side, keep = case
+    name, cells, channels, k, normalization, side, keep = case
+    space = SPACES[name]
     settings = SupernetSettings(
         cells=cells, channels=channels, partial_channels=k, edge_normalization=normalization
     )
-    mask = OperationMask.full(SPACE) if keep == 1.0 else random_mask(seed, keep)
+    mask = OperationMask.full(space) if keep == 1.0 else random_mask(seed, keep, space)
     ours = supernet_of(mask, settings, seed, recompute=recompute)
     theirs = reference_of(ours, settings, 3, 5)
     images = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(seed))
@@ -89,38 +98,44 @@ def test_logits_and_every_gradient_are_those_of_the_per_edge_formulation(case, s
     assert compared == sum(1 for p in theirs.parameters() if p.grad is not None)
 
 
-def test_every_parameter_of_ours_is_one_of_the_reference():
+@every_space
+def test_every_parameter_of_ours_is_one_of_the_reference(space):
     settings = SupernetSettings(cells=3, channels=4, partial_channels=2, edge_normalization=True)
-    ours = supernet_of(random_mask(3), settings)
+    ours = supernet_of(random_mask(3, space=space), settings)
     theirs = reference_of(ours, settings, 3, 5)
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    ours_count, theirs_count = (sum(p.numel() for p in net.parameters()) for net in (ours, theirs))
+    assert ours_count == theirs_count
     assert {id(mine) for mine, _, _ in pairs(ours, theirs)} == {id(p) for p in ours.parameters()}
 
 
-def test_a_masked_operation_has_no_parameter_and_no_gradient():
-    mask = random_mask(4, keep=0.3)
+@every_space
+def test_a_masked_operation_has_no_parameter_and_no_gradient(space):
+    mask = random_mask(4, keep=0.3, space=space)
     supernet = supernet_of(mask, SupernetSettings(cells=3, channels=4))
     supernet(torch.randn(2, 3, 8, 8)).sum().backward()
     for kind, alpha in supernet.alpha.items():
         assert torch.all(alpha.grad[~supernet.mask_of(kind)] == 0)
         assert torch.all(supernet.mixing().operations[kind][~supernet.mask_of(kind)] == 0)
-    full = supernet_of(OperationMask.full(SPACE), SupernetSettings(cells=3, channels=4))
+    full = supernet_of(OperationMask.full(space), SupernetSettings(cells=3, channels=4))
     assert len(list(supernet.parameters())) < len(list(full.parameters()))
     for cell, kind in zip(supernet.cells, supernet.sequence, strict=True):
         for edges, node in zip(cell.outgoing.values(), cell.nodes, strict=True):
-            for column, name in enumerate(SPACE.operations):
+            for column, name in enumerate(space.operations):
                 rows = [edge for edge in edges if mask.rows[kind][edge][column]]
                 if name in node.shared:
                     first = next(node.shared[name].parameters())
-                    assert first.shape[0] == len(rows)
+                    dense = isinstance(node.shared[name], SharedDense)
+                    assert first.shape[0] == len(rows) * (node.channels if dense else 1)
 
 
-def test_an_edge_of_none_alone_passes_nothing():
-    none_only = tuple(name == "none" for name in SPACE.operations)
-    everything = (True,) * len(SPACE.operations)
-    rows = tuple(none_only if target == 3 else everything for _, target in SPACE.edges)
-    mask = OperationMask(SPACE, dict.fromkeys(SPACE.cell_types, rows))
-    settings = SupernetSettings(cells=3, channels=4, partial_channels=2)
+@every_space
+@pytest.mark.parametrize("k", [1, 2])
+def test_an_edge_of_none_alone_passes_nothing(space, k):
+    none_only = tuple(name == space.zero for name in space.operations)
+    everything = (True,) * len(space.operations)
+    rows = tuple(none_only if target == 3 else everything for _, target in space.edges)
+    mask = OperationMask(space, dict.fromkeys(space.cell_types, rows))
+    settings = SupernetSettings(cells=3, channels=4, partial_channels=k)
     ours = supernet_of(mask, settings)
     theirs = reference_of(ours, settings, 3, 5)
     images = torch.randn(4, 3, 8, 8)
@@ -161,12 +176,13 @@ def test_kaiming_initialisation_has_the_fan_out_of_each_edges_convolution():
     )
 
 
-def test_recomputing_more_takes_less_memory():
+@every_space
+def test_recomputing_more_takes_less_memory(space):
     settings = SupernetSettings(cells=3, channels=8, partial_channels=2, edge_normalization=True)
     images = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     peaks = []
     for option in ("none", "partial", "full"):
-        supernet = supernet_of(random_mask(2), settings, recompute=option)
+        supernet = supernet_of(random_mask(2, space=space), settings, recompute=option)
         with LiveBytes(supernet, images) as live:
             supernet(images).square().sum().backward()
         peaks.append(live.peak)
@@ -175,12 +191,13 @@ def test_recomputing_more_takes_less_memory():
 
 @pytest.mark.parametrize("recompute", ["partial", "full"])
 @pytest.mark.parametrize("group", ["architecture_parameters", "weight_parameters"])
-def test_gradients_of_one_group_are_the_same_when_the_other_is_frozen(recompute, group):
+@every_space
+def test_gradients_of_one_group_are_the_same_when_the_other_is_frozen(space, recompute, group):
     settings = SupernetSettings(cells=3, channels=4, partial_channels=2, edge_normalization=True)
     images = torch.randn(4, 3, 11, 11, generator=torch.Generator().manual_seed(0))
     found = []
     for option in ("none", recompute):
-        supernet = supernet_of(random_mask(2), settings, recompute=option)
+        supernet = supernet_of(random_mask(2, space=space), settings, recompute=option)
         wanted = getattr(supernet, group)()
         supernet.requires_grad_(option == "none")
         for parameter in wanted:
@@ -191,13 +208,14 @@ def test_gradients_of_one_group_are_the_same_when_the_other_is_frozen(recompute,
         assert (plain is None and again is None) or torch.allclose(plain, again, rtol=1e-10)
 
 
-def test_recomputing_under_autocast_gives_the_gradients_of_autocast():
+@every_space
+def test_recomputing_under_autocast_gives_the_gradients_of_autocast(space):
     torch.set_default_dtype(torch.float32)
     settings = SupernetSettings(cells=3, channels=4, partial_channels=2)
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     found = []
     for option in ("none", "partial", "full"):
-        supernet = supernet_of(random_mask(2), settings, recompute=option)
+        supernet = supernet_of(random_mask(2, space=space), settings, recompute=option)
         with torch.autocast("cpu", torch.bfloat16):
             loss = supernet(images).float().square().sum()
         loss.backward()
@@ -212,13 +230,14 @@ def test_recomputing_under_autocast_gives_the_gradients_of_autocast():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("recompute", ["none", "partial", "full"])
+@every_space
 @pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
-def test_gradients_on_cuda_are_those_on_the_cpu(recompute):
+def test_gradients_on_cuda_are_those_on_the_cpu(space, recompute):
     settings = SupernetSettings(cells=3, channels=8, partial_channels=2, edge_normalization=True)
     images = torch.randn(8, 3, 13, 13, generator=torch.Generator().manual_seed(0))
     found = []
     for device, option in (("cpu", "none"), ("cuda", recompute)):
-        supernet = supernet_of(random_mask(2), settings, recompute=option).to(device)
+        supernet = supernet_of(random_mask(2, space=space), settings, recompute=option).to(device)
         supernet(images.to(device)).square().sum().backward()
         found.append([p.grad for p in supernet.parameters()])
     for plain, again in zip(*found, strict=True):

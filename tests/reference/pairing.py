@@ -2,14 +2,20 @@
 
 import torch
 
-from tests.reference.supernet import EDGES, ReferenceSupernet
+from tests.reference import nasbench201
+from tests.reference.supernet import ReferenceSupernet
 from zostudy.networks.operations import FactorizedReduction
-from zostudy.networks.shared import SharedReduction
+from zostudy.networks.shared import SharedDense, SharedReduction
+
+REFERENCES = {
+    "darts": ReferenceSupernet,
+    "nasbench201": nasbench201.ReferenceSupernet,
+}
 
 
 def reference_of(supernet, settings, in_channels, classes):
     """The reference of the same mask and size, with the same weights, α and β."""
-    reference = ReferenceSupernet(
+    reference = REFERENCES[supernet.space.name](
         supernet.mask.rows,
         cells=settings.cells,
         channels=settings.channels,
@@ -36,12 +42,29 @@ def pairs(supernet, reference):
         yield alpha, everything, reference.alpha[kind]
     for kind, beta in supernet.beta.items():
         yield beta, everything, reference.beta[kind]
-    for ours, theirs in zip(supernet.cells, reference.cells, strict=True):
-        yield from _preprocess(ours.preprocess[0], theirs.preprocess0)
-        yield from _preprocess(ours.preprocess[1], theirs.preprocess1)
+    if len(supernet.head):
+        yield from _learned(supernet.head[0], reference.norm)
+    for index, (ours, theirs) in enumerate(zip(supernet.cells, reference.cells, strict=True)):
+        if str(index) in getattr(reference, "blocks", {}):
+            yield from _block(ours.preprocess[0], reference.blocks[str(index)])
+        elif supernet.space.projects:
+            yield from _preprocess(ours.preprocess[0], theirs.preprocess0)
+            yield from _preprocess(ours.preprocess[1], theirs.preprocess1)
         for source, node in enumerate(ours.nodes):
-            leaving = [e for e, edge in enumerate(EDGES) if edge[0] == source]
+            leaving = [e for e, edge in enumerate(reference.topology) if edge[0] == source]
             yield from _operations(node, [theirs.edges[e] for e in leaving])
+
+
+def _learned(ours, theirs):
+    yield ours.weight, ..., theirs.weight
+    yield ours.bias, ..., theirs.bias
+
+
+def _block(ours, theirs):
+    for mine, other in ((ours.first, theirs.a), (ours.second, theirs.b)):
+        yield mine[1].weight, ..., other.convolution.weight
+        yield from _learned(mine[2], other.norm)
+    yield ours.shortcut.weight, ..., theirs.shortcut.weight
 
 
 def _preprocess(ours, theirs):
@@ -60,6 +83,10 @@ def _operations(node, edges):
                 yield shared.first, row, theirs.first.weight
                 if theirs.second is not None:
                     yield shared.second, row, theirs.second.weight
+                continue
+            if isinstance(shared, SharedDense):
+                rows_of_edge = slice(row * node.channels, (row + 1) * node.channels)
+                yield shared.weight, rows_of_edge, theirs.convolution.weight
                 continue
             numbers = ("1", "2") if len(shared.depthwise) == 2 else ("",)
             for stage, number in enumerate(numbers):

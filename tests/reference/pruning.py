@@ -4,8 +4,6 @@ import math
 
 import torch
 
-from tests.reference.supernet import CELL_TYPES, EDGES
-
 
 def nngp_frobenius(logits):
     """Frobenius norm of the correlation matrix [n, n] of n rows of logits."""
@@ -25,7 +23,7 @@ def remaining(row):
 def uniform_mixing(mask, like, removed=None):
     """1/|E_i| on the remaining operations; 1/(|E_i| - 1) on the edge of the removed one."""
     mixing = {}
-    for kind in CELL_TYPES:
+    for kind in mask:
         weights = torch.zeros(len(mask[kind]), len(mask[kind][0])).to(like)
         for edge, row in enumerate(mask[kind]):
             kept = [o for o in remaining(row) if (kind, edge, o) != removed]
@@ -39,9 +37,9 @@ def uniform_edge_weights(network, like):
     """With edge normalisation, the same share for every edge that enters a node; else ones."""
     if not network.edge_normalization:
         return None
-    targets = [target for _, target in EDGES]
+    targets = [target for _, target in network.topology]
     shares = torch.tensor([1.0 / targets.count(target) for target in targets]).to(like)
-    return dict.fromkeys(CELL_TYPES, shares)
+    return dict.fromkeys(network.mask, shares)
 
 
 def rank(network, batches, mixing, ranking=nngp_frobenius):
@@ -60,7 +58,7 @@ def leave_one_out_scores(network, batches, mask, rankings=(nngp_frobenius,)):
     scores = {}
     for ranking in rankings:
         base = rank(network, batches, uniform_mixing(mask, batches[0]), ranking)
-        for kind in CELL_TYPES:
+        for kind in mask:
             for edge, row in enumerate(mask[kind]):
                 if len(remaining(row)) == 1:
                     continue
@@ -74,7 +72,7 @@ def leave_one_out_scores(network, batches, mask, rankings=(nngp_frobenius,)):
 
 def level(mask, measure):
     """What remains: Σ|E_i| / Σ|E_i in N_0| of operations, or Π over Π of architectures."""
-    counts = [(len(remaining(row)), len(row)) for kind in CELL_TYPES for row in mask[kind]]
+    counts = [(len(remaining(row)), len(row)) for kind in mask for row in mask[kind]]
     if measure == "operations":
         return sum(left for left, _ in counts) / sum(full for _, full in counts)
     if measure == "architectures":
@@ -88,14 +86,14 @@ def algorithm1(score, mask, xi, measure="architectures", operations_per_round=1)
     `score(mask)` gives {(cell type, edge, operation): s_j}. Every edge with more than one operation
     loses its lowest ones each round, and keeps at least one; of equal scores the first goes first.
     """
-    masks = [{kind: [list(row) for row in mask[kind]] for kind in CELL_TYPES}]
+    masks = [{kind: [list(row) for row in mask[kind]] for kind in mask}]
     while level(masks[-1], measure) > xi:
         current = masks[-1]
-        if all(len(remaining(row)) == 1 for kind in CELL_TYPES for row in current[kind]):
+        if all(len(remaining(row)) == 1 for kind in current for row in current[kind]):
             break
         scores = score(current)
-        after = {kind: [list(row) for row in current[kind]] for kind in CELL_TYPES}
-        for kind in CELL_TYPES:
+        after = {kind: [list(row) for row in current[kind]] for kind in current}
+        for kind in current:
             for edge, row in enumerate(current[kind]):
                 kept = remaining(row)
                 if len(kept) == 1:

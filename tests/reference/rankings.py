@@ -36,6 +36,8 @@ class Run:
 
     def states(self, images):
         """What is read by the input processing and by the edges; the last cell's output; logits."""
+        if hasattr(self.network, "walk"):
+            return self.network.walk(images, self.mixing, self.edges)
         found = []
         network = self.network
         before = last = network.stem(images)
@@ -222,7 +224,8 @@ def zico(run, parts=2):
     ]
     sums = {}
     for name in run.weights:
-        group = name.split(".")[1] if name.startswith("cells.") else name.split(".")[0]
+        of_cell = name.startswith(("cells.", "blocks."))
+        group = name.split(".")[1] if of_cell else name.split(".")[0]
         values = torch.stack([gradients[name].flatten() for gradients in found], dim=1)
         for weight in values:
             mean = float(weight.abs().sum()) / parts

@@ -4,8 +4,6 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from tests.reference.supernet import CELL_TYPES
-
 
 def split(network):
     """The names of the weights, and those of α and β."""
@@ -17,7 +15,7 @@ def split(network):
 def beta_decay(alpha, mask, epoch, scale=0.5):
     """λ(t) · mean over all edges of logsumexp_o(α_o) over the remaining operations; λ = scale·t."""
     terms = []
-    for kind in CELL_TYPES:
+    for kind in mask:
         for values, row in zip(alpha[kind], mask[kind], strict=True):
             kept = [o for o, keep in enumerate(row) if keep]
             terms.append(torch.log(torch.exp(values[kept]).sum()))

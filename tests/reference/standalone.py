@@ -43,10 +43,10 @@ class Reference:
     def cell(self, index, before_last, last, places):
         name = f"cells.{index}"
         if index - 1 in places:
-            first = self.halved(before_last, f"{name}.preprocess_0")
+            first = self.halved(before_last, f"{name}.preprocess.0")
         else:
-            first = self.widened(before_last, f"{name}.preprocess_0")
-        states = [first, self.widened(last, f"{name}.preprocess_1")]
+            first = self.widened(before_last, f"{name}.preprocess.0")
+        states = [first, self.widened(last, f"{name}.preprocess.1")]
         for node, pairs in enumerate(self.nodes[index in places]):
             total = 0
             for path, (operation, source) in enumerate(pairs):
@@ -163,3 +163,52 @@ def pooling(images, kind, stride):
             window = images[:, :, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].flatten(2)
             pooled[:, :, row, column] = window.amax(2) if kind == "max" else window.mean(2)
     return pooled
+
+
+class TopologyReference(Reference):
+    """Class scores of NAS-Bench-201's network (Dong and Yang 2020, section 2.1)."""
+
+    def __init__(self, cell, weights, *, training):
+        super().__init__(cell, None, weights, training=training)
+
+    def logits(self, images, cells):
+        """Scores of the classifier; `cells` a stage."""
+        x = self.norm(convolution(images, self.weights["stem.0.weight"], padding=1), "stem.1")
+        for index in range(3 * cells):
+            name = f"cells.{index}"
+            if index in (cells, 2 * cells):
+                x = self.block(x, f"{name}.preprocess.0")
+            states = [x]
+            for node, pairs in enumerate(self.nodes[False]):
+                total = torch.zeros_like(x)
+                for path, (operation, source) in enumerate(pairs):
+                    place = f"{name}.nodes.{node}.operations.{path}"
+                    total = total + self.chosen(operation, states[source], place)
+                states.append(total)
+            x = states[3]
+        x = self.norm(x, "head.0").clamp(min=0)
+        return self.linear(x.flatten(2).sum(2) / x[0, 0].numel(), "classifier")
+
+    def chosen(self, operation, images, place):
+        if operation == "none":
+            return 0 * images
+        if operation == "skip_connect":
+            return images
+        if operation == "avg_pool_3x3":
+            return pooling(images, "avg", 1)
+        padding = int(operation[-1]) // 2
+        weight = self.weights[f"{place}.convolution.weight"]
+        return self.norm(convolution(images.clamp(min=0), weight, padding=padding), f"{place}.norm")
+
+    def block(self, images, place):
+        height, width = images.shape[-2:]
+        means = images.new_zeros(*images.shape[:2], math.ceil(height / 2), math.ceil(width / 2))
+        for y in range(0, height, 2):
+            for x in range(0, width, 2):
+                means[:, :, y // 2, x // 2] = images[:, :, y : y + 2, x : x + 2].mean(dim=(2, 3))
+        path = images
+        for part, stride in (("first", 2), ("second", 1)):
+            weight = self.weights[f"{place}.{part}.1.weight"]
+            path = convolution(path.clamp(min=0), weight, stride=stride, padding=1)
+            path = self.norm(path, f"{place}.{part}.2")
+        return path + convolution(means, self.weights[f"{place}.shortcut.weight"])

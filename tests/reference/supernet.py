@@ -209,6 +209,8 @@ class ReferenceSupernet(nn.Module):
     booleans. `partial_channels` is k; 1 leaves no channel out.
     """
 
+    topology = EDGES
+
     def __init__(
         self,
         mask=None,

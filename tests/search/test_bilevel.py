@@ -19,6 +19,7 @@ from zostudy.config.settings import (
 from zostudy.data.batches import training_batches
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Mixing
+from zostudy.registry import components
 from zostudy.runtime import Runtime, seeded
 from zostudy.search import bilevel, learner
 from zostudy.search.bilevel import search
@@ -29,15 +30,21 @@ from zostudy.stage import NoCheckpoint, StageContext, silent
 
 SPACE = search_space("darts")
 SUPERNET = SupernetSettings(cells=3, channels=2, partial_channels=2, edge_normalization=True)
-MASK = OperationMask(
-    SPACE,
-    {
+
+
+def mask_of(space):
+    """Two thirds of the operations."""
+    rows = {
         kind: tuple(
-            tuple((edge + column + shift) % 3 > 0 for column in range(8)) for edge in range(14)
+            tuple((edge + column + shift) % 3 > 0 for column in range(len(space.operations)))
+            for edge in range(len(space.edges))
         )
-        for shift, kind in enumerate(SPACE.cell_types)
-    },
-)
+        for shift, kind in enumerate(space.cell_types)
+    }
+    return OperationMask(space, rows)
+
+
+MASK = mask_of(SPACE)
 
 
 def settings(**changes):
@@ -61,20 +68,22 @@ def context(checkpoint=None, report=silent, precision="fp32", seed=0):
     return StageContext(runtime, seed, checkpoint or NoCheckpoint(), report)
 
 
+@pytest.mark.parametrize("name", components("search_space"))
 @pytest.mark.usefixtures("double")
-def test_five_epochs_are_those_of_the_plain_formulas(small_dataset):
+def test_five_epochs_are_those_of_the_plain_formulas(name, small_dataset):
+    mask = mask_of(search_space(name))
     chosen = settings(epochs=5, warmup_epochs=2)
-    result = search(MASK, small_dataset, SUPERNET, chosen, context())
-    expected = plain_search(small_dataset, chosen)
-    assert result.genotype == discretize(expected, MASK)
-    for kind in SPACE.cell_types:
+    result = search(mask, small_dataset, SUPERNET, chosen, context())
+    expected = plain_search(mask, small_dataset, chosen)
+    assert result.genotype == discretize(expected, mask)
+    for kind in mask.rows:
         ours = torch.tensor(result.alpha_history[-1][kind])
         torch.testing.assert_close(ours, expected.operations[kind].detach(), rtol=1e-6, atol=1e-9)
 
 
-def plain_search(dataset, chosen):
+def plain_search(mask, dataset, chosen):
     """The same search by the per-edge supernet and formulas of tests/reference."""
-    session = bilevel._Session(MASK, dataset, SUPERNET, chosen, context(), ())
+    session = bilevel._Session(mask, dataset, SUPERNET, chosen, context(), ())
     network = reference_of(session.supernet, SUPERNET, 1, 3)
     parts = dataset.search_parts(0.5)
     weights, architecture = (
@@ -107,8 +116,8 @@ def plain_search(dataset, chosen):
                 )
             reference.weight_step(network, batch, velocity, lr=rate)
     return Mixing(
-        {kind: network.mixing(kind) for kind in SPACE.cell_types},
-        {kind: network.edge_weights(kind) for kind in SPACE.cell_types},
+        {kind: network.mixing(kind) for kind in mask.rows},
+        {kind: network.edge_weights(kind) for kind in mask.rows},
     )
 
 
@@ -125,6 +134,23 @@ def test_warm_up_leaves_alpha_alone_and_the_search_then_moves_it(small_dataset):
     assert "architecture_loss" not in result.history[0]
     assert "architecture_loss" in result.history[1]
     assert result.peak_bytes > 0
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_mask_that_lets_nothing_through_leaves_alpha_as_it_is(order, small_dataset):
+    space = search_space("nasbench201")
+    only_zero = tuple(name == space.zero for name in space.operations)
+    rows = tuple(only_zero if target == 3 else (True,) * 5 for _, target in space.edges)
+    mask = OperationMask(space, {"normal": rows})
+    chosen = settings(epochs=2, regularizer=RegularizerSettings(), order=order)
+    chosen = chosen.model_copy(
+        update={"architecture": ArchitectureOptimizerSettings(weight_decay=0)}
+    )
+    supernet = SupernetSettings(cells=1, channels=2)
+    result = search(mask, small_dataset, supernet, chosen, context())
+    first, last = (torch.tensor(epoch["normal"]) for epoch in result.alpha_history)
+    torch.testing.assert_close(first, last, rtol=0, atol=0)
+    assert result.genotype.cells["normal"][2] == (("none", 0), ("none", 1), ("none", 2))
 
 
 @pytest.mark.parametrize("order", ["first", "second"])

@@ -70,6 +70,13 @@ def test_the_table_s_strings_and_isomorphic_cells_are_ours():
         assert genotype.canonical() == row["UniqueString"]
 
 
+def test_a_genotype_in_words_ends_with_its_string():
+    *nodes, text = str(genotypes.parse(CELL, SPACE)).splitlines()
+    assert nodes[0] == "normal cell"
+    assert nodes[-1] == "  n2 = skip_connect(c-1)  +  nor_conv_3x3(n0)  +  skip_connect(n1)"
+    assert text == CELL
+
+
 def test_every_mask_leaves_a_genotype():
     only_zero = OperationMask(SPACE, {"normal": ((True, False, False, False, False),) * 6})
     assert not only_zero.missing_edges()

@@ -1,4 +1,4 @@
-"""MLflow's own page, in a real browser, on runs that the tracker wrote."""
+"""MLflow's own page, in a real browser, on runs that the store wrote."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.tracked import Tracked
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.study.drawing import genotype_figure
-from zostudy.study.tracking import Tracker
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -40,30 +40,30 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tracker(folder):
+def store(folder):
     """Two finished trials, in the folder's default store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracker = Tracker("default", "ablation")
+        tracked = Tracked(folder / ".zostudy", "default", "ablation")
         space = search_space("darts")
         node = (("sep_conv_3x3", 0), ("skip_connect", 1))
         genotype = Genotype(space, dict.fromkeys(space.cell_types, (node,) * space.nodes))
         for number, (level, accuracy) in enumerate([(0.25, 91.75), (0.5, 93.5)]):
             params = {"prune.level": level, "technique": "zero-one-shot"}
-            with tracker.trial(f"trial-{number}", f"key{number}", params, {}) as run:
+            with tracked.trial(f"trial-{number}", f"key{number}", params) as run:
                 run.metrics({"validation_accuracy": accuracy})
                 run.figure(genotype_figure(genotype), "genotype.png")
                 with run.child("search", f"search{number}", {}, {}) as child:
                     child.metrics({"loss": 0.5}, step=1)
-        tracker.present("Which mask?", ["prune.level"], ["validation_accuracy"])
-        yield tracker
+        tracked.store.present("Which mask?", ["prune.level"], ["validation_accuracy"])
+        yield tracked.store
 
 
 @pytest.fixture(scope="module")
-def server(folder, tracker):
+def server(folder, store):
     """A plain `mlflow ui` in that folder."""
-    del tracker  # it has made the store
+    del store  # it has made the store
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     log = (folder / "ui.log").open("w")
@@ -102,8 +102,8 @@ def page(server):
         browser.close()
 
 
-def test_the_table_shows_the_trials_with_their_params_and_metrics(page, tracker, server):
-    page.goto(tracker.page(server))
+def test_the_table_shows_the_trials_with_their_params_and_metrics(page, store, server):
+    page.goto(store.page(server))
     for text in ("trial-0", "trial-1", "0.25", "0.5", "91.75", "93.5", "Which mask?"):
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
     for column in ("prune.level", "validation_accuracy"):
@@ -111,15 +111,15 @@ def test_the_table_shows_the_trials_with_their_params_and_metrics(page, tracker,
     expect(page.get_by_text("search", exact=True)).to_have_count(0)  # children are folded away
 
 
-def test_the_trials_can_be_compared_side_by_side(page, tracker, server):
-    runs = ",".join(f'"{tracker.find(key)}"' for key in ("key0", "key1"))
-    page.goto(f'{server}/#/compare-runs?runs=[{runs}]&experiments=["{tracker.experiment_id}"]')
+def test_the_trials_can_be_compared_side_by_side(page, store, server):
+    runs = ",".join(f'"{store.newest(key).info.run_id}"' for key in ("key0", "key1"))
+    page.goto(f'{server}/#/compare-runs?runs=[{runs}]&experiments=["{store.experiment_id}"]')
     for text in ("trial-0", "trial-1", "zero-one-shot", "91.75", "93.5"):
         expect(page.get_by_text(text, exact=True).first).to_be_attached()
 
 
-def test_the_artifacts_show_the_genotype_s_picture(page, tracker, server):
-    experiment, run = tracker.experiment_id, tracker.find("key1")
+def test_the_artifacts_show_the_genotype_s_picture(page, store, server):
+    experiment, run = store.experiment_id, store.newest("key1").info.run_id
     page.goto(f"{server}/#/experiments/{experiment}/runs/{run}/artifacts")
     page.get_by_text("genotype.png", exact=True).click()
     picture = page.locator("img[alt='genotype.png']").first

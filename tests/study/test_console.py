@@ -85,31 +85,6 @@ def test_results_of_nothing_say_so(screen):
     assert shown(screen) == "study 's': nothing was run yet\n"
 
 
-def test_paths_are_shortened_to_what_tells_them_apart():
-    paths = ["search.epochs", "evaluate.epochs", "prune.xi", "search.regularizer.name"]
-    assert console.short_paths(paths) == {
-        "search.epochs": "search.epochs",
-        "evaluate.epochs": "evaluate.epochs",
-        "prune.xi": "xi",
-        "search.regularizer.name": "regularizer",
-    }
-    assert console.short_paths(["technique", "extra.technique"])["technique"] == "technique"
-
-
-@pytest.mark.parametrize(
-    ("metric", "value", "text"),
-    [
-        ("test_accuracy", 95.0, "95.00"),
-        ("prune_peak_bytes", 2**20 * 1.25, "1.2"),
-        ("search_seconds", 61.04, "61.0"),
-        ("macs", 1234567, "1.23"),
-        ("parameters", 1234567, "1,234,567"),
-    ],
-)
-def test_a_figure_is_shown_in_its_unit(metric, value, text):
-    assert console.figure(metric, value) == text
-
-
 def plan() -> Standing:
     file = from_document(
         {

@@ -7,13 +7,14 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch, Rectangle
 
 from zostudy.pruning.greedy import Round
+from zostudy.registry import components
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.study.drawing import alpha_figure, genotype_figure, mask_figure, scores_figure
 
 SPACES = {
-    "darts": search_space("darts"),
+    **{name: search_space(name) for name in components("search_space")},
     "wide": SearchSpace(
         "wide", ("a", "b", "c"), (), 3, 5, ("zero", "conv_1x1", "conv_3x3"), "zero", 3
     ),
@@ -31,12 +32,12 @@ def space(request):
 
 def genotype_of(space, seed):
     draw = random.Random(seed)
-    operations = [name for name in space.operations if name != space.zero]
+    operations = space.keepable
     cells = {
         kind: tuple(
             tuple(
                 (draw.choice(operations), source)
-                for source in sorted(draw.sample(range(target), space.kept_edges))
+                for source in sorted(draw.sample(range(target), space.kept(target)))
             )
             for target in space.targets
         )
@@ -155,6 +156,28 @@ def test_the_course_has_a_panel_for_every_edge_and_a_line_for_every_operation(sp
     for axes in panels:
         assert [len(line.get_ydata()) for line in axes.lines] == [epochs] * len(space.operations)
         assert axes.get_ylim()[0] == 0
+
+
+def test_the_legend_names_every_operation_inside_the_picture(space):
+    for figure in (alpha_figure(history_of(space, 2), space), scores_figure(round_of(space, 2))):
+        png(figure)
+        (legend,) = (part.legends[0] for part in figure.subfigs if part.legends)
+        box = legend.get_window_extent()
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert len(legend.get_texts()) >= len(space.operations)
+
+
+def test_only_the_nodes_that_a_cell_gives_lead_to_its_output():
+    def lines_below(figure):
+        paths = [p for p in figure.axes[0].patches if type(p) is PathPatch]
+        return sum(patch.get_path().vertices[:, 1].min() < -0.3 for patch in paths)
+
+    for name, count in (("darts", 4), ("nasbench201", 1)):
+        figure = genotype_figure(genotype_of(SPACES[name], 0))
+        assert lines_below(figure) == count
+        shown = [text.get_text() for text in figure.axes[0].texts]
+        assert ("concatenated" in shown) == (count > 1)
 
 
 def test_a_masked_operation_has_no_line_in_the_course():

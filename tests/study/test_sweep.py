@@ -4,15 +4,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.errors import ConfigError, NumericalError, ZostudyError
-from zostudy.study import results, sweep
+from zostudy.errors import ConfigError, LostError, NumericalError, ZostudyError
+from zostudy.study import queue, results, storage, sweep, units
 from zostudy.study.points import Failure, Notice, Point, TrialOutcome
 
 
@@ -435,3 +438,126 @@ def test_a_study_in_postgresql_stops_and_goes_on_as_in_sqlite(make):
             assert results.document(plain)["points"] == document["points"]
         finally:
             server.cleanup()
+
+
+# -- several workers -------------------------------------------------------------------------------
+
+SHARED = """
+import json, sys, time
+sys.path.insert(0, {folder!r})
+from test_sweep import Engine
+from zostudy.config.loading import from_document
+
+class Slow(Engine):
+    def __call__(self, point, seed, number):
+        time.sleep(0.02)
+        return super().__call__(point, seed, number)
+
+engine = Slow()
+engine.run(from_document(json.loads({document!r})))
+print(json.dumps([[call[0]["prune.xi"], call[1]] for call in engine.calls]))
+"""
+
+
+def test_processes_that_start_at_once_share_the_work_and_compute_nothing_twice(make):
+    file = make({"prune.xi": [0.25, 0.5, 0.75]}, **RANDOM, seeds=[0, 1, 2, 3])
+    code = SHARED.format(folder=str(Path(__file__).parent), document=json.dumps(file.document))
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    calls = [call for worker in workers for call in json.loads(worker.communicate(timeout=60)[0])]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(calls) == [[xi, seed] for xi in (0.25, 0.5, 0.75) for seed in range(4)]
+    parameters = {"prune.xi": [0.25, 0.5, 0.75]}
+    alone = uninterrupted(make, parameters, **RANDOM, seeds=[0, 1, 2, 3])
+    assert document_without_numbers(file) == alone
+
+
+def lost(times: int):
+    """An engine whose trial at ξ = 0.5 is lost with its process so many times."""
+    left = [times]
+
+    def wrong(point, _):
+        if point.values["prune.xi"] == 0.5 and left[0]:
+            left[0] -= 1
+            return LostError("its process was killed from outside (SIGKILL)")
+        return None
+
+    return Engine(wrong)
+
+
+def test_a_trial_that_is_lost_with_its_process_is_tried_again_by_the_same_call(make):
+    file, engine = make(XI, retries=2), lost(2)
+    assert engine.run(file) == sweep.SweepSummary(executed=6, failures=())
+    again = [n.outcome.reason for n in engine.notices if isinstance(n.outcome, Failure)]
+    assert again == ["its process was killed from outside (SIGKILL); it is tried again"] * 2
+    assert [t["number"] for t in results.document(file)["trials"]] == [0, 1, 2, 3]
+
+
+def test_a_trial_that_is_lost_too_often_has_failed_until_the_study_is_run_again(make):
+    file, engine = make(XI, retries=1), lost(2)
+    assert len(engine.run(file).failures) == 1
+    (failed,) = (t for t in results.document(file)["trials"] if t["state"] == "failed")
+    assert failed["reason"] == "its process was killed from outside (SIGKILL)"
+    assert Engine().run(file).executed == 0
+    sweep.prepare(file)
+    assert Engine().run(file).executed == 1
+
+
+def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
+    file = make({"prune.xi": [0.5]}, **RANDOM, heartbeat_interval=2)
+    with storage.created(file) as found:
+        there = queue.Queue(file, found, units.grid(file))
+        there.add(next(units.due(file, there.known, [])))
+        assert there.claim(there.read()[0])
+        there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
+        engine = Engine()
+        engine.run(file)
+        assert len(engine.calls) == 1
+        with pytest.raises(queue.TakenAwayError):  # it wakes up
+            there.end(there.read()[0], [1.0])
+    assert [t.state.name for t in stored(file).trials] == ["FAIL", "COMPLETE"]
+
+
+def test_a_worker_that_beats_keeps_its_trial(make):
+    file = make({"prune.xi": [0.5]}, **RANDOM, heartbeat_interval=2)
+    with storage.created(file) as found:
+        there = queue.Queue(file, found, units.grid(file))
+        there.add(next(units.due(file, there.known, [])))
+        there.claim(there.read()[0])
+        with there.alive(there.read()[0]):
+            time.sleep(5)
+            there.end_lost(there.read())
+            assert [unit.state for unit in there.read()] == ["running"]
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_trial_back(make):
+    file, stop = make(XI), threading.Event()
+
+    def wrong(point, _):
+        if point.values["prune.xi"] != 0.5:
+            return None
+        stop.set()
+        return KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(file, Engine(wrong), lambda _: None, stop=stop)
+    (trial,) = (t for t in stored(file).trials if t.state.name == "FAIL")
+    assert trial.user_attrs["given_back"]
+    assert sweep.standing(file).trials_left == 2
+
+
+def test_a_storage_that_is_away_for_a_while_is_waited_for(make, monkeypatch):
+    file, asked = make(XI), []
+    claim = queue.Queue.claim
+
+    def sometimes(self, unit):
+        asked.append(unit)
+        if len(asked) in (2, 3):
+            raise OperationalError("select", {}, OSError("server closed the connection"))
+        return claim(self, unit)
+
+    monkeypatch.setattr(queue.Queue, "claim", sometimes)
+    assert Engine().run(file).executed == 4
+    assert len(asked) == 6

@@ -349,7 +349,7 @@ def test_bad_input_is_one_line_before_any_compute_and_leaves_nothing(tmp_path, c
 OUT_OF_MEMORY = """
 import json, resource, sys
 from zostudy.config.loading import load
-from zostudy.study import sweep
+from zostudy.study import delivery, sweep
 from zostudy.study.trial import Trials
 from pathlib import Path
 
@@ -357,7 +357,6 @@ file = load(Path("study.yaml"))
 trials = Trials(file, lambda progress: None)
 
 def execute(point, seed, number):
-    trials.tracker  # MLflow's own memory is not what is to run out
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     if point.config.supernet.channels == 192:  # its first tensor alone is larger
         limit = pages * resource.getpagesize() + 2**31
@@ -369,6 +368,7 @@ def execute(point, seed, number):
 
 trials.check(list(sweep.standing(file).points))
 print(sweep.run(file, execute, lambda notice: None).failures)
+delivery.for_study(file.config).once()
 """
 
 

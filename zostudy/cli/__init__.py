@@ -10,6 +10,7 @@ import typer
 
 from zostudy.cli.app import Terminated, app
 from zostudy.errors import InputError, ZostudyError
+from zostudy.redaction import redacted, show_no_password
 
 # isort: split
 # In the order of --help.
@@ -22,9 +23,12 @@ from zostudy.cli import workers
 from zostudy.cli import outcomes
 
 # isort: split
-from zostudy.cli import cache
+from zostudy.cli import spaces
 
-__all__ = ["app", "cache", "main", "outcomes", "studies", "workers"]
+# isort: split
+from zostudy.cli import cache, upkeep
+
+__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "upkeep", "workers"]
 
 
 def main() -> None:
@@ -33,11 +37,12 @@ def main() -> None:
     # milliseconds, which another busy process on the machine turns into a standstill.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _terminate)
+    show_no_password()
     try:
         app()
     except ZostudyError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {_shortened(line)}", err=True)
+            typer.echo(f"error: {_shortened(redacted(line))}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 

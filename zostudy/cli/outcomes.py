@@ -41,18 +41,21 @@ def evaluate(
     file = load_study(study, assignments)
     given = read(genotype, file.config.extensions)
 
-    from zostudy.study import console, progress
+    from zostudy.study import console, delivery, journal, progress
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
-    with joined(file.config.runtime) as device, reporter:
-        outcome = Trials(file, reporter.report, device).evaluate(given, seed)
-    if outcome is None:  # another process, which shares the work, says what came of it
-        return
+    with joined(file.config.runtime) as device:
+        trials = Trials(file, reporter.report, device)
+        if not trials.leads:
+            trials.follow(given, seed)
+            return
+        with delivery.for_study(file.config), reporter:
+            outcome = trials.evaluate(given, seed)
     if as_json:
-        print_json(
-            {"seed": seed, "metrics": outcome.metrics, "mlflow_run_id": outcome.mlflow_run_id}
-        )
+        known = journal.known_runs(Path(file.config.storage.folder))
+        run_id = known.get(outcome.mlflow_run_id, outcome.mlflow_run_id)
+        print_json({"seed": seed, "metrics": outcome.metrics, "mlflow_run_id": run_id})
         return
     for name, value in outcome.metrics.items():
         typer.echo(f"{name}: {value:.2f}" if name.endswith("accuracy") else f"{name}: {value:g}")
@@ -67,15 +70,16 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page of all runs on 127.0.0.1."""
-    from zostudy.study import tracking
+    from zostudy.study.mlflow_store import MlflowStore
+    from zostudy.study.ui import run_ui
 
     page, uri = f"http://127.0.0.1:{port}", "default"
     if study:
         settings = load_study(study, assignments).config
         uri = settings.tracking.uri
-        page = tracking.Tracker(uri, settings.experiment).page(page)
+        page = MlflowStore(uri, settings.experiment).page(page)
     typer.echo(f"MLflow starts; open {page} (Ctrl-C ends it)", err=True)
-    raise typer.Exit(tracking.run_ui(uri, port))
+    raise typer.Exit(run_ui(uri, port))
 
 
 @app.command()

@@ -137,14 +137,27 @@ def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
         return max(len(done.failures), sweep.standing(file).trials_failed)
     if not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
+    _deliver_what_waits(file)
     return standing.trials_failed
+
+
+def _deliver_what_waits(file: "StudyFile") -> None:
+    """Deliver what MLflow did not have when the study was run."""
+    from zostudy.study import tracking
+
+    config = file.config
+    if tracking.journals(file.folder, config.tracking.uri, config.experiment).pending():
+        from zostudy.study import delivery
+
+        with delivery.for_study(config):
+            pass
 
 
 def _run_missing(
     file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
 ) -> "SweepSummary":
     from zostudy.runtime import spread
-    from zostudy.study import console, plan_table, points, progress, sweep, workers
+    from zostudy.study import console, delivery, plan_table, points, progress, sweep, workers
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
@@ -154,11 +167,12 @@ def _run_missing(
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
-    trials.open_tracker()
     sweep.prepare(file, again=again)
     devices = [device] * count if device != "study" else spread(file.config.runtime, count)
-    with reporter:
-        return workers.run(file, devices, reporter, trials.known)
+    with delivery.for_study(file.config) as delivering, reporter:
+        done = workers.run(file, devices, reporter, trials.known)
+    delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+    return done
 
 
 def _refuse_what_cannot_fit(memory: "Plan") -> None:
@@ -181,23 +195,32 @@ def _refuse_what_cannot_fit(memory: "Plan") -> None:
 
 def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
     """Print the results, where the runs are, and what to type next with the same overrides."""
+    from zostudy.redaction import without_password
     from zostudy.study import console, tracking
     from zostudy.study.results import document
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)
-    uri = tracking.without_password(tracking.resolved_uri(file.config.tracking.uri))
+    uri = without_password(tracking.resolved_uri(file.config.tracking.uri))
     which = "" if found["best"] else " --trial N"
+    assignments = [without_password(text) for text in assignments]
     arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])
     tracking_only = [text for text in assignments if text.startswith("tracking.")]
     shown = shlex.join([str(path), *(f"--set={text}" for text in tracking_only)])
     stdout.print(
         f"\nMLflow: experiment {file.config.experiment!r} in {uri}\n"
         f"next:   zostudy ui {shown}\n"
-        f"        zostudy export {arguments} --output {file.config.study}-export{which}",
+        f"        {_last_step(file, arguments, which)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
+    """The command that writes a network, or trains one where a table has stood for training."""
+    if file.config.evaluate.by == "table":
+        return f"zostudy run {arguments} --set=evaluate.by=training  # trains what was found"
+    return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 
 
 def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:

@@ -33,7 +33,7 @@ def worker(
     further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
     file = load_study(study, [*assignments, *further])
 
-    from zostudy.study import console, progress, sweep, workers
+    from zostudy.study import console, delivery, progress, sweep, workers
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
@@ -41,7 +41,7 @@ def worker(
     with stopping():
         trials = Trials(file, reporter.report, device)
         trials.check(list(standing.points))
-        trials.open_tracker()
-        with reporter:
+        with delivery.for_study(file.config) as delivering, reporter:
             done = workers.run(file, [device], reporter, trials.known)
+        delivering.end_orphans(file.config.study, lambda: sweep.running(file))
     end_with(len(done.failures))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config.document import Document
-from zostudy.config.settings import StudyConfig, TrialConfig
+from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
 from zostudy.errors import ConfigError
@@ -44,6 +44,11 @@ class StudyFile:
     resolve: Callable[[TrialConfig], TrialConfig] = lambda config: config
 
     @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return Path(self.config.storage.folder)
+
+    @property
     def batch_sizes(self) -> tuple[Any, ...]:
         """Every value of ``search.batch_size`` that the file names."""
         swept = self.config.sweep.parameters.get("search.batch_size", ())
@@ -63,6 +68,9 @@ class StudyFile:
 
 
 _TRIAL_KEYS = frozenset(TrialConfig.model_fields)
+
+#: Settings of an evaluation that say where its accuracies come from.
+_OF_TABLE = ("by", "path", "column", "validation_column", "architecture_column")
 
 
 def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
@@ -114,6 +122,11 @@ def _check_path(path: str) -> None:
         raise ConfigError(
             f"sweep.parameters.{path}: trials with other test pictures cannot be compared; "
             "allowed: settings that leave the test part as it is"
+        )
+    if path in {f"evaluate.{name}" for name in _OF_TABLE}:
+        raise ConfigError(
+            f"sweep.parameters.{path}: accuracies from elsewhere cannot be compared; "
+            "allowed: settings that leave the source of accuracies as it is"
         )
     if head not in _TRIAL_KEYS:
         raise ConfigError(
@@ -283,8 +296,17 @@ def canonical(config: TrialConfig) -> Document:
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
+    kept["evaluate"] = evaluation_document(config.evaluate)
     del kept["runtime"]["memory_budget"]
     return kept
+
+
+def evaluation_document(settings: EvaluateSettings) -> Document:
+    """The settings that an evaluation follows: those of a training, or those of a table."""
+    document = to_document(settings)
+    if settings.by == "table":
+        return {name: document[name] for name in (*_OF_TABLE, "cells", "channels")}
+    return {name: value for name, value in document.items() if name not in _OF_TABLE}
 
 
 def digest(document: object) -> str:

@@ -6,6 +6,7 @@ own options beside the fields listed here; they are declared with the component 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -43,20 +44,21 @@ class SpaceSettings(Settings):
     """What is searched."""
 
     name: str = "darts"
-    """Search space: darts, or one of an extension."""
+    """Search space: darts, nasbench201, or one of an extension."""
 
 
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
     cells: int = Field(default=8, ge=1, le=1000)
-    """Cells in the supernet; reductions stand at one third and two thirds."""
+    """Cells in the supernet; in nasbench201, cells in each of its three stages."""
     channels: int = Field(default=16, ge=1, le=10_000)
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
     edge_normalization: bool = False
-    """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS)."""
+    """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS). In nasbench201,
+    where every edge is kept, β only scales what enters a node; the genotype follows from α."""
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
@@ -209,12 +211,24 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Training the stand-alone network of the genotype from scratch."""
+    """How the accuracy of the genotype is found; settings of the other way have no effect."""
 
+    by: Literal["training", "table"] = "training"
+    """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
+    all architectures, and trains nothing."""
+    path: str = ""
+    """The table: a CSV file with a row for every architecture of the search space."""
+    column: str = ""
+    """Column of the table that holds test accuracies, in percent."""
+    validation_column: str = ""
+    """Column that holds validation accuracies, in percent, which alone may be selected on; empty
+    where the table has none."""
+    architecture_column: str = "ArchitectureString"
+    """Column that holds the architectures, in the search space's own notation."""
     cells: int = Field(default=20, ge=1, le=1000)
-    """Cells of the stand-alone network."""
+    """Cells of the stand-alone network; in nasbench201, of each stage (the benchmark has 5)."""
     channels: int = Field(default=36, ge=1, le=10_000)
-    """Channels of its first cells."""
+    """Channels of its first cells (the benchmark of nasbench201 has 16)."""
     epochs: int = Field(default=600, ge=1, le=1_000_000)
     """Epochs; accuracies are those of the last one."""
     batch_size: int = Field(default=128, ge=2)
@@ -227,6 +241,13 @@ class EvaluateSettings(Settings):
     """Weight of the auxiliary head's loss; 0 builds none."""
     augment: AugmentSettings = AugmentSettings(cutout=16)
     """Augmentation of the training batches."""
+
+    @model_validator(mode="after")
+    def _table_is_named(self) -> Self:
+        for name in ("path", "column", "architecture_column"):
+            if self.by == "table" and not getattr(self, name):
+                raise ValueError(f"{name}: is missing; evaluate.by 'table' needs it")
+        return self
 
 
 class TrackingSettings(Settings):
@@ -325,11 +346,26 @@ class StudyConfig(TrialConfig):
         return self.study if named == "default" else named
 
     @model_validator(mode="after")
-    def _selection_has_pictures(self) -> Self:
+    def _selection_has_accuracies(self) -> Self:
         metrics = [objective.metric for objective in self.sweep.objectives]
-        if "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
+        if self.evaluate.by == "table":
+            self._check_objectives_of_a_table(metrics)
+        elif "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
             raise ValueError(
                 "sweep.objectives: validation_accuracy needs dataset.validation_fraction above 0; "
                 "or compare without selecting: objectives: []"
             )
         return self
+
+    def _check_objectives_of_a_table(self, metrics: Sequence[str]) -> None:
+        if "validation_accuracy" in metrics and not self.evaluate.validation_column:
+            raise ValueError(
+                "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
+                "evaluate.by is 'table'; or compare without selecting: objectives: []"
+            )
+        for metric in ("evaluate_seconds", "evaluate_peak_bytes"):
+            if metric in metrics:
+                raise ValueError(
+                    f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
+                    "which trains nothing; allowed: another metric, or objectives: []"
+                )

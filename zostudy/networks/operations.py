@@ -1,4 +1,4 @@
-"""Candidate operations (METHOD section 1).
+"""Candidate operations (METHOD section 1; NAS-Bench-201, section 2.1, Dong and Yang 2020).
 
 An operation is a function ``(channels, stride, affine) -> nn.Module`` that maps pictures of
 ``channels`` channels to pictures of the same channels, its side divided by the stride (rounded up).
@@ -45,17 +45,21 @@ class Zero(nn.Module):
 
 
 class Pool(nn.Module):
-    """3×3 pooling with padding 1, without counting the padding; BN follows in the supernet."""
+    """3×3 pooling with padding 1, without counting the padding; a BN without parameters may follow.
 
-    def __init__(self, kind: str, channels: int, stride: int, *, affine: bool) -> None:
+    Attributes:
+        normalizes: Whether BN follows.
+    """
+
+    def __init__(self, kind: str, channels: int, stride: int, *, normalizes: bool) -> None:
         super().__init__()
         self.kind = kind
         self.stride = stride
-        # The stand-alone network has no BN behind its pools (reference code, `model.py`).
-        self.norm = nn.Identity() if affine else batch_norm(channels, affine=False)
+        self.normalizes = normalizes
+        self.norm = batch_norm(channels, affine=False) if normalizes else nn.Identity()
 
     def forward(self, images: Pictures) -> Strided:
-        """Pooled and, in the supernet, normalised pictures."""
+        """Pooled pictures."""
         return self.norm(pool(self.kind, images, self.stride))  # type: ignore[no-any-return]
 
 
@@ -144,17 +148,21 @@ class SeparableConvolution(nn.Module):
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, 1×1 convolution, BN: brings a cell's input to the cell's channels."""
+    """ReLU, k×k convolution (1×1 unless told otherwise), BN."""
 
-    def __init__(self, channels: int, out_channels: int, *, affine: bool) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, affine: bool
+    ) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.convolution = nn.Conv2d(
+            channels, out_channels, kernel, stride, kernel // 2, bias=False
+        )
         self.norm = batch_norm(out_channels, affine=affine)
 
     def forward(
         self, images: Pictures, active: bool = False
-    ) -> Float[Tensor, "batch out height width"]:
-        """Pictures of the cell's channels.
+    ) -> Float[Tensor, "batch out out_height out_width"]:
+        """Convolved pictures.
 
         Args:
             images: The pictures.
@@ -173,13 +181,32 @@ def none(channels: int, stride: int, affine: bool) -> nn.Module:  # noqa: ARG001
 @operation("max_pool_3x3")
 def max_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     """3×3 max pooling."""
-    return Pool("max", channels, stride, affine=affine)
+    # The stand-alone network has no BN behind its pools (reference code, `model.py`).
+    return Pool("max", channels, stride, normalizes=not affine)
 
 
 @operation("avg_pool_3x3")
 def avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     """3×3 average pooling, without counting the padding."""
-    return Pool("avg", channels, stride, affine=affine)
+    return Pool("avg", channels, stride, normalizes=not affine)
+
+
+@operation("plain_avg_pool_3x3")
+def plain_avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:  # noqa: ARG001  # no BN
+    """3×3 average pooling without BN, as NAS-Bench-201 has it."""
+    return Pool("avg", channels, stride, normalizes=False)
+
+
+@operation("nor_conv_1x1")
+def nor_conv_1x1(channels: int, stride: int, affine: bool) -> nn.Module:
+    """ReLU, 1×1 convolution, BN."""
+    return ReLUConvBN(channels, channels, 1, stride, affine=affine)
+
+
+@operation("nor_conv_3x3")
+def nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """ReLU, 3×3 convolution, BN."""
+    return ReLUConvBN(channels, channels, 3, stride, affine=affine)
 
 
 @operation("skip_connect")

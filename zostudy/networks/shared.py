@@ -1,11 +1,11 @@
 """All operations that read one node, computed together for every edge that leaves it.
 
 Edges that leave a node read the same tensor. Their shared work is done once: the ReLU, each pool
-and its BN. What differs by edge is done in one call a kind of operation: a depthwise and the
-pointwise convolution behind it are one linear map, so the product of their kernels is one
-convolution whose outputs are the channels of all edges. The mixing weight w_o is the scale of the
-BN that closes an operation, so its gradient comes out of BN's backward pass and the weighted output
-is kept nowhere. ``none`` costs nothing.
+and its BN. What differs by edge is done in one call a kind of operation: a convolution whose
+outputs are the channels of all edges; a depthwise and the pointwise convolution behind it are one
+linear map, so the product of their kernels is one convolution too. The mixing weight w_o is the
+scale of the BN that closes an operation, so its gradient comes out of BN's backward pass and the
+weighted output is kept nowhere. ``none`` costs nothing.
 
 Symbols:
     R    edges that leave the node and keep the operation ("rows")
@@ -17,8 +17,9 @@ References:
     tests/reference holds.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import abc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from torch.nn import functional, init
 from zostudy.networks.operations import (
     FactorizedReduction,
     Pool,
+    ReLUConvBN,
     SeparableConvolution,
     Zero,
     build,
@@ -48,27 +50,20 @@ Recompute = Literal["none", "partial", "full"]
 Node = Float[Tensor, "batch channels height width"]
 Rows = Float[Tensor, "batch rows_times_channels out_height out_width"]
 
+#: A row (an edge), a term of its sum, and the term's weight unless it is in the term.
+Term = tuple[int, Tensor, Tensor | None]
 
-class SharedSeparable(nn.Module):
-    """A separable convolution on R edges, with its closing BN."""
 
-    def __init__(self, prototype: SeparableConvolution, rows: int, channels: int) -> None:
+class _SharedConvolutions(nn.Module, abc.ABC):
+    """(ReLU, convolution, BN), once or several times, on R edges; the last BN has a scale."""
+
+    def __init__(self, stages: Iterable[Convolution]) -> None:
         super().__init__()
-        self.kernel = prototype.kernel
-        padding, dilation = prototype.dilation * (prototype.kernel // 2), prototype.dilation
-        self.stages = [
-            Convolution(1, padding, dilation, rows)
-            if stage
-            else Convolution(prototype.stride, padding, dilation, 1)
-            for stage in range(prototype.repeats)
-        ]
-        side = (self.kernel, self.kernel)
-        self.depthwise = nn.ParameterList(
-            nn.Parameter(torch.empty(rows, channels, *side)) for _ in range(prototype.repeats)
-        )
-        self.pointwise = nn.ParameterList(
-            nn.Parameter(torch.empty(rows, channels, channels)) for _ in range(prototype.repeats)
-        )
+        self.stages = tuple(stages)
+
+    @abc.abstractmethod
+    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
+        """The kernel of each stage, that of all rows in one."""
 
     def forward(
         self,
@@ -83,12 +78,7 @@ class SharedSeparable(nn.Module):
             scale: The scale of the closing BN.
             recompute: What the backward pass computes again.
         """
-        kernels = [
-            (pointwise[..., None, None] * depthwise[:, None])
-            .flatten(0, 1)
-            .contiguous(memory_format=torch.channels_last)
-            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
-        ]
+        kernels = self.kernels()
         if recompute != "none":
             return separable(self.stages, images, scale, kernels, active=recompute == "partial")
         for stage, (convolution, kernel) in enumerate(zip(self.stages, kernels, strict=True)):
@@ -96,6 +86,36 @@ class SharedSeparable(nn.Module):
                 images = functional.relu(normalized(images), inplace=True)
             images = convolution(images, kernel)
         return normalized(images, scale)
+
+
+class SharedSeparable(_SharedConvolutions):
+    """A separable convolution on R edges, with its closing BN."""
+
+    def __init__(self, prototype: SeparableConvolution, rows: int, channels: int) -> None:
+        padding, dilation = prototype.dilation * (prototype.kernel // 2), prototype.dilation
+        super().__init__(
+            Convolution(1, padding, dilation, rows)
+            if stage
+            else Convolution(prototype.stride, padding, dilation, 1)
+            for stage in range(prototype.repeats)
+        )
+        self.kernel = prototype.kernel
+        side = (self.kernel, self.kernel)
+        self.depthwise = nn.ParameterList(
+            nn.Parameter(torch.empty(rows, channels, *side)) for _ in range(prototype.repeats)
+        )
+        self.pointwise = nn.ParameterList(
+            nn.Parameter(torch.empty(rows, channels, channels)) for _ in range(prototype.repeats)
+        )
+
+    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
+        """The products of depthwise and pointwise kernels."""
+        return [
+            (pointwise[..., None, None] * depthwise[:, None])
+            .flatten(0, 1)
+            .contiguous(memory_format=torch.channels_last)
+            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
+        ]
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
         """Every kernel with the fan in and the fan out of one edge's convolution.
@@ -105,6 +125,24 @@ class SharedSeparable(nn.Module):
         channels, area = self.depthwise[0].shape[1], self.kernel**2
         found = [(kernel, area, channels * area) for kernel in self.depthwise]
         return found + [(kernel, channels, channels) for kernel in self.pointwise]
+
+
+class SharedDense(_SharedConvolutions):
+    """A convolution on R edges, with its BN."""
+
+    def __init__(self, prototype: ReLUConvBN, rows: int, channels: int) -> None:
+        kernel, stride = prototype.convolution.kernel_size[0], prototype.convolution.stride[0]
+        super().__init__([Convolution(stride, kernel // 2, 1, 1)])
+        self.weight = nn.Parameter(torch.empty(rows * channels, channels, kernel, kernel))
+
+    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
+        """The kernel."""
+        return [self.weight]
+
+    def convolutions(self) -> list[tuple[Tensor, int, int]]:
+        """The kernel with the fan in and the fan out of one edge's convolution."""
+        fan = self.weight[0].numel()
+        return [(self.weight, fan, fan)]
 
 
 class SharedReduction(nn.Module):
@@ -141,6 +179,47 @@ class SharedReduction(nn.Module):
         return [(kernel, kernel.shape[2], kernel.shape[1]) for kernel in kernels]
 
 
+class SharedPool(NamedTuple):
+    """A pool for R edges.
+
+    Attributes:
+        pooling: Its kind and stride.
+        normalizes: Whether BN follows.
+    """
+
+    pooling: Pooling
+    normalizes: bool
+
+    def terms(
+        self,
+        images: Node,
+        rows: Sequence[int],
+        weights: Float[Tensor, " rows"],
+        recompute: Recompute,
+    ) -> Iterator[Term]:
+        """What the pool adds to each edge.
+
+        Args:
+            images: The node; it may be a view.
+            rows: The edges.
+            weights: Their mixing weights.
+            recompute: What the backward pass computes again.
+        """
+        if self.normalizes and recompute != "none":
+            keep = recompute == "partial"
+            yield from _unweighted(rows, pooled_rows(self.pooling, images, weights, keep=keep))
+        elif recompute == "full":
+            yield from _unweighted(rows, recomputed(self._weighted, images, weights))
+        else:
+            pooled = self.pooling(images)[0]
+            pooled = normalized(pooled) if self.normalizes else pooled
+            yield from ((row, pooled, weight) for row, weight in zip(rows, weights, strict=True))
+
+    def _weighted(self, images: Node, weights: Float[Tensor, " rows"]) -> tuple[Node, ...]:
+        pooled = self.pooling(images)[0]
+        return tuple(weight * pooled for weight in weights)
+
+
 class NodeOperations(nn.Module):
     """Every unmasked operation on the edges that leave one node.
 
@@ -174,7 +253,7 @@ class NodeOperations(nn.Module):
         self.single = nn.ModuleDict()
         self._shared_rows: dict[str, tuple[int, list[int]]] = {}
         self._single_row: dict[str, tuple[int, int]] = {}
-        self._pools: list[tuple[Pooling, int, list[int]]] = []
+        self._pools: list[tuple[SharedPool, int, list[int]]] = []
         self._identity: list[tuple[int, list[int]]] = []
         for column, name in enumerate(operations):
             rows = [row for row, kept in enumerate(mask) if kept[column]]
@@ -194,9 +273,12 @@ class NodeOperations(nn.Module):
             case nn.Identity():
                 self._identity.append((column, rows))
             case Pool():
-                self._pools.append((Pooling(prototype.kind, self.stride), column, rows))
+                pooling = Pooling(prototype.kind, self.stride)
+                self._pools.append((SharedPool(pooling, prototype.normalizes), column, rows))
             case SeparableConvolution():
                 shared = SharedSeparable(prototype, len(rows), self.channels)
+            case ReLUConvBN():
+                shared = SharedDense(prototype, len(rows), self.channels)
             case FactorizedReduction():
                 shared = SharedReduction(len(rows), self.channels)
             case _:
@@ -207,9 +289,7 @@ class NodeOperations(nn.Module):
             self.shared[name] = shared
             self._shared_rows[name] = (column, rows)
 
-    def forward(
-        self, images: Node, weights: Float[Tensor, "edges operations"]
-    ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    def forward(self, images: Node, weights: Float[Tensor, "edges operations"]) -> Iterator[Term]:
         """The terms of the mixed operations, as they come.
 
         Args:
@@ -217,7 +297,7 @@ class NodeOperations(nn.Module):
             weights: Mixing weights.
 
         Yields:
-            A row (an edge), a term of its sum, and the term's weight unless it is in the term.
+            A row, a term of its sum, and the term's weight unless it is in the term.
         """
         recompute = self.recompute if torch.is_grad_enabled() else "none"
         active = images if recompute == "full" or not self.shared else functional.relu(images)
@@ -227,14 +307,7 @@ class NodeOperations(nn.Module):
             mixed = module(active, scale, recompute)
             yield from _unweighted(rows, torch.split(mixed, self.channels, dim=1))
         for pool, column, rows in self._pools:
-            if recompute == "none":
-                pooled = normalized(pool(images)[0])
-                yield from ((row, pooled, weights[row, column]) for row in rows)
-            else:
-                keep = recompute == "partial"
-                yield from _unweighted(
-                    rows, pooled_rows(pool, images, weights[rows, column], keep=keep)
-                )
+            yield from pool.terms(images, rows, weights[rows, column], recompute)
         for column, rows in self._identity:
             yield from ((row, images, weights[row, column]) for row in rows)
         for name, module in self.single.items():
@@ -258,7 +331,7 @@ class NodeOperations(nn.Module):
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def _unweighted(rows: Sequence[int], terms: Sequence[Tensor]) -> Iterator[tuple[int, Tensor, None]]:
+def _unweighted(rows: Sequence[int], terms: Sequence[Tensor]) -> Iterator[Term]:
     """Terms that hold their weight already."""
     for row, term in zip(rows, terms, strict=True):
         yield row, term, None

@@ -1,8 +1,7 @@
 """The stand-alone network of a genotype (METHOD sections 1 and 6).
 
 Symbols:
-    C      channels of the first cells; each reduction doubles the channels of its cell
-    s0, s1 inputs of a cell: the outputs of the cell before the last and of the last cell
+    C      channels of the first cells; they double where the picture is halved
     p      probability to drop a path
 
 References:
@@ -11,7 +10,7 @@ References:
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zostudy.networks.operations import FactorizedReduction, ReLUConvBN, batch_norm, build
+from zostudy.networks import skeleton
+from zostudy.networks.operations import batch_norm, build
 from zostudy.space.genotype import Genotype
-from zostudy.space.search_space import Node
+from zostudy.space.search_space import Node, SearchSpace
 
 Logits = Float[Tensor, "batch classes"]
 
@@ -64,19 +64,31 @@ class IntermediateNode(nn.Module):
     """An intermediate node of a cell: the sum of its kept operations, each on its source.
 
     Args:
+        space: The search space.
+        kind: The cell's type.
         kept: The (operation, source) pairs.
-        strides: The stride of the edge from each source.
         channels: Channels of every node.
         extensions: Modules that may declare further operations.
     """
 
     def __init__(
-        self, kept: Node, strides: Sequence[int], channels: int, extensions: tuple[str, ...]
+        self,
+        space: SearchSpace,
+        kind: str,
+        kept: Node,
+        channels: int,
+        extensions: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.sources = [source for _, source in kept]
         self.operations = nn.ModuleList(
-            build(name, channels, strides[source], affine=True, extensions=extensions)
+            build(
+                space.component(name),
+                channels,
+                space.stride(kind, source),
+                affine=True,
+                extensions=extensions,
+            )
             for name, source in kept
         )
 
@@ -97,45 +109,42 @@ class Cell(nn.Module):
     """One cell of a stand-alone network.
 
     Args:
-        nodes: The (operation, source) pairs of each intermediate node.
+        genotype: The architecture.
+        kind: The cell's type.
+        entrance: What brings each input to the cell's channels.
         channels: Channels of every node.
-        input_channels: Channels of s0 and of s1.
-        reduces: Whether the cell halves the picture: its edges from s0 and s1 have stride 2.
-        previous_reduces: Whether the last cell did, so that s0 is twice as large as s1.
         extensions: Modules that may declare further operations.
     """
 
     def __init__(
         self,
-        nodes: Sequence[Node],
+        genotype: Genotype,
+        kind: str,
+        entrance: nn.ModuleList,
         channels: int,
-        input_channels: tuple[int, int],
-        *,
-        reduces: bool,
-        previous_reduces: bool,
         extensions: tuple[str, ...],
     ) -> None:
         super().__init__()
-        to_channels = FactorizedReduction if previous_reduces else ReLUConvBN
-        self.preprocess_0 = to_channels(input_channels[0], channels, affine=True)
-        self.preprocess_1 = ReLUConvBN(input_channels[1], channels, affine=True)
-        strides = [2 if reduces else 1] * 2 + [1] * len(nodes)
+        self.preprocess = entrance
         self.nodes = nn.ModuleList(
-            IntermediateNode(kept, strides, channels, extensions) for kept in nodes
+            IntermediateNode(genotype.space, kind, kept, channels, extensions)
+            for kept in genotype.cells[kind]
         )
-        self.out_channels = channels * len(nodes)
+        self.outputs = genotype.space.outputs
 
     def forward(
-        self,
-        s0: Float[Tensor, "batch channels_0 height_0 width_0"],
-        s1: Float[Tensor, "batch channels_1 height_1 width_1"],
-        drop_path: DropPath | None = None,
+        self, previous: Sequence[Tensor], drop_path: DropPath | None = None
     ) -> Float[Tensor, "batch out height width"]:
-        """The intermediate nodes, concatenated over the channels."""
-        states = [self.preprocess_0(s0), self.preprocess_1(s1)]
+        """The last intermediate nodes, as many as the cell gives, side by side.
+
+        Args:
+            previous: The outputs of the previous cells, float[batch, channels, height, width] each.
+            drop_path: Drops paths, where it is given.
+        """
+        states = [part(images) for part, images in zip(self.preprocess, previous, strict=True)]
         for node in self.nodes:
             states.append(node(states, drop_path))
-        return torch.cat(states[2:], dim=1)
+        return skeleton.joined(states[-self.outputs :])
 
 
 class AuxiliaryHead(nn.Module):
@@ -179,13 +188,12 @@ def _auxiliary_pool(side: int) -> tuple[int, int]:
 class StandaloneNetwork(nn.Module):
     """The network that a genotype describes: stem, cells, global average pooling, linear layer.
 
-    Pictures may have any size from 8×8 up. Reductions stand at one third and two thirds of the
-    depth (see `SearchSpace.layout`); the auxiliary head reads the output of the cell at
-    two thirds.
+    Pictures may have any size from 8×8 up. The auxiliary head reads the output of the cell at two
+    thirds of the depth.
 
     Args:
         genotype: The architecture.
-        cells: Number of cells, at least 1.
+        cells: Number of cells, at least 1; see `SearchSpace.layout`.
         channels: C, at least 1.
         classes: Number of classes.
         in_channels: Channels of the pictures.
@@ -193,7 +201,8 @@ class StandaloneNetwork(nn.Module):
         extensions: Modules that may declare further operations.
 
     References:
-        METHOD sections 1 and 6; `NetworkCIFAR` of the public DARTS code.
+        METHOD sections 1 and 6; `NetworkCIFAR` of the public DARTS code; NAS-Bench-201, section
+        2.1 (Dong and Yang 2020).
     """
 
     def __init__(
@@ -208,46 +217,50 @@ class StandaloneNetwork(nn.Module):
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        width = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1, bias=False), batch_norm(width, affine=True)
-        )
-        self.auxiliary_place = 2 * cells // 3
+        space, layout = genotype.space, genotype.space.layout(cells)
+        self.stem = skeleton.stem(space, in_channels, channels, searched=False)
+        self.inputs = space.inputs
+        self.auxiliary_place = 2 * len(layout) // 3
         self.auxiliary: AuxiliaryHead | None = None
         self.cells = nn.ModuleList()
-        widths, previous_reduces = (width, width), False
-        for index, position in enumerate(genotype.space.layout(cells)):
-            kind, reduces = position.kind, position.halves
-            channels *= 2 if reduces else 1
-            cell = Cell(
-                genotype.cells[kind],
-                channels,
-                widths,
-                reduces=reduces,
-                previous_reduces=previous_reduces,
-                extensions=extensions,
+        widths, halved = (space.skeleton.stem * channels,) * space.inputs, False
+        for index, position in enumerate(layout):
+            width = position.width * channels
+            entrance = skeleton.entrance(
+                space, widths, width, halves=position.halves, halved=halved, searched=False
             )
-            self.cells.append(cell)
-            widths, previous_reduces = (widths[1], cell.out_channels), reduces
+            self.cells.append(Cell(genotype, position.kind, entrance, width, extensions))
+            widths, halved = (*widths[1:], width * space.outputs), position.halves
             if auxiliary and index == self.auxiliary_place:
-                self.auxiliary = AuxiliaryHead(cell.out_channels, classes)
-        self.classifier = nn.Linear(widths[1], classes)
+                self.auxiliary = AuxiliaryHead(widths[-1], classes)
+        self.head = skeleton.head(space, widths[-1], searched=False)
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def _outputs(
+        self, images: Float[Tensor, "batch channels height width"], drop_path: DropPath | None
+    ) -> Iterator[Float[Tensor, "batch out out_height out_width"]]:
+        """The output of each cell."""
+        previous = (self.stem(images),) * self.inputs
+        for cell in self.cells:
+            previous = (*previous[1:], cell(previous, drop_path))
+            yield previous[-1]
+
+    def _classified(self, images: Float[Tensor, "batch channels height width"]) -> Logits:
+        """Class scores from the last cell's output."""
+        return self.classifier(self.head(images).mean((2, 3)))  # type: ignore[no-any-return]
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Logits:
         """Class scores, with every path in place and without the auxiliary head."""
-        s0 = s1 = self.stem(images)
-        for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1)
-        return self.classifier(s1.mean((2, 3)))  # type: ignore[no-any-return]
+        for output in self._outputs(images, None):
+            last = output
+        return self._classified(last)
 
     def forward_training(
         self, images: Float[Tensor, "batch channels height width"], drop_path: DropPath
     ) -> tuple[Logits, Logits | None]:
         """Class scores with dropped paths, and those of the auxiliary head if there is one."""
         auxiliary = None
-        s0 = s1 = self.stem(images)
-        for index, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, drop_path)
+        for index, last in enumerate(self._outputs(images, drop_path)):
             if self.auxiliary is not None and index == self.auxiliary_place:
-                auxiliary = self.auxiliary(s1)
-        return self.classifier(s1.mean((2, 3))), auxiliary
+                auxiliary = self.auxiliary(last)
+        return self._classified(last), auxiliary

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
-from zostudy.networks.operations import FactorizedReduction, ReLUConvBN
+from zostudy.networks import skeleton
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.shared import NodeOperations, Recompute, kaiming_normal_
 from zostudy.space.mask import OperationMask
@@ -27,8 +27,8 @@ from zostudy.space.search_space import SearchSpace
 
 Pictures = Float[Tensor, "batch channels height width"]
 
-#: What a cell hands on: its nodes where they are joined again for the backward pass; otherwise the
-#: single tensor that `_joined` makes of them.
+#: What a cell hands on: its outputs where they are joined again for the backward pass, or where
+#: cells read them as they are; otherwise the single tensor that `_joined` makes of them.
 Outputs = tuple[Pictures, ...]
 
 
@@ -63,12 +63,12 @@ class SearchCell(nn.Module):
 
     Args:
         space: The search space.
-        mask: bool[edge][operation] of the cell's type.
-        in_channels: Channels of the two previous cells' outputs.
+        kind: The cell's type.
+        mask: bool[edge][operation] of that type.
+        entrance: What brings each input to the cell's channels.
         channels: Channels of the nodes.
         partial: k of the partial channels.
-        reduction: Whether the cell halves the picture.
-        reduced: Whether the previous cell halved it.
+        halves: Whether the picture is half the size of the previous cell's.
         recompute: What the backward pass computes again; see `Supernet`.
         extensions: Modules that may declare further operations.
     """
@@ -76,39 +76,34 @@ class SearchCell(nn.Module):
     def __init__(  # noqa: PLR0913  # what a cell is made of
         self,
         space: SearchSpace,
+        kind: str,
         mask: tuple[tuple[bool, ...], ...],
+        entrance: nn.ModuleList,
         *,
-        in_channels: tuple[int, int],
         channels: int,
         partial: int,
-        reduction: bool,
-        reduced: bool,
+        halves: bool,
         recompute: Recompute = "none",
         extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.space = space
+        self.kind = kind
         self.channels = channels
         self.partial = partial
-        self.reduction = reduction
+        self.halves = halves
         self.recompute = recompute
-        before = FactorizedReduction if reduced else ReLUConvBN
-        self.preprocess = nn.ModuleList(
-            [
-                before(in_channels[0], channels, affine=False),
-                ReLUConvBN(in_channels[1], channels, affine=False),
-            ]
-        )
+        self.preprocess = entrance
         self.outgoing = {
             source: [e for e, edge in enumerate(space.edges) if edge[0] == source]
             for source in range(space.inputs + space.nodes - 1)
         }
         self.nodes = nn.ModuleList(
             NodeOperations(
-                space.operations,
+                [space.component(name) for name in space.operations],
                 [mask[edge] for edge in edges],
                 channels // partial,
-                2 if self._halves(source) else 1,
+                space.stride(kind, source),
                 # An input node is computed again as a whole, its operations with it.
                 recompute="none" if recompute == "full" and source < space.inputs else recompute,
                 extensions=extensions,
@@ -116,16 +111,13 @@ class SearchCell(nn.Module):
             for source, edges in self.outgoing.items()
         )
 
-    def _halves(self, source: int) -> bool:
-        return self.reduction and source < self.space.inputs
-
     def forward(
         self,
-        previous: tuple[Outputs, Outputs],
+        previous: tuple[Outputs, ...],
         weights: Float[Tensor, "edges operations"],
         edge_weights: Float[Tensor, " edges"],
     ) -> tuple[Pictures, ...]:
-        """The intermediate nodes."""
+        """The cell's outputs: its intermediate nodes, or the last of them."""
         weights = weights * edge_weights[:, None]
         sums = Sums({}, {})
         for source, outputs in enumerate(previous):
@@ -139,14 +131,16 @@ class SearchCell(nn.Module):
                 self._leave(source, state, weights, edge_weights, sums)
         nodes = []
         for target in self.space.targets:
-            node = self._node(target, sums, previous[1])
+            node = self._node(target, sums, previous[-1])
             nodes.append(node)
             if target in self.outgoing:
                 self._leave(target, node, weights, edge_weights, sums)
-        return tuple(nodes)
+        return tuple(nodes if self.space.output == "nodes" else nodes[-1:])
 
     def _preprocessed(self, source: int, outputs: Outputs) -> Pictures:
         """An input node."""
+        if not self.space.projects:
+            return self.preprocess[source](outputs[0])  # type: ignore[no-any-return]
         active = outputs[0] if self.recompute == "none" else _joined(outputs)
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
@@ -171,7 +165,7 @@ class SearchCell(nn.Module):
             active, rest = torch.split(state, [part, self.channels - part], dim=1)
             if self.nodes[source].recompute == "none":  # dense once for every operation
                 active = active.clone()
-            if self._halves(source):
+            if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
             for edge, target in zip(edges, targets, strict=True):
                 _add(sums.passed, target, rest, edge_weights[edge])
@@ -182,7 +176,7 @@ class SearchCell(nn.Module):
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
         node = sums.mixed.pop(target, None)
         if node is None:  # every edge keeps only the zero operation
-            stride = 2 if self.reduction else 1
+            stride = 2 if self.halves else 1
             batch, _, *side = last[0].shape
             sides = [-(-length // stride) for length in side]
             node = last[0].new_zeros(batch, self.channels // self.partial, *sides)
@@ -226,7 +220,7 @@ def _add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | No
 
 
 def _joined(outputs: Outputs) -> Pictures:
-    """What the next cells read of a cell: its nodes side by side, past ReLU."""
+    """What the next cells read of a cell: its outputs side by side, past ReLU."""
     return functional.relu(torch.cat(outputs, dim=1), inplace=True)
 
 
@@ -242,8 +236,9 @@ class Supernet(nn.Module):
         in_channels: Channels of the pictures.
         classes: Number of classes.
         recompute: What the backward pass computes again instead of keeping it. ``none``: nothing.
-            ``partial``: what cells make of their inputs (ReLU, 1×1, BN) and the convolutions inside
-            operations; the cells' nodes, the nodes past ReLU and the pools are kept. ``full``: all
+            ``partial``: what cells make of their inputs (ReLU, 1×1, BN, or residual blocks) and the
+            convolutions inside operations; the cells' nodes, the nodes past ReLU and the pools are
+            kept. ``full``: all
             but the cells' nodes, an input node with all that leaves it at a time.
         extensions: Modules that may declare further operations.
     """
@@ -265,31 +260,29 @@ class Supernet(nn.Module):
         self.mask = mask
         layout = space.layout(settings.cells)
         self.sequence = tuple(position.kind for position in layout)
-        channels = settings.channels
-        stem = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem, track_running_stats=False),
-        )
+        self.stem = skeleton.stem(space, in_channels, settings.channels, searched=True)
         self.cells = nn.ModuleList()
-        widths, reduced = (stem, stem), False
+        widths, halved = (space.skeleton.stem * settings.channels,) * space.inputs, False
         for position in layout:
-            kind, reduction = position.kind, position.halves
-            channels *= 2 if reduction else 1
+            channels = position.width * settings.channels
+            entrance = skeleton.entrance(
+                space, widths, channels, halves=position.halves, halved=halved, searched=True
+            )
             cell = SearchCell(
                 space,
-                mask.rows[kind],
-                in_channels=widths,
+                position.kind,
+                mask.rows[position.kind],
+                entrance,
                 channels=channels,
                 partial=settings.partial_channels,
-                reduction=reduction,
-                reduced=reduced,
+                halves=position.halves,
                 recompute=recompute,
                 extensions=extensions,
             )
             self.cells.append(cell)
-            widths, reduced = (widths[1], channels * space.nodes), reduction
-        self.classifier = nn.Linear(widths[1], classes)
+            widths, halved = (*widths[1:], channels * space.outputs), position.halves
+        self.head = skeleton.head(space, widths[-1], searched=True)
+        self.classifier = nn.Linear(widths[-1], classes)
         edges, operations = len(space.edges), len(space.operations)
         self.alpha = nn.ParameterDict(
             {kind: torch.zeros(edges, operations) for kind in space.cell_types}
@@ -345,13 +338,17 @@ class Supernet(nn.Module):
         again = self.recompute != "none"
         images = images.contiguous(memory_format=torch.channels_last)
         stem = recomputed(self.stem, images, when=again)
-        first: Outputs = (stem if again else functional.relu(stem, inplace=True),)
-        previous, nodes = (first, first), first
+        as_they_are = again or not self.space.projects
+        first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
+        previous, outputs = (first,) * self.space.inputs, first
         for kind, cell in zip(self.sequence, self.cells, strict=True):
-            nodes = cell(previous, mixing.operations[kind], mixing.edges[kind])
+            outputs = cell(previous, mixing.operations[kind], mixing.edges[kind])
             last = cell is self.cells[-1]
-            previous = (previous[1], nodes if again or last else (_joined(nodes),))
-        pooled = torch.cat([node.mean(dim=(2, 3)) for node in nodes], dim=1)
+            handed_on = outputs if as_they_are or last else (_joined(outputs),)
+            previous = (*previous[1:], handed_on)
+        if len(self.head):
+            outputs = (recomputed(self.head, skeleton.joined(outputs), when=again),)
+        pooled = torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1)
         return self.classifier(pooled)  # type: ignore[no-any-return]
 
     @torch.no_grad()

@@ -4,8 +4,8 @@ A removal on edge (i, j) of a cell type leaves the same, in the order of the net
 
 - the stem, and every cell before the first one of that type;
 - in that first cell what its inputs and the nodes before j send out, but for edge (i, j) itself;
-- in the cell behind it, whose first input is the output of a cell before, what that input sends
-  out, but for edge (i, j) if the cell is of the same type.
+- in the cells behind it, where an input is the output of a cell before, what that input sends out,
+  but for edge (i, j) if the cell is of the same type.
 
 What edge (i, j) carries without operation o is had for all edges that leave i at once. The rest is
 the supernet's own code: a copy of it in which stubs stand where outputs are known.
@@ -116,8 +116,8 @@ class Kept:
         wanted = ["stem", *(f"cells.{cell}" for cell in range(first))]
         for cell in range(0 if "states" in names else first, first + 1):
             wanted += _parts(supernet, cell)
-        if first + 1 < len(supernet.cells):
-            wanted += [f"cells.{first + 1}.preprocess.0", f"cells.{first + 1}.nodes.0"]
+        for cell, source in _behind(supernet, first):
+            wanted += [f"cells.{cell}.preprocess.{source}", f"cells.{cell}.nodes.{source}"]
 
         def keep(name: str, _: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401  # any
             # The ReLU behind the stem works in place. What nodes send comes as they are asked.
@@ -197,9 +197,12 @@ class Kept:
 
     def _reached(self, source: int) -> list[int]:
         """The cells in which a change of what a node sends out is the first change."""
-        behind = self.first + 1
-        same = source == 0 and self.supernet.sequence[behind : behind + 1] == (self.kind,)
-        return [self.first, behind] if same else [self.first]
+        behind = [
+            cell
+            for cell, other in _behind(self.supernet, self.first)
+            if other == source and self.supernet.sequence[cell] == self.kind
+        ]
+        return [self.first, *behind]
 
     def readings(
         self, removals: Sequence[Removal], mixings: Mapping[Removal, Mixing], change: Change
@@ -228,7 +231,7 @@ class Kept:
 
     def _network(self, target: int, change: Change) -> Supernet:
         """The supernet that computes only what a change before a node of the cell reaches."""
-        first, behind = self.first, self.first + 1
+        first = self.first
         cells: list[nn.Module] = list(self.supernet.cells)
         for cell in range(first):
             whole = f"cells.{cell}"
@@ -239,9 +242,12 @@ class Kept:
             f"cells.{first}.nodes.{source}" for source in _sources(self.supernet) if source < target
         ]
         cells[first] = self._stubbed(first, same, change)
-        if behind < len(cells):
-            same = [f"cells.{behind}.preprocess.0", f"cells.{behind}.nodes.0"]
-            cells[behind] = self._stubbed(behind, same, change)
+        behind: dict[int, list[str]] = {}
+        for cell, source in _behind(self.supernet, first):
+            names = [f"cells.{cell}.preprocess.{source}", f"cells.{cell}.nodes.{source}"]
+            behind.setdefault(cell, []).extend(names)
+        for cell, names in behind.items():
+            cells[cell] = self._stubbed(cell, names, change)
         stem = _Stub(self.outputs["stem"].clone())
         return _with(self.supernet, {"stem": stem, "cells": nn.ModuleList(cells)})
 
@@ -260,6 +266,16 @@ class Kept:
             stubs.setdefault(part, {})[number] = stub
         whole = self.supernet.cells[cell]
         return _with(whole, {p: _with(whole.get_submodule(p), own) for p, own in stubs.items()})
+
+
+def _behind(supernet: Supernet, first: int) -> list[tuple[int, int]]:
+    """The inputs, by cell and number, of cells behind one that are outputs of cells before it."""
+    inputs = supernet.space.inputs
+    return [
+        (first + distance, source)
+        for distance in range(1, min(inputs, len(supernet.cells) - first))
+        for source in range(inputs - distance)
+    ]
 
 
 def _sources(supernet: Supernet) -> range:

@@ -6,9 +6,10 @@ what it is given, in order; without it, the logits. The names are
     logits     float[batch, classes]
     features   float[batch, width], the mean over the picture of `maps`
     maps       float[batch, width, height, width], the last cell's output
-    states     what cells and nodes read: the stem's output, every cell's but the last one's, and of
-               each node the channels that its operations read; the tensors that the network's ReLUs
-               stand before, in its order
+    states     what the network's ReLUs stand before, in its order: what cells read where they bring
+               it to their channels (the stem's output, every cell's but the last one's), of each
+               node the channels that its operations read, and what ReLUs in residual blocks and
+               before global average pooling read
     images     float[batch, channels, height, width], the batch
     labels     int[batch], its classes
     network    a `Network`, for functions that take gradients or pictures of their own
@@ -213,7 +214,7 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
         states.append(torch.cat(nodes, dim=1))
         return torch.split(states[-1], nodes[0].shape[1], dim=1)
 
-    def of_node(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def of_read(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         states.append(inputs[0].view_as(inputs[0]))  # what is read here, and nowhere else
         return states[-1], *inputs[1:]
 
@@ -223,16 +224,24 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
 
     with contextlib.ExitStack() as hooks:
         if "states" in names:
-            hooks.callback(supernet.stem.register_forward_hook(of_stem).remove)
-            for cell in supernet.cells[:-1]:
-                hooks.callback(cell.register_forward_hook(of_cell).remove)
-            for cell in supernet.cells:
-                for node in cell.get_submodule("nodes").children():
-                    hooks.callback(node.register_forward_pre_hook(of_node).remove)
+            if supernet.space.projects:
+                hooks.callback(supernet.stem.register_forward_hook(of_stem).remove)
+                for cell in supernet.cells[:-1]:
+                    hooks.callback(cell.register_forward_hook(of_cell).remove)
+            for module in _reading(supernet):
+                hooks.callback(module.register_forward_pre_hook(of_read).remove)
         if not {"features", "maps"}.isdisjoint(names):
             hooks.callback(supernet.cells[-1].register_forward_hook(of_last).remove)
         yield seen
     seen["states"] = tuple(states)
+
+
+def _reading(supernet: Supernet) -> Iterator[nn.Module]:
+    """Nodes, and ReLUs around them, which note what they read."""
+    for cell in supernet.cells:
+        yield from (m for m in cell.get_submodule("preprocess").modules() if isinstance(m, nn.ReLU))
+        yield from cell.get_submodule("nodes").children()
+    yield from (module for module in supernet.head if isinstance(module, nn.ReLU))
 
 
 class _BatchNorm(TorchFunctionMode, abc.ABC):

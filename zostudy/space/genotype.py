@@ -132,6 +132,7 @@ class Genotype:
         return nodes[-1] if space.output == "last" else "; ".join(sorted(nodes[space.inputs :]))
 
     def __str__(self) -> str:
+        """Its nodes, a line each, and its text in the search space's notation."""
         lines = []
         named = self.space.node_name
         for kind, nodes in self.cells.items():
@@ -139,6 +140,8 @@ class Genotype:
             for target, node in zip(self.space.targets, nodes, strict=True):
                 inputs = "  +  ".join(f"{name}({named(source)})" for name, source in node)
                 lines.append(f"  {named(target)} = {inputs}")
+        if self.space.notation is not None:
+            lines.append(self.to_notation())
         return "\n".join(lines)
 
 

@@ -9,6 +9,8 @@ from zostudy.space.search_space import SearchSpace, Skeleton
 def nasbench201() -> SearchSpace:
     """One cell type, 6 edges that all keep one of 5 operations: 15,625 cells.
 
+    Pools have no BN, in the supernet neither, as in the public code.
+
     References:
         Dong and Yang 2020, "NAS-Bench-201", section 2.1 and figure 1.
     """
@@ -23,6 +25,7 @@ def nasbench201() -> SearchSpace:
         kept_edges="all",
         keeps_zero=True,
         identity="skip_connect",
+        registered=(("avg_pool_3x3", "plain_avg_pool_3x3"),),
         output="last",
         skeleton=Skeleton(halving="blocks", stem=1, head="norm"),
         notation=EdgeNotation("normal"),

@@ -94,6 +94,7 @@ class SearchSpace:
         kept_edges: Incoming edges that a genotype keeps for each intermediate node.
         keeps_zero: Whether a genotype may keep the zero operation.
         identity: The operation that hands its input on where the stride is 1, if there is one.
+        registered: Operations that are registered under another name, with that name.
         output: What a cell gives: its ``nodes`` side by side, or the ``last`` one.
         skeleton: The network around the cells.
         notation: How public code writes architectures, if there is a way.
@@ -112,6 +113,7 @@ class SearchSpace:
     kept_edges: int | Literal["all"]
     keeps_zero: bool = False
     identity: str | None = None
+    registered: tuple[tuple[str, str], ...] = ()
     output: Literal["nodes", "last"] = "nodes"
     skeleton: Skeleton = Skeleton()
     notation: Notation | None = None
@@ -160,6 +162,10 @@ class SearchSpace:
         """The operations that a genotype may keep."""
         return tuple(o for o in self.operations if self.keeps_zero or o != self.zero)
 
+    def component(self, operation: str) -> str:
+        """The name under which an operation is registered."""
+        return dict(self.registered).get(operation, operation)
+
     @property
     def zero_index(self) -> int:
         """Column of the zero operation."""
@@ -169,6 +175,16 @@ class SearchSpace:
     def size(self) -> int:
         """Operations of the whole space, over all cell types."""
         return len(self.cell_types) * len(self.edges) * len(self.operations)
+
+    @property
+    def projects(self) -> bool:
+        """Whether cells bring their inputs to their channels by ReLU, convolution and BN."""
+        return self.skeleton.halving == "cells"
+
+    @property
+    def outputs(self) -> int:
+        """How many nodes a cell gives."""
+        return self.nodes if self.output == "nodes" else 1
 
     def stride(self, kind: str, source: int) -> int:
         """The stride of the edges that leave a node of a cell of some type."""

@@ -1,7 +1,7 @@
 """What a user sees: tables and the best genotype on stdout, the plan on stderr."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,25 +9,12 @@ from rich.table import Table
 
 from zostudy.space import genotype
 from zostudy.study.points import Standing
+from zostudy.study.random_choice import sentences
+from zostudy.study.results_table import results_table, short_paths
 from zostudy.study.trust import warning_of
-
-if TYPE_CHECKING:
-    pass  # it imports torch, which printing results does without
 
 #: Width of tables where there is no terminal to fit them into, in characters.
 PLAIN_WIDTH = 160
-
-_COLUMNS = {
-    "validation_accuracy": "validation %",
-    "test_accuracy": "test %",
-    "search_peak_bytes": "search MB",
-    "prune_reliability": "reliability",
-    "prune_seconds": "prune s",
-    "search_seconds": "search s",
-    "evaluate_seconds": "evaluate s",
-    "parameters": "parameters",
-    "macs": "M MACs",
-}
 
 
 def output(*, stderr: bool = False) -> Console:
@@ -36,58 +23,6 @@ def output(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console
-
-
-def figure(metric: str, value: float) -> str:
-    """A metric's value in the unit it is shown in: MB of 2^20 bytes, seconds, millions of MACs."""
-    if metric.endswith("_bytes"):
-        return f"{value / 2**20:.1f}"
-    if metric == "macs":
-        return f"{value / 1e6:.2f}"
-    if metric == "parameters":
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if metric.endswith("_seconds") else f"{value:.2f}"
-
-
-def short_paths(paths: Sequence[str]) -> dict[str, str]:
-    """For each path, the end of it that no other has; ``regularizer.name`` is ``regularizer``."""
-
-    def end(path: str, parts: int) -> str:
-        return ".".join(path.removesuffix(".name").split(".")[-parts:])
-
-    short = {}
-    for path in paths:
-        parts = 1
-        while sum(end(other, parts) == end(path, parts) for other in paths) > 1:
-            parts += 1
-        short[path] = end(path, parts)
-    return short
-
-
-def results_table(document: Mapping[str, Any]) -> Table:
-    """The points of a results document: mean, and ± sample standard deviation where n > 1."""
-    points = document["points"]
-    paths = list(dict.fromkeys(path for point in points for path in point["params"]))
-    metrics = [m for m in _COLUMNS if any(m in point["metrics"] for point in points)]
-    table = Table(title=f"{document['study']}: mean ± standard deviation over seeds")
-    for name in short_paths(paths).values():
-        table.add_column(name)
-    table.add_column("n", justify="right")
-    for metric in metrics:
-        table.add_column(_COLUMNS[metric], justify="right")
-    for point in points:
-        swept = [escape(str(point["params"].get(path, ""))) for path in paths]
-        cells = [_cell(metric, point["metrics"].get(metric)) for metric in metrics]
-        table.add_row(*swept, str(point["n"]), *cells)
-    return table
-
-
-def _cell(metric: str, summary: Mapping[str, float | None] | None) -> str:
-    if summary is None or summary["mean"] is None:
-        return "–"
-    spread = summary["sd"]
-    text = figure(metric, summary["mean"])
-    return text if spread is None else f"{text} ± {figure(metric, spread)}"
 
 
 def print_results(
@@ -105,8 +40,9 @@ def print_results(
         return
     console.print(results_table(document))
     warning = warning_of([point["metrics"] for point in document["points"]])
-    if warning:
-        console.print(warning, markup=False, soft_wrap=True)
+    for text in (sentences(document), warning):
+        if text:
+            console.print(text, markup=False, soft_wrap=True)
     for trial in document["trials"]:
         if trial["state"] != "complete":
             described = _described(trial["params"])
@@ -127,7 +63,8 @@ def print_results(
             markup=False,
             soft_wrap=True,
         )
-        console.print(str(genotype.from_dict(best["genotype"], extensions)), markup=False)
+        found = genotype.from_dict(best["genotype"], extensions)
+        console.print(str(found), markup=False, soft_wrap=True)
 
 
 def _print_front(points: Sequence[Mapping[str, Any]], console: Console) -> None:

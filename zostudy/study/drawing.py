@@ -6,10 +6,11 @@ its name without the kernel size. Lengths are in inches, the data units of a cel
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -112,18 +113,12 @@ def alpha_figure(history: Sequence[Probabilities], space: SearchSpace) -> Figure
     """
     if not history:
         raise ValueError("history: has no epochs; needs at least one")
-    columns = space.inputs + space.nodes - 1
-    legend, height = 0.35, _course_height(space)
-    width = len(space.cell_types) * 1.25 * columns
-    figure = Figure(figsize=(width, legend + height), dpi=_DPI)
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, legend))[:, 0]
-    halves = above.subfigures(1, len(space.cell_types), squeeze=False)[0]
+    figure, halves, legend = _edge_figure(space, [_words(name) for name in space.operations])
     highest = max(p for epoch in history for rows in epoch.values() for row in rows for p in row)
     for half, kind in zip(halves, space.cell_types, strict=True):
         _draw_course(half, [epoch[kind] for epoch in history], space, highest)
         half.suptitle(f"{kind} cell", x=0.06, ha="left", weight="bold", size=10)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    below.legend(handles, labels, loc="center", ncols=len(labels), frameon=False, fontsize=8)
+    legend(figure.axes[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -136,12 +131,8 @@ def scores_figure(done: Round) -> Figure:
         done: The round; after one repeat its scores have no error bars.
     """
     space = done.mask.space
-    columns, legend, height = space.inputs + space.nodes - 1, 0.35, _course_height(space)
-    width = len(space.cell_types) * 1.25 * columns
-    figure = Figure(figsize=(width, legend + height), dpi=_DPI)
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, legend))[:, 0]
-    halves = above.subfigures(1, len(space.cell_types), squeeze=False)[0]
     colours = _colours(space)
+    figure, halves, legend = _edge_figure(space, [*map(_words, colours), "pruned"])
     for half, kind in zip(halves, space.cell_types, strict=True):
         grid = _edge_grid(half, space)
         for row, (source, target) in enumerate(space.edges):
@@ -160,9 +151,24 @@ def scores_figure(done: Round) -> Figure:
         half.suptitle(title, x=0.06, ha="left", weight="bold", size=10)
     handles = [Line2D([], [], color=colours[n], marker="o", linestyle="none") for n in colours]
     handles.append(Line2D([], [], color=_GREY, marker="x", linestyle="none"))
-    labels = [*(_words(name) for name in colours), "pruned"]
-    below.legend(handles, labels, loc="center", ncols=len(labels), frameon=False, fontsize=8)
+    legend(handles)
     return figure
+
+
+def _edge_figure(
+    space: SearchSpace, labels: Sequence[str]
+) -> tuple[Figure, Sequence[SubFigure], Callable[[Sequence[Artist]], None]]:
+    """A figure with a part for each cell type, and a function that draws the legend below them."""
+    width = len(space.cell_types) * 1.25 * (space.inputs + space.nodes - 1)
+    columns = max(1, min(len(labels), int(width / (0.5 + 0.07 * max(map(len, labels))))))
+    height, low = _course_height(space), 0.15 + 0.2 * -(-len(labels) // columns)
+    figure = Figure(figsize=(width, low + height), dpi=_DPI)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, low))[:, 0]
+
+    def legend(handles: Sequence[Artist]) -> None:
+        below.legend(handles, labels, loc="center", ncols=columns, frameon=False, fontsize=8)
+
+    return figure, above.subfigures(1, len(space.cell_types), squeeze=False)[0], legend
 
 
 def _course_height(space: SearchSpace) -> float:
@@ -257,14 +263,16 @@ def _draw_cell(axes: Axes, space: SearchSpace, wires: list[_Wire], step: float) 
             va="center_baseline", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip  # one line an argument says no more
     bus = -0.42
-    for node in space.targets:
+    given = space.targets[-space.outputs :]
+    for node in given:
         corner = [(node * step, -_HALF_HEIGHT), (node * step, bus), (output * step, bus)]
         _draw_line(axes, [*corner, (output * step, -0.22)], _GREY)
     tip = -_HALF_HEIGHT - 0.045
     axes.plot(output * step, tip, marker="^", markersize=5, color=_GREY, linewidth=0)
     axes.text(
-        (output - 0.5) * step, bus, "concatenated", color=_GREY, size=8, ha="center",
-        va="center_baseline", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        (output - 0.5) * step, bus, "concatenated" if len(given) > 1 else "output", color=_GREY,
+        size=8, ha="center", va="center_baseline",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )  # fmt: skip  # one line an argument says no more
 
 

@@ -24,14 +24,12 @@ from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
 
-#: What the server imports, so that trials need not: also what torch, MLflow, matplotlib and
-#: scikit-learn import only when they are first used.
+#: What the server imports, so that trials need not: also what torch, matplotlib and scikit-learn
+#: import only when they are first used.
 _IMPORTED = [
     "__main__",
     "zostudy.study.trial",
     "torch._inductor",
-    "mlflow.store.tracking.rest_store",
-    "mlflow.store.tracking.sqlalchemy_store",
     "matplotlib.backends.backend_agg",
     "sklearn.datasets",
 ]

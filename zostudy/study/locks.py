@@ -51,6 +51,18 @@ def attempt(path: Path) -> Iterator[bool]:
         yield True
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of this file, which is left as it is."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _acquired(path: Path) -> TextIO | None:
     """The file of the lock, which is held; nothing if another process holds it."""
     while True:

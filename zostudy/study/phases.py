@@ -8,16 +8,18 @@ enters by its value, so that two trials which prune to the same mask share their
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from zostudy import registry
-from zostudy.config.loading import digest, to_document
+from zostudy.config.loading import digest, evaluation_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
-from zostudy.evaluation.training import evaluate
+from zostudy.evaluation import cost
+from zostudy.evaluation.table import Table
+from zostudy.evaluation.training import evaluate, standalone
 from zostudy.runtime import Runtime
 from zostudy.search.bilevel import search
 from zostudy.space import genotype as genotypes
@@ -77,12 +79,14 @@ class TrialPhases:
         seed: Its seed.
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
+        table: Accuracies of the search space, where nothing is trained.
     """
 
     config: TrialConfig
     seed: int
     dataset: Dataset
     predictions: Predictions
+    table: Table | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -168,9 +172,14 @@ class TrialPhases:
         return self._phase("search", settings, compute, predict)
 
     def evaluate(self, genotype: Genotype) -> Phase:
-        """From a genotype to a trained network."""
+        """From a genotype to a trained network, or to its row in the table."""
         config = self.config
-        settings = {"evaluate": to_document(config.evaluate), "genotype": genotype.to_dict()}
+        settings = {
+            "evaluate": evaluation_document(config.evaluate),
+            "genotype": genotype.to_dict(),
+        }
+        if self.table is not None:
+            return self._lookup(genotype, self.table, settings)
 
         def compute(stage: StageContext) -> Computed:
             result = evaluate(
@@ -196,6 +205,28 @@ class TrialPhases:
 
         return self._phase("evaluate", settings, compute, predict)
 
+    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase:
+        """From a genotype to its row in the table; neither seed nor arithmetic matters."""
+        dataset, evaluate = self.dataset, self.config.evaluate
+        pictures = [dataset.channels, dataset.height, dataset.width, len(dataset.classes)]
+        determined = settings | {
+            "engine": self._engine,
+            "evaluate": settings["evaluate"] | {"path": table.digest},
+            "pictures": pictures,
+        }
+
+        def compute(stage: StageContext) -> Computed:
+            del stage
+            network = standalone(genotype, dataset, evaluate, self.config.extensions)
+            size = {
+                "parameters": cost.parameters(network),
+                "macs": cost.macs(network, dataset.channels, dataset.height, dataset.width),
+            }
+            return Computed(asdict(table(genotype)) | size | {"figures": {}})
+
+        key = digest({"phase": "evaluate"} | determined)
+        return Phase("evaluate", key, key, False, settings, compute, lambda: 0)
+
     def mask(self, values: Mapping[str, Any]) -> OperationMask:
         """The mask in a prune phase's values."""
         return masks.from_dict(values["mask"], self.space)
@@ -217,13 +248,17 @@ class TrialPhases:
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))
 
+    @property
+    def _engine(self) -> str:
+        return code_digest(self.config.extensions)
+
     def common(self) -> dict[str, Any]:
         """What determines every phase's result beside its own settings."""
         device = self.runtime.device.type
         threads = self.config.runtime.threads if device == "cpu" else 0
         count = self.runtime.processes.count
         return {
-            "engine": code_digest(self.config.extensions),
+            "engine": self._engine,
             "data": self.dataset.digest,
             "space": self.config.search_space.name,
             "arithmetic": [device, self.runtime.precision, threads, count],

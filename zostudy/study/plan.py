@@ -228,7 +228,9 @@ class Planner:
     def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
         dataset = self.outline(config.dataset)
         foreseen, known = self._masks(config)
-        counts = {"evaluate": _batches(len(dataset.train), config.evaluate)}
+        counts = {}
+        if config.evaluate.by == "training":
+            counts["evaluate"] = _batches(len(dataset.train), config.evaluate)
         if not foreseen[0].to_genotype:
             pictures = search_part_sizes(dataset, config.search.architecture_fraction)[0]
             counts["search"] = _batches(pictures, config.search)
@@ -337,7 +339,10 @@ def check_batches(config: TrialConfig, dataset: Dataset) -> None:
         ConfigError: There are fewer pictures than a batch holds.
     """
     whole = len(dataset.train)
-    needs = [("evaluate.batch_size", config.evaluate.batch_size, whole, whole, "the network")]
+    needs = []
+    if config.evaluate.by == "training":
+        batch = config.evaluate.batch_size
+        needs.append(("evaluate.batch_size", batch, whole, whole, "the network"))
     if config.search.strategy != "none":
         sizes = search_part_sizes(dataset, config.search.architecture_fraction)
         batch = config.search.pictures_at_once

@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
-from zostudy.study.console import short_paths
 from zostudy.study.plan import Plan
+from zostudy.study.results_table import short_paths
 
 _PHASES = ("prune", "search", "evaluate")
 

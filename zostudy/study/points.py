@@ -16,6 +16,7 @@ from zostudy.config.loading import StudyFile, canonical, digest
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.errors import ConfigError
+from zostudy.redaction import without_password
 
 #: How a rule may end a trial.
 State = Literal["excluded"]
@@ -236,7 +237,8 @@ def from_json(text: str) -> Outcome:
 
 def described(values: Mapping[str, Any]) -> str:
     """The values in one line."""
-    return " ".join(f"{path}={value}" for path, value in values.items()) or "(nothing swept)"
+    text = " ".join(f"{path}={value}" for path, value in values.items())
+    return without_password(text) or "(nothing swept)"
 
 
 def point(file: StudyFile, values: Mapping[str, Any]) -> Point:

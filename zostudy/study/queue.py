@@ -150,17 +150,26 @@ class Queue:
 
     def end_lost(self, known: Sequence[Unit]) -> None:
         """Mark as failed the units whose worker is gone, and those that are superseded."""
-        study, storage = self.stored.study, self.stored.storage
-        lost = [unit for unit in units.superseded(known) if unit.state == "waiting"]
         for unit in known:
-            if unit.state == "running" and _gone(unit.record.get("worker", "")):
-                lost.append(unit)
-            elif unit.state == "running" and "worker" not in unit.record:
+            if unit.state == "running" and "worker" not in unit.record:
                 self._greet(unit)
-        for unit in lost:
+        gone = [u for u in known if u.state == "running" and _gone(u.record.get("worker", ""))]
+        for unit in (*(u for u in units.superseded(known) if u.state == "waiting"), *gone):
             with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
-                storage.set_trial_state_values(self._id(unit), TrialState.FAIL)
-        fail_stale_trials(study)
+                self.stored.storage.set_trial_state_values(self._id(unit), TrialState.FAIL)
+        fail_stale_trials(self.stored.study)
+
+    def alive_now(self, known: Sequence[Unit]) -> list[Unit]:
+        """The units that run and whose worker is there, as far as can be told."""
+        storage = self.stored.storage
+        study = storage.get_study_id_from_name(self.file.config.study)
+        silent = set(storage._get_stale_trial_ids(study))  # Optuna only offers to fail them
+        running = [unit for unit in known if unit.state == "running"]
+        return [
+            unit
+            for unit in running
+            if self._id(unit) not in silent and not _gone(unit.record.get("worker", ""))
+        ]
 
     def _greet(self, unit: Unit) -> None:
         """Give a unit a heartbeat whose worker, of an older version, may not have given it one."""

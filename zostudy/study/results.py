@@ -4,10 +4,12 @@ Keys: ``study``; ``trials``, each with ``number``, ``state`` (complete, failed, 
 constraint), ``params`` (the swept settings), ``seed``, ``metrics``, ``genotype``, ``mlflow_run_id``
 and, where it is not complete, its ``reason``; ``points``, each with ``params``, ``n`` (complete
 trials) and for every metric ``mean`` and ``sd``; ``pareto``, the points that no other one
-dominates; ``best``. Only points of the present study file are in it.
+dominates; ``best``. Where a table tells accuracies, also ``random_choice`` and, in every point,
+``by_chance`` (`zostudy.study.random_choice`). Only points of the present study file are in it.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -15,7 +17,9 @@ from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study import sweep
+from zostudy.study.journal import known_runs
 from zostudy.study.points import Attempt, Ended, Standing, TrialOutcome
+from zostudy.study.random_choice import with_random_choice
 
 Document = dict[str, Any]
 
@@ -26,7 +30,11 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    return from_standing(file, sweep.standing(file))
+    found = with_random_choice(from_standing(file, sweep.standing(file)), file)
+    known = known_runs(Path(file.config.storage.folder))
+    for trial in [*found["trials"], *([found["best"]] if found["best"] else [])]:
+        trial["mlflow_run_id"] = known.get(trial["mlflow_run_id"], trial["mlflow_run_id"])
+    return found
 
 
 def from_standing(file: StudyFile, standing: Standing) -> Document:

@@ -21,6 +21,7 @@ from zostudy.config.loading import StudyFile, canonical, flat, to_document
 from zostudy.config.settings import StudyConfig
 from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError, ZostudyError
+from zostudy.redaction import redacted, without_password, without_passwords
 from zostudy.study import proposals
 
 
@@ -39,7 +40,8 @@ def _sweep_identity(file: StudyFile) -> dict[str, Any]:
         "sweep.sampler.name": config.sweep.sampler.name,
         "sweep.objectives": [to_document(o) for o in config.sweep.objectives],
     }
-    return identity | (flat(canonical(config)) if sampled else {})
+    identity |= flat(canonical(config)) if sampled else {}
+    return {path: without_passwords(value) for path, value in identity.items()}
 
 
 def check_same_sweep(study: optuna.Study, file: StudyFile) -> None:
@@ -70,13 +72,13 @@ def _url(config: StudyConfig) -> URL:
         return make_url(config.storage.optuna)
     except SQLAlchemyError as error:
         raise ConfigError(
-            f"storage.optuna: {config.storage.optuna!r} is no SQLAlchemy URL, such as "
-            "sqlite:///optuna.db"
+            f"storage.optuna: {without_password(config.storage.optuna)!r} is no SQLAlchemy URL, "
+            "such as sqlite:///optuna.db"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    return str(error.__cause__ or error).split("\n")[0]
+    return redacted(str(error.__cause__ or error).split("\n")[0])
 
 
 def _sqlite_file(config: StudyConfig) -> Path | None:

@@ -88,19 +88,32 @@ class FileCheckpoint:
     def load(self) -> dict[str, Any] | None:
         """The last state saved, tensors on the CPU; nothing if there is none or it is damaged."""
         try:
-            with self.path.open("rb") as file:
-                head = json.loads(file.readline())
-                content = file.read()
-            if hashlib.sha256(content).hexdigest() != head["sha256"]:
-                raise ValueError("it is not what was saved")
-            state: dict[str, Any] = torch.load(
-                io.BytesIO(content), map_location="cpu", weights_only=True
-            )
+            return self._read()
         except FileNotFoundError:
             return None
         except _DAMAGE as error:
             _log.warning("%s is damaged and starts anew (%s)", self.path, _first_line(error))
             return None
+
+    def damage(self) -> str:
+        """What is wrong with the file; empty if nothing is, or there is none."""
+        try:
+            self._read()
+        except FileNotFoundError:
+            return ""
+        except _DAMAGE as error:
+            return _first_line(error)
+        return ""
+
+    def _read(self) -> dict[str, Any]:
+        with self.path.open("rb") as file:
+            head = json.loads(file.readline())
+            content = file.read()
+        if hashlib.sha256(content).hexdigest() != head["sha256"]:
+            raise ValueError("it is not what was saved")
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
         return state
 
     def source(self) -> Origin:
@@ -150,18 +163,20 @@ class Store:
         """The finished phase under this key; nothing if there is none or it is damaged."""
         folder = self._place("cache", phase, key)
         try:
-            content = json.loads((folder / "record.json").read_bytes())
-            record = Record(folder, content["values"], content["origin"])
-            if content["digest"] != _values_digest(record.values, record.origin):
-                raise ValueError("its values are not those that were saved")
-            if content["tensors"] != _tensors_digest(folder):
-                raise ValueError("its tensors are not those that were saved")
+            return _read(folder)
         except FileNotFoundError:
             return None
         except _DAMAGE as error:
             _log.warning("%s is damaged and computed anew (%s)", folder, _first_line(error))
             return None
-        return record
+
+    def damage(self, phase: str, key: str) -> str:
+        """What is wrong with the record that lies under this key; empty if nothing is."""
+        try:
+            _read(self._place("cache", phase, key))
+        except _DAMAGE as error:
+            return _first_line(error)
+        return ""
 
     def save(
         self,
@@ -263,6 +278,16 @@ class Store:
         if not re.fullmatch(r"[0-9a-f]{8,128}", key):
             raise ValueError(f"key {key!r} is no hexadecimal digest")
         return self.folder / part / _named(phase) / key
+
+
+def _read(folder: Path) -> Record:
+    content = json.loads((folder / "record.json").read_bytes())
+    record = Record(folder, content["values"], content["origin"])
+    if content["digest"] != _values_digest(record.values, record.origin):
+        raise ValueError("its values are not those that were saved")
+    if content["tensors"] != _tensors_digest(folder):
+        raise ValueError("its tensors are not those that were saved")
+    return record
 
 
 def _named(name: str) -> str:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, LostError, ZostudyError
+from zostudy.redaction import redacted
 from zostudy.study import points, units
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
 from zostudy.study.queue import Queue, TakenAwayError, held
@@ -104,6 +105,24 @@ def standing(file: StudyFile) -> Standing:
             return units.standing(file, known, [])
         check_same_sweep(found.study, file)
         return units.standing(file, known, units.read(file, held(found.study)))
+
+
+def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
+    """The units that run and whose worker is there, and those whose worker is gone."""
+    with stored(file.config) as found:
+        if found is None:
+            return [], []
+        queue = Queue(file, found, {})
+        known = queue.read()
+        alive = queue.alive_now(known)
+    numbers = {unit.number for unit in alive}
+    return alive, [u for u in known if u.state == "running" and u.number not in numbers]
+
+
+def running(file: StudyFile) -> set[int]:
+    """The numbers of the trials that are being run now, here or elsewhere."""
+    alive, _ = run_now(file)
+    return {unit.first + index for unit in alive for index in range(len(unit.seeds))}
 
 
 def prepare(file: StudyFile, *, again: bool = False) -> None:
@@ -313,7 +332,7 @@ class _Worker:
 
 
 def _one_line(error: Exception) -> str:
-    return "; ".join(str(error).split("\n")) or type(error).__name__
+    return redacted("; ".join(str(error).split("\n"))) or type(error).__name__
 
 
 def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:

@@ -1,7 +1,6 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,33 +10,27 @@ from typing import Any
 import torch
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
-from zostudy.config.settings import DatasetSettings
+from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError
+from zostudy.errors import ArchitectureError, ConfigError
+from zostudy.evaluation.table import Table, read
 from zostudy.evaluation.training import standalone
-from zostudy.pruning.greedy import Round
+from zostudy.redaction import without_passwords
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
+from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
 from zostudy.study import drawing, shared
 from zostudy.study.computing import PREDICTED, Computing, Report
 from zostudy.study.constraints import broken, costs, named
 from zostudy.study.export import Bundle, check_output, export
+from zostudy.study.logs import log_phase, log_source, measured
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, check_source
-from zostudy.study.store import Record, Store
+from zostudy.study.store import Store
 from zostudy.study.tracking import Run, Tracker
-
-#: Metrics that MLflow's table of runs shows at first, few enough to stand beside the settings.
-_SHOWN = (
-    "validation_accuracy",
-    "test_accuracy",
-    "search_peak_bytes",
-    "search_seconds",
-    "parameters",
-)
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
 _TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
@@ -71,6 +64,9 @@ class Trials:
         device: The device; ``study`` for that of the study file.
         known: Predicted peaks of memory, as :attr:`known` has them.
 
+    Attributes:
+        tracker: Writes what is tracked of them.
+
     Raises:
         ConfigError: The device cannot be used.
     """
@@ -89,30 +85,11 @@ class Trials:
         self._runtime = prepare(config.runtime.model_copy(update=other))
         self._predictions = Predictions(self._runtime, known)
         self._budget = memory_budget(config.runtime, self._runtime.device)
-        store = Store(Path(config.storage.folder))
-        self._computing = Computing(store, self._runtime, self._budget, report)
+        folder = Path(config.storage.folder)
+        self._computing = Computing(Store(folder), self._runtime, self._budget, report)
+        self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
-
-    @functools.cached_property
-    def tracker(self) -> Tracker:
-        """The study's MLflow experiment, made on first use.
-
-        Raises:
-            ConfigError: The tracking store cannot be used.
-        """
-        config = self._config
-        tracker = Tracker(config.tracking.uri, config.experiment)
-        swept = [path for path in config.sweep.parameters if path != "technique"]
-        tracker.present(config.description, ["technique", *swept, "seed"], _SHOWN)
-        return tracker
-
-    def open_tracker(self) -> None:
-        """Make the study's MLflow experiment before workers need it, and its store.
-
-        Raises:
-            ConfigError: The tracking store cannot be used.
-        """
-        _ = self.tracker
+        self._tables: dict[str, Table] = {}
 
     @property
     def known(self) -> dict[str, int]:
@@ -129,6 +106,7 @@ class Trials:
             dataset = self._dataset(point.config.dataset)
             check_batches(point.config, dataset)
             check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            self._table(point.config)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
@@ -154,7 +132,7 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
+        phases = self._phases_of(config, seed)
         sweep = self._config.sweep
         if sweep.constraints:
             (planned,) = self.plan([point]).configurations
@@ -178,19 +156,37 @@ class Trials:
                 return Ended.by(sweep, "excluded", above, trial.metrics, run.id)
             self._phase(phases.evaluate(genotype), trial)
             run.metrics(trial.metrics)
-            return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
-    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome | None:
+    def cached(self, point: Point, seed: int) -> bool:
+        """Whether every phase of a trial is in the cache."""
+        store, phases = self._computing.store, self._phases_of(point.config, seed)
+        phase = phases.prune()
+        found = store.record(phase.name, phase.key)
+        if found is not None and found.values["genotype"] is None:
+            phase = phases.search(phases.mask(found.values))
+            found = store.record(phase.name, phase.key)
+        if found is None:
+            return False
+        phase = phases.evaluate(phases.genotype(found.values))
+        return store.record(phase.name, phase.key) is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first of the processes that share batches, or alone."""
+        return self._runtime.processes.rank == 0
+
+    def follow(self, genotype: Genotype, seed: int) -> None:
+        """Take part in what the first process does in :meth:`evaluate`."""
+        phase = self._phases_of(self._config, seed).evaluate(genotype)
+        shared.follow(phase, StageContext(self._runtime, seed))
+
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
         """Train and measure a given genotype with the study's settings, as a run of its own.
-
-        Processes that torchrun has started do so together.
 
         Args:
             genotype: The architecture.
             seed: The seed of its training.
-
-        Returns:
-            What came of it, in the first process.
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
@@ -202,12 +198,8 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases = TrialPhases(config, seed, self._dataset(config.dataset), self._predictions)
-        processes = self._runtime.processes
-        phase = shared.led(phases.evaluate(genotype), processes)
-        if processes.rank:
-            shared.follow(phases.evaluate(genotype), StageContext(self._runtime, seed))
-            return None
+        phases = self._phases_of(config, seed)
+        phase = shared.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
@@ -218,8 +210,8 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(trial.metrics)
-            shared.dismiss(processes)
-            return TrialOutcome(trial.metrics, genotype.to_dict(), run.id)
+            shared.dismiss(self._runtime.processes)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
         """Which constraints a genotype does not keep to; what it costs is added to the metrics."""
@@ -235,6 +227,19 @@ class Trials:
             self._datasets[key] = load(settings, self._config.extensions)
         return self._datasets[key]
 
+    def _table(self, config: TrialConfig) -> Table | None:
+        if config.evaluate.by != "table":
+            return None
+        key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
+        if key not in self._tables:
+            space = search_space(config.search_space.name, config.extensions)
+            self._tables[key] = read(config.evaluate, space)
+        return self._tables[key]
+
+    def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
+        dataset, table = self._dataset(config.dataset), self._table(config)
+        return TrialPhases(config, seed, dataset, self._predictions, table)
+
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
         run, phases = trial.run, trial.phases
@@ -244,6 +249,8 @@ class Trials:
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
+        if phases.table is not None:
+            run.tags({"zostudy.table": phases.table.digest})
 
     def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase]]) -> Genotype:
         """Prune and search."""
@@ -275,24 +282,19 @@ class Trials:
     ) -> dict[str, Any]:
         """A phase's values, from the cache or computed; its figures are added to the trial's."""
         phases = trial.phases
-        record = self._computing.store.record(phase.name, phase.key)
-        if record is None or not trial.run.has_finished_child(phase.key):
-            tags = {"zostudy.phase": phase.name}
-            with trial.run.child(phase.name, phase.key, flat(phase.settings), tags) as child:
-                origin = {
-                    "study": self._config.study,
-                    "trial": trial.name,
-                    "mlflow_run_id": child.id,
-                }
-                record = self._computing.record(phase, phases.seed, child, origin, relatives)
-                _log_source(child, record)
-                _log_phase(child, phase.name, record.values, phases)
+        cached = self._computing.store.record(phase.name, phase.key) is not None
+        settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
+        with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
+            origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
+            record = self._computing.record(phase, phases.seed, child, origin, relatives)
+            log_source(child, record)
+            log_phase(child, phase.name, record.values, phases)
         trial.using.enter_context(self._computing.store.using(record))
         for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
                 trial.metrics[f"{phase.name}_{name}"] = record.values[name]
         if phase.name == "evaluate":
-            trial.metrics.update(_measured(record.values))
+            trial.metrics.update(measured(record.values))
         return record.values
 
     def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
@@ -304,45 +306,9 @@ class Trials:
         return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
 
 
-def _measured(values: Mapping[str, Any]) -> dict[str, float]:
-    """The figures in an evaluate phase's values, as the trial's metrics."""
-    names = ("test_accuracy", "validation_accuracy", "parameters", "macs")
-    return {name: values[name] for name in names if values[name] is not None}
-
-
 def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
     stage = StageContext(phases.runtime, phases.seed, report=report)
     return phase.compute(stage).tensors
-
-
-def _log_source(run: Run, record: Record) -> None:
-    """Whether a phase was computed by its run, or by which it was."""
-    source = record.origin["mlflow_run_id"]
-    run.tags({"zostudy.cache_hit": str(source != run.id)})
-    if source != run.id:
-        run.tags({"zostudy.cache_from": source})
-        for step, figures in enumerate(record.values.get("history", ()), start=1):
-            run.metrics(figures, step=step)  # as the run that computed them logged them
-
-
-def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
-    """A finished phase's figures and artifacts."""
-    shown = ("seconds", "peak_bytes", *PREDICTED)
-    run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
-    if name == "prune":
-        run.json(values["mask"], "mask.json")
-        trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
-        run.json(trajectory, "trajectory.json")
-        run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
-        if values["rounds"]:
-            first = Round.of(values["rounds"][0], phases.mask(values))
-            run.figure(drawing.scores_figure(first), "scores.png")
-    if name == "search":
-        run.json(values["genotype"], "genotype.json")
-        run.json(values["alpha_history"], "alpha_history.json")
-        run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
-    if name == "evaluate":
-        run.metrics(_measured(values))
 
 
 def export_trial(
@@ -360,10 +326,17 @@ def export_trial(
         report: Called after every epoch of a training.
 
     Raises:
-        ConfigError: The output folder holds something.
+        ConfigError: The output folder holds something, or nothing was trained.
     """
     check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
+    if config.evaluate.by == "table":
+        raise ConfigError(
+            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
+            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
+            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
+            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
+        )
     dataset = load(config.dataset, config.extensions)
     genotype = from_dict(trial["genotype"], config.extensions)
     predictions = Predictions(prepare(config.runtime))
@@ -377,7 +350,7 @@ def export_trial(
         "study": file.config.study,
         "trial": trial["number"],
         "seed": trial["seed"],
-        "params": json.dumps(trial["params"]),
+        "params": json.dumps(without_passwords(trial["params"])),
         "mlflow_run_id": trial["mlflow_run_id"],
     } | dict(trial["metrics"])
     bundle = Bundle(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig, TrialConfig
 from zostudy.errors import ZostudyError
+from zostudy.redaction import show_no_password
 from zostudy.study.points import Ended, Point
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def main(text: str, connection: Connection) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker, which says so
     signal.signal(signal.SIGTERM, _stop)
+    show_no_password()
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         ended = _run(json.loads(text), connection)

@@ -1,0 +1,236 @@
+"""Accuracy without training: a table that holds it for every architecture of a search space.
+
+Symbols:
+    n       architectures of the table, all of the search space
+    a_i     test accuracy of architecture i, percent
+    a*      the best, max a_i
+    regret      a* − a_i, percentage points
+    rank        1 + how many architectures are better than i; the best has 1, equals share theirs
+    percentile  share of the table that is worse than i, in percent; equals, itself among them,
+                count half, so that the mean over all architectures is 50
+"""
+
+import csv
+import functools
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from zostudy.config.settings import EvaluateSettings
+from zostudy.errors import ArchitectureError, ConfigError, DataError
+from zostudy.registry import nearest
+from zostudy.space import enumeration
+from zostudy.space import genotype as genotypes
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace
+
+#: Said where a table is not there.
+_SOURCE = (
+    "the accuracies of NAS-Bench-201 can be had from NATS-Bench, "
+    "https://github.com/D-X-Y/NATS-Bench (see the README)"
+)
+
+
+class Row(NamedTuple):
+    """What the table says of an architecture.
+
+    Attributes:
+        line: The line in the file that says so first.
+        test: Test accuracy in percent.
+        validation: Validation accuracy in percent, where the table has it.
+    """
+
+    line: int
+    test: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An architecture's place in the table.
+
+    Attributes:
+        test_accuracy: Percent.
+        validation_accuracy: Percent; None where the table has none.
+        regret: Best test accuracy of the table less this one, percentage points.
+        rank: Architectures that are better, and 1.
+        percentile: Percent of the table that is worse, equals counted half.
+    """
+
+    test_accuracy: float
+    validation_accuracy: float | None
+    regret: float
+    rank: int
+    percentile: float
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The accuracies of every architecture of a search space.
+
+    Attributes:
+        space: The search space.
+        rows: Every architecture and what is said of it, in the order of the file.
+        digest: SHA-256 of the file, in hexadecimal.
+    """
+
+    space: SearchSpace
+    rows: Mapping[Genotype, Row] = field(repr=False)
+    digest: str
+
+    @functools.cached_property
+    def accuracies(self) -> Float64[np.ndarray, " architectures"]:
+        """Test accuracies in percent, in the order of the rows."""
+        return np.array([found.test for found in self.rows.values()])
+
+    @functools.cached_property
+    def _sorted(self) -> Float64[np.ndarray, " architectures"]:
+        return np.sort(self.accuracies)
+
+    def __call__(self, genotype: Genotype) -> Lookup:
+        """The place of an architecture.
+
+        Raises:
+            ArchitectureError: It is of another search space.
+        """
+        if genotype.space.name != self.space.name:
+            raise ArchitectureError(
+                f"genotype: is of the search space {genotype.space.name!r}; the table holds "
+                f"architectures of {self.space.name!r}"
+            )
+        _, test, validation = self.rows[genotype]
+        return Lookup(
+            test_accuracy=test,
+            validation_accuracy=validation,
+            regret=float(self._sorted[-1]) - test,
+            rank=len(self.rows) - int(np.searchsorted(self._sorted, test, side="right")) + 1,
+            percentile=float(self.percentiles(np.array([test]))[0]),
+        )
+
+    def percentiles(self, accuracies: Float64[np.ndarray, " some"]) -> Float64[np.ndarray, " some"]:
+        """For each accuracy, the percent of the table that is worse, equals counted half."""
+        worse = np.searchsorted(self._sorted, accuracies, side="left")
+        not_better = np.searchsorted(self._sorted, accuracies, side="right")
+        return 50 * (worse + not_better) / len(self.rows)
+
+
+def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
+    """Read and check a whole table.
+
+    Args:
+        settings: Where it lies and which of its columns count.
+        space: The search space; every architecture of it must be there.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no such column.
+        DataError: A row is wrong, or an architecture is missing; the line and the value are named.
+    """
+    content = _content(settings.path)
+    rows: dict[Genotype, Row] = {}
+    for line, fields in _records(settings, content):
+        place = f"{settings.path}:{line}"
+        text = fields[settings.architecture_column]
+        try:
+            genotype = genotypes.parse(text, space)
+        except ArchitectureError as error:
+            raise DataError(
+                f"{place}: {settings.architecture_column} {text!r} is no architecture of "
+                f"{space.name!r} ({error})"
+            ) from error
+        row = Row(line, *_accuracies(place, fields, settings))
+        first = rows.setdefault(genotype, row)
+        if row[1:] != first[1:]:
+            raise DataError(
+                f"{place}: {text!r} has {_shown(row)} here and {_shown(first)} in line "
+                f"{first.line}; needs one accuracy"
+            )
+    _check_complete(settings, rows, space)
+    return Table(space, rows, hashlib.sha256(content).hexdigest())
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"evaluate.path: {path!r} cannot be read ({error.strerror}); {_SOURCE}"
+        ) from error
+
+
+def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and fields of each row, once the header has the columns."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{settings.path}: is no text in UTF-8 ({error})") from error
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    try:
+        for fields in lines:
+            if not header:
+                header = fields
+                _check_header(settings, header)
+            elif len(fields) != len(header) and fields:
+                raise DataError(
+                    f"{settings.path}:{lines.line_num}: {len(fields)} fields; "
+                    f"the header has {len(header)}"
+                )
+            elif fields:  # else an empty line
+                yield lines.line_num, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{settings.path}:{lines.line_num}: is no CSV ({error})") from error
+    if not header:
+        raise DataError(f"{settings.path}: is empty; needs a header and a row an architecture")
+
+
+def _check_header(settings: EvaluateSettings, header: list[str]) -> None:
+    for name in ("architecture_column", "column", "validation_column"):
+        column = getattr(settings, name)
+        if column and header.count(column) != 1:
+            known = nearest(column, header) or f"; columns: {', '.join(header)}"
+            times = "no column" if column not in header else f"{header.count(column)} columns"
+            raise ConfigError(f"evaluate.{name}: {settings.path!r} has {times} {column!r}{known}")
+
+
+def _accuracies(
+    place: str, fields: Mapping[str, str], settings: EvaluateSettings
+) -> tuple[float, float | None]:
+    validation = settings.validation_column
+    return (
+        _percent(place, settings.column, fields[settings.column]),
+        _percent(place, validation, fields[validation]) if validation else None,
+    )
+
+
+def _percent(place: str, column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise DataError(f"{place}: {column} {text!r} is no number; allowed: 0 to 100") from error
+    if not 0 <= value <= 100:
+        raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: 0 to 100")
+    return value
+
+
+def _shown(row: Row) -> str:
+    return " and ".join(f"{value:.10g}" for value in row[1:] if value is not None)
+
+
+def _check_complete(
+    settings: EvaluateSettings, rows: Mapping[Genotype, Row], space: SearchSpace
+) -> None:
+    full = OperationMask.full(space)
+    wanted = enumeration.count(full)
+    if len(rows) < wanted:
+        missing = next(g for g in enumeration.genotypes(full) if g not in rows)
+        raise DataError(
+            f"{settings.path}: a row is missing: holds {len(rows):,} of the {wanted:,} "
+            f"architectures of {space.name!r}, and not {missing.to_notation()!r}; needs all"
+        )
