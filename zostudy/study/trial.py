@@ -19,7 +19,7 @@ from zostudy.redaction import without_passwords
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype, from_dict
 from zostudy.space.search_space import search_space
-from zostudy.stage import StageContext
+from zostudy.stage import StageContext, StoppedEarly
 from zostudy.study import drawing, shared
 from zostudy.study.computing import PREDICTED, Computing, Report
 from zostudy.study.constraints import broken, costs, named
@@ -153,8 +153,12 @@ class Trials:
             above = self._above_limits(trial, genotype)
             if above:
                 run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
-                return Ended.by(sweep, "excluded", above, trial.metrics, run.id)
-            self._phase(phases.evaluate(genotype), trial)
+                return Ended.by(sweep, "excluded", above, trial.metrics, run.mlflow_id)
+            try:
+                self._phase(phases.evaluate(genotype), trial)
+            except StoppedEarly as stopped:
+                run.tags({"zostudy.state": "stopped", "zostudy.reason": str(stopped)})
+                return Ended.by(sweep, "stopped", str(stopped), trial.metrics, run.mlflow_id)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
