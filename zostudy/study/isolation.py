@@ -23,6 +23,9 @@ from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
 
+#: Gives a reason to stop a trial for what it has reported, or nothing.
+Judge = Callable[[Progress], str]
+
 #: Seconds between two looks at whether the worker is to stop.
 _LOOK = 0.2
 
@@ -51,13 +54,16 @@ class TrialProcesses:
     stop: threading.Event = field(default_factory=threading.Event)
     known: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
+    def __call__(
+        self, point: Point, seed: int, number: int, judge: Judge = lambda _: ""
+    ) -> TrialOutcome | Ended:
         """Run a trial, or go on with it where it was stopped.
 
         Args:
             point: Its settings.
             seed: Its seed.
             number: Its number in the study.
+            judge: Gives a reason to stop the trial for what it has reported, or nothing.
 
         Raises:
             TrialError: The trial failed.
@@ -68,7 +74,7 @@ class TrialProcesses:
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
         )
-        ours, theirs = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         before = memory_kills()
         process = context.Process(
             target=trial_process.main, args=(job, theirs), name=f"trial-{number}"
@@ -77,7 +83,7 @@ class TrialProcesses:
             process.start()
             theirs.close()
             try:
-                ended = self._follow(process, ours)
+                ended = self._follow(process, ours, judge)
             except BaseException:
                 process.terminate()
                 raise
@@ -86,7 +92,9 @@ class TrialProcesses:
                 _join(process)
         return self._outcome(ended, process.exitcode, memory_kills() - before)
 
-    def _follow(self, process: ForkServerProcess, messages: Connection) -> dict[str, Any]:
+    def _follow(
+        self, process: ForkServerProcess, messages: Connection, judge: Judge
+    ) -> dict[str, Any]:
         """Pass on progress until the last message; an empty one if the process just ended."""
         while not self.stop.is_set():
             ready = wait([messages, process.sentinel], _LOOK)
@@ -97,7 +105,11 @@ class TrialProcesses:
                     return {}
                 if "progress" not in message:
                     return message
-                self.report(Progress(**message["progress"]))
+                progress = Progress(**message["progress"])
+                self.report(progress)
+                if message["judged"]:
+                    with contextlib.suppress(OSError):  # it has just ended
+                        messages.send_bytes(json.dumps({"stop": judge(progress)}).encode())
             elif ready:
                 return {}
         raise KeyboardInterrupt

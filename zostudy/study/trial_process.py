@@ -89,7 +89,7 @@ def main(text: str, connection: Connection) -> None:
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         ended = _run(json.loads(text), connection)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # EOFError: the worker is gone
         ended = {"stopped": True}
     except ZostudyError as error:
         ended = {"failure": str(error)}
@@ -101,6 +101,7 @@ def main(text: str, connection: Connection) -> None:
 
 
 def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    from zostudy.stage import StoppedEarly
     from zostudy.study.trial import Trials
 
     file = StudyFile(told["document"], StudyConfig.model_validate_json(json.dumps(told["config"])))
@@ -108,8 +109,15 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     config = TrialConfig.model_validate_json(json.dumps(place["config"]))
     point = Point(place["values"], config, place["key"])
 
+    judging = file.config.sweep.early_stopping.name != "none"
+
     def report(progress: "Progress") -> None:
-        _send(connection, {"progress": asdict(progress)})
+        judged = judging and "validation_accuracy" in progress.metrics
+        _send(connection, {"progress": asdict(progress), "judged": judged})
+        if judged:
+            reason = json.loads(connection.recv_bytes())["stop"]
+            if reason:
+                raise StoppedEarly(reason)
 
     trials = Trials(file, report, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
