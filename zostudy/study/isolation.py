@@ -32,6 +32,9 @@ _LOOK = 0.2
 #: Seconds in which a trial that is to stop must do so.
 _STOPPING = 10.0
 
+#: The exit code of a process whose server cannot tell it any more.
+_UNKNOWN = 255
+
 #: Signals by which somebody ends a process that works as it should.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -124,6 +127,8 @@ class TrialProcesses:
             return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
+        if ended and self.stop.wait(_LOOK):  # both were told to stop
+            raise KeyboardInterrupt
         if ended:
             raise LostError("its process was told to stop (SIGTERM)")
         raise loss(code, killed)
@@ -140,6 +145,8 @@ def loss(code: int | None, killed: int) -> TrialError:
         return MemoryShortageError(
             "out of memory: its process was killed by the kernel's out-of-memory killer"
         )
+    if code == _UNKNOWN:
+        return LostError("its process was lost with the server that it was forked from")
     if code is None or code >= 0:
         return TrialError(f"its process ended with exit code {code} and without a result")
     name = signal.Signals(-code).name
