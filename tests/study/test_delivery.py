@@ -97,6 +97,24 @@ def test_what_was_sent_already_changes_nothing_when_it_is_sent_again(tracked, st
     assert tracked.tracker.journals.pending() == []
 
 
+def test_a_damaged_journal_is_delivered_but_for_the_lines_that_cannot_be_read(tracked, store):
+    write(tracked.tracker, "h1")
+    (journal,) = tracked.tracker.journals.pending()
+    path = journal.folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"search"' in lines[5]
+    lines[5] = b"\x00\xff" + lines[5][2:]  # the beginning of a phase
+    damaged = [b'{"event": "log"}\n', b"[1]\n", b'"text"\n', b'{"event": "other", "run": "x"}\n']
+    path.write_bytes(b"".join([*lines[:3], *damaged, *lines[3:]]))
+    (journal.folder / "delivered.json").write_text("[1]")
+    (journal.folder.parent / "runs.jsonl").write_text("5\n[]\n{\n")
+    tracked.delivery.once()
+    (run,) = store.search("tags.`zostudy.key` = 'h1'")
+    assert run.data.metrics == {"test_accuracy": 80.0}
+    assert [r.info.run_name for r in store.search(children_of(run.info.run_id))] == ["evaluate"]
+    assert tracked.tracker.journals.pending() == []
+
+
 def test_an_attempt_that_arrives_after_a_later_one_adds_what_was_missing_and_no_more(
     store, tmp_path
 ):

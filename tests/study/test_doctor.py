@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from zostudy.cli import app
 from zostudy.config.loading import from_document
 from zostudy.study import delivery, doctor, results, sweep
 from zostudy.study.journal import known_runs
@@ -274,3 +276,25 @@ def test_a_server_that_is_away_is_said_and_the_rest_is_looked_at(file, folder):
     assert [(r.finding.kind, r.repaired) for r in results_] == [("lock", True), ("mlflow", False)]
     assert "cannot be reached" in results_[1].finding.what
     assert json.dumps(found(results_))
+
+
+def test_the_command_lists_repairs_and_says_by_its_exit_code_whether_all_is_well(
+    file, folder, client
+):
+    (folder / "study.json.yaml").write_text(json.dumps(file.document))
+    runner = CliRunner()
+
+    def call(*arguments, code):
+        done = runner.invoke(app, ["doctor", str(folder / "study.json.yaml"), *arguments])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    (_, run_), _ = runs(client)
+    client.update_run(run_.info.run_id, status="RUNNING")
+    assert "; --repair logs it again from Optuna's record and the cache" in call(code=1)
+    document = json.loads(call("--json", code=1))
+    assert (document["study"], document["wrong"]) == ("s", 1)
+    assert document["findings"][0]["kind"] == "mlflow"
+    assert "1 of 1 repaired" in call("--repair", code=0)
+    assert json.loads(call("--json", code=0)) == {"study": "s", "wrong": 0, "findings": []}
+    assert call("--repair", code=0) == "study 's': nothing is wrong\n"
