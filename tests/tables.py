@@ -53,6 +53,6 @@ def write(path: Path, rows: list[list[str]]) -> Path:
     return path
 
 
-def settings(path: Path, **changes: str) -> EvaluateSettings:
+def settings(path: Path, **changes: str | int) -> EvaluateSettings:
     """Settings of an evaluation by that table."""
     return EvaluateSettings(**{"by": "table", "path": str(path), "column": "test"} | changes)

@@ -83,8 +83,10 @@ def zostudy(tmp_path, monkeypatch, capsys):
     """Runs a command in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    engine = types.SimpleNamespace(Trials=Trials, export_trial=export_trial)
+    engine = types.SimpleNamespace(Trials=Trials)
     monkeypatch.setitem(sys.modules, "zostudy.study.trial", engine)
+    exporting = types.SimpleNamespace(export_trial=export_trial)
+    monkeypatch.setitem(sys.modules, "zostudy.study.trial_export", exporting)
     monkeypatch.setattr("zostudy.study.workers.TrialProcesses", TrialProcesses)
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)

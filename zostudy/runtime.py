@@ -7,16 +7,35 @@ import platform
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed as dist
 
 from zostudy.config.settings import RuntimeSettings
 from zostudy.config.sizes import size
 from zostudy.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share every batch of a training.
+
+    Attributes:
+        rank: Which of them this is, from 0.
+        count: Their number.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, length: int) -> slice:
+        """This process's part of so many pictures; parts differ by one picture at most."""
+        first, end = (length * rank // self.count for rank in (self.rank, self.rank + 1))
+        return slice(first, end)
 
 
 @dataclass(frozen=True)
@@ -26,10 +45,12 @@ class Runtime:
     Attributes:
         device: The device of every tensor of a trial; ``meta`` to predict its memory.
         precision: ``fp32``, or ``bf16`` for autocast.
+        processes: Who shares the batches of an evaluation; this process alone, mostly.
     """
 
     device: torch.device
     precision: str = "fp32"
+    processes: Processes = Processes()
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -81,7 +102,36 @@ def prepare(settings: RuntimeSettings) -> Runtime:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    return runtime
+    if not dist.is_initialized():
+        return runtime
+    return replace(runtime, processes=Processes(dist.get_rank(), dist.get_world_size()))
+
+
+@contextlib.contextmanager
+def joined(settings: RuntimeSettings) -> Iterator[str]:
+    """Be one of the processes that torchrun has started, if it has; gives this one's device.
+
+    Raises:
+        ConfigError: The study asks for one certain device, or this process's is not there.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or "LOCAL_RANK" not in os.environ:
+        yield settings.device
+        return
+    device = planned(settings).device
+    if device.index is not None:
+        raise ConfigError(
+            f"runtime.device: {settings.device!r} is one device, and torchrun has started {count} "
+            "processes; allowed: auto, cpu, cuda"
+        )
+    name = f"cuda:{os.environ['LOCAL_RANK']}" if device.type == "cuda" else "cpu"
+    if device.type == "cuda":
+        torch.cuda.set_device(_device(name))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield name
+    finally:
+        dist.destroy_process_group()
 
 
 def planned(settings: RuntimeSettings) -> Runtime:

@@ -108,6 +108,14 @@ def test_learns_to_tell_stripes_apart():
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] / 2
 
 
+def test_a_network_that_nothing_passes_is_trained_to_a_constant():
+    nothing = from_notation("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    chosen = settings(cells=1, channels=4, auxiliary_weight=0.0)
+    result = evaluate(nothing, dataset(), chosen, context())
+    assert result.test_accuracy == 50
+    assert result.history[-1]["train_loss"] == pytest.approx(0.69, abs=0.05)
+
+
 def test_result_holds_cost_figures_and_weights_of_the_network_without_auxiliary_head():
     data = dataset(channels=3)
     result = evaluate(GENOTYPE, data, settings(epochs=1), context())

@@ -250,8 +250,14 @@ def test_drop_path_repeats_with_the_seed():
     assert not torch.equal(first, other)
 
 
-def test_network_exports_with_any_batch_size():
-    network = build(cells=3, channels=1, auxiliary=True).eval()
+TOPOLOGY = from_notation(
+    "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+)
+
+
+@pytest.mark.parametrize("genotype", [EVERY_OPERATION, TOPOLOGY], ids=["darts", "nasbench201"])
+def test_network_exports_with_any_batch_size(genotype):
+    network = build(genotype, cells=3, channels=1, auxiliary=True).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(
         network, (pictures(2, 1, 8, 8),), dynamic_shapes={"images": {0: batch}}

@@ -137,6 +137,23 @@ def test_warm_up_leaves_alpha_alone_and_the_search_then_moves_it(small_dataset):
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
+def test_a_mask_that_lets_nothing_through_leaves_alpha_as_it_is(order, small_dataset):
+    space = search_space("nasbench201")
+    only_zero = tuple(name == space.zero for name in space.operations)
+    rows = tuple(only_zero if target == 3 else (True,) * 5 for _, target in space.edges)
+    mask = OperationMask(space, {"normal": rows})
+    chosen = settings(epochs=2, regularizer=RegularizerSettings(), order=order)
+    chosen = chosen.model_copy(
+        update={"architecture": ArchitectureOptimizerSettings(weight_decay=0)}
+    )
+    supernet = SupernetSettings(cells=1, channels=2)
+    result = search(mask, small_dataset, supernet, chosen, context())
+    first, last = (torch.tensor(epoch["normal"]) for epoch in result.alpha_history)
+    torch.testing.assert_close(first, last, rtol=0, atol=0)
+    assert result.genotype.cells["normal"][2] == (("none", 0), ("none", 1), ("none", 2))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
 def test_an_interrupted_search_goes_on_bit_for_bit(small_dataset, order):
     class StoppedError(Exception):
         pass

@@ -110,6 +110,11 @@ def test_nothing_in_the_program_is_pickled_or_names_this_machine(folder):
     assert not any(str(Path(__file__).parents[2]).encode() in data for data in held.values())
 
 
+def test_the_card_has_the_architecture_in_the_notation_of_public_code(folder, genotype):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert genotype.to_notation() in card.splitlines()
+
+
 def test_the_weights_load_into_the_network(folder, bundle, genotype):
     weights = load_file(folder / "weights.safetensors")
     fresh = Small(3)

@@ -6,13 +6,13 @@ import pytest
 
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import points, results
-from zostudy.study.points import Attempt, Failure, Standing, TrialOutcome
+from zostudy.study.points import Attempt, Ended, Failure, Standing, TrialOutcome
 
 ACCURACY = {"metric": "validation_accuracy", "direction": "maximize"}
 MEMORY = {"metric": "search_peak_bytes", "direction": "minimize"}
 
 
-def study(seeds=(0, 1), objectives=(ACCURACY,)) -> StudyFile:
+def study(seeds=(0, 1), objectives=(ACCURACY,), **sweep) -> StudyFile:
     return from_document(
         {
             "study": "s",
@@ -21,6 +21,7 @@ def study(seeds=(0, 1), objectives=(ACCURACY,)) -> StudyFile:
                 "parameters": {"prune.xi": [0.25, 0.5]},
                 "seeds": list(seeds),
                 "objectives": list(objectives),
+                **sweep,
             },
         }
     )
@@ -45,7 +46,7 @@ def test_a_study_that_was_never_run_has_an_empty_document(tmp_path):
     file = study()
     file.document["storage"] = {"optuna": f"sqlite:///{tmp_path}/optuna.db"}
     empty = results.document(from_document(file.document))
-    assert empty == {"study": "s", "trials": [], "points": [], "best": None}
+    assert empty == {"study": "s", "trials": [], "points": [], "pareto": [], "best": None}
 
 
 def test_a_trial_has_its_number_params_seed_metrics_genotype_and_run():
@@ -96,9 +97,30 @@ def test_a_point_with_a_missing_seed_is_not_the_best():
     assert document(study(), {0: outcome(99.0)})["best"] is None
 
 
-def test_the_first_objective_says_what_is_best():
+def test_of_several_objectives_there_is_a_front_and_a_best_only_if_one_is_better_in_all():
     file = study(seeds=(0,), objectives=(MEMORY, ACCURACY))
     found = document(file, {0: outcome(99.0, memory=5.0)}, {0: outcome(80.0, memory=4.0)})
+    assert [point["params"]["prune.xi"] for point in found["pareto"]] == [0.25, 0.5]
+    assert [point["number"] for point in found["pareto"]] == [0, 1]
+    assert found["best"] is None
+    found = document(file, {0: outcome(99.0, memory=4.0)}, {0: outcome(80.0, memory=4.0)})
+    assert [point["params"]["prune.xi"] for point in found["pareto"]] == [0.25]
+    assert found["best"]["params"] == {"prune.xi": 0.25}
+
+
+def test_what_ended_by_a_rule_is_listed_with_its_reason_and_compared_with_nothing():
+    ended = Ended("excluded", "too large", "{}", {"search_peak_bytes": 9.0})
+    found = document(study(seeds=(0,)), {0: ended}, {0: outcome(80.0)})
+    trial = found["trials"][0]
+    assert (trial["state"], trial["reason"]) == ("excluded", "too large")
+    assert trial["metrics"] == {"search_peak_bytes": 9.0}
+    assert found["points"][0]["n"] == 0
+    assert found["best"]["params"] == {"prune.xi": 0.5}
+
+
+def test_a_point_above_a_constraint_is_not_the_best():
+    file = study(seeds=(0,), constraints={"search_peak_bytes": {"at_most": 2.0}})
+    found = document(file, {0: outcome(99.0, memory=3.0)}, {0: outcome(80.0, memory=2.0)})
     assert found["best"]["params"] == {"prune.xi": 0.5}
 
 

@@ -185,6 +185,31 @@ def test_a_finished_phase_is_not_computed_again_for_another_study(undisturbed, t
     assert len(hits) == 3
 
 
+@pytest.mark.slow
+def test_what_is_above_a_constraint_is_not_run_or_not_evaluated(tmp_path):
+    sweep = {"parameters": {"prune.xi": [0.3, 1.0]}, "seeds": [1]}
+    path = write(tmp_path, sweep=sweep)
+    plan = json.loads(zostudy(tmp_path, "plan", path, "--json").stdout)["configurations"]
+    small, large = (c["phases"]["search"]["peak_bytes"] for c in plan)
+    limits = {"search_peak_bytes": {"at_most": (small + large) // 2}, "macs": {"at_most": 1000}}
+    write(tmp_path, sweep=sweep | {"constraints": limits})
+    done = zostudy(tmp_path, "run", path)
+    assert "prune.xi=1.0: is not run; sweep.constraints: search_peak_bytes is " in done.stderr
+    searched, unsearched = results(tmp_path)["trials"]
+    assert (searched["state"], unsearched["state"]) == ("excluded", "excluded")
+    assert re.search(r"sweep\.constraints: macs is [\d,]+, above 1,000", searched["reason"])
+    assert searched["metrics"]["search_peak_bytes"] > 0
+    assert unsearched["metrics"] == {"search_peak_bytes": large}
+    assert "excluded" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["prune", "search", "trial-0"]
+    (trial,) = [run for run in runs if run.info.run_name == "trial-0"]
+    assert trial.data.tags["zostudy.state"] == "excluded"
+    assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
+
+
 HALVING = """
 from zostudy.registry import regularizer
 

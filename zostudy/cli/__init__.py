@@ -42,8 +42,14 @@ def main() -> None:
         app()
     except ZostudyError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {redacted(line)}", err=True)
+            typer.echo(f"error: {_shortened(redacted(line))}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _shortened(line: str) -> str:
+    """A line of bearable length: a value in it may be of any."""
+    most = 1000
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,5 +1,6 @@
 """Commands that use what a study found: results, evaluate, ui, export."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,11 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a given genotype as a study's evaluation would, and measure it."""
+    """Train a given genotype as a study's evaluation would, and measure it.
+
+    Under torchrun (torchrun --nproc-per-node 2 -m zostudy evaluate …) processes share every batch.
+    """
+    from zostudy.runtime import joined
     from zostudy.space.genotype import read
 
     file = load_study(study, assignments)
@@ -41,9 +46,13 @@ def evaluate(
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
-    trials = Trials(file, reporter.report)
-    with delivery.for_study(file.config), reporter:
+    with joined(file.config.runtime) as device, reporter, contextlib.ExitStack() as tracked:
+        trials = Trials(file, reporter.report, device)
+        if trials.leads:
+            tracked.enter_context(delivery.for_study(file.config))
         outcome = trials.evaluate(given, seed)
+    if outcome is None:  # another process, which shares the work, says what came of it
+        return
     if as_json:
         known = journal.known_runs(Path(file.config.storage.folder))
         run_id = known.get(outcome.mlflow_run_id, outcome.mlflow_run_id)
@@ -88,7 +97,7 @@ def export(
     chosen = _chosen_trial(document(file), trial)
 
     from zostudy.study import console, progress
-    from zostudy.study.trial import export_trial
+    from zostudy.study.trial_export import export_trial
 
     with progress.reporter(console.output(stderr=True)) as reporter:
         written = export_trial(file, chosen, output, reporter.report)
@@ -105,8 +114,8 @@ def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any
     if number is None:
         if document["best"] is None:
             raise ConfigError(
-                f"study {document['study']!r}: no best trial (no complete point, or no "
-                "objectives); choose one with --trial N, see `zostudy results STUDY --json`"
+                f"study {document['study']!r}: no best trial (no complete point, no objectives, or "
+                "several on the Pareto front); choose one with --trial N, see `zostudy results`"
             )
         number = document["best"]["number"]
     complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}

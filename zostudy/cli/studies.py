@@ -210,10 +210,17 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
     stdout.print(
         f"\nMLflow: experiment {file.config.experiment!r} in {uri}\n"
         f"next:   zostudy ui {shown}\n"
-        f"        zostudy export {arguments} --output {file.config.study}-export{which}",
+        f"        {_last_step(file, arguments, which)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
+    """The command that writes a network, or trains one where a table has stood for training."""
+    if file.config.evaluate.by == "table":
+        return f"zostudy run {arguments} --set=evaluate.by=training  # trains what was found"
+    return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 
 
 def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:

@@ -44,7 +44,7 @@ def parse(text: str) -> Any:  # noqa: ANN401  # a YAML document can be anything
     """The value that YAML text holds.
 
     Raises:
-        ConfigError: The text is no YAML, or holds a key twice.
+        ConfigError: The text is no YAML, holds a key twice, or is nested too deeply.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # derives from SafeLoader
@@ -52,6 +52,8 @@ def parse(text: str) -> Any:  # noqa: ANN401  # a YAML document can be anything
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{place}{getattr(error, 'problem', None) or 'no YAML'}") from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply") from error
 
 
 def read(path: Path) -> Document:

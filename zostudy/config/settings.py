@@ -50,9 +50,9 @@ class SpaceSettings(Settings):
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
-    cells: int = Field(default=8, ge=1)
+    cells: int = Field(default=8, ge=1, le=1000)
     """Cells in the supernet; in nasbench201, cells in each of its three stages."""
-    channels: int = Field(default=16, ge=1)
+    channels: int = Field(default=16, ge=1, le=10_000)
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
@@ -145,7 +145,7 @@ class SearchSettings(Settings):
 
     strategy: Literal["bilevel", "none"] = "bilevel"
     """``none`` where pruning itself ends with a genotype (ETENAS)."""
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0)
     """First epochs, which train the weights only."""
@@ -225,11 +225,11 @@ class EvaluateSettings(Settings):
     where the table has none."""
     architecture_column: str = "ArchitectureString"
     """Column that holds the architectures, in the search space's own notation."""
-    cells: int = Field(default=20, ge=1)
+    cells: int = Field(default=20, ge=1, le=1000)
     """Cells of the stand-alone network; in nasbench201, of each stage (the benchmark has 5)."""
-    channels: int = Field(default=36, ge=1)
+    channels: int = Field(default=36, ge=1, le=10_000)
     """Channels of its first cells (the benchmark of nasbench201 has 16)."""
-    epochs: int = Field(default=600, ge=1)
+    epochs: int = Field(default=600, ge=1, le=1_000_000)
     """Epochs; accuracies are those of the last one."""
     batch_size: int = Field(default=128, ge=2)
     """Images in a batch."""

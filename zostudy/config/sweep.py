@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from zostudy.config.base import Settings
 from zostudy.config.limits import Constraints
 
+#: One more than the largest seed that torch takes.
+_SEEDS = 2**63
+
 
 class RangeSettings(Settings):
     """Numbers from low to high."""
@@ -32,10 +35,18 @@ class RangeSettings(Settings):
 class SamplerSettings(Settings):
     """Who proposes the points of the sweep."""
 
-    name: Literal["grid", "tpe"] = "grid"
-    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator."""
+    name: Literal["grid", "tpe", "nsga2"] = "grid"
+    """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator;
+    ``nsga2`` its genetic algorithm for several objectives."""
+    population: int = Field(default=20, ge=2)
+    """Points of a generation of ``nsga2``, of which the first is drawn by chance."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether it proposes points, which a grid has of itself."""
+        return self.name != "grid"
 
 
 class ObjectiveSettings(Settings):
@@ -71,15 +82,15 @@ class SweepSettings(Settings):
     own number and wants 0."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
     """What is optimised; none for a study that only compares."""
+    constraints: Constraints = Field(default={})
+    """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
+    ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
+    predicted to be above is not run; a genotype that is above is not evaluated."""
     heartbeat_interval: int = Field(default=60, ge=2)
     """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
     for nearly two of them is taken up by another."""
     retries: int = Field(default=2, ge=0)
     """How often a trial that was lost with its worker or its process is tried again."""
-    constraints: Constraints = Field(default={})
-    """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
-    ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
-    predicted to be above is not run; a genotype that is above is not evaluated."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -93,11 +104,15 @@ class SweepSettings(Settings):
                 )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError(f"seeds: {min(self.seeds)} is not allowed; allowed: 0 and above")
+        for seed in self.seeds:
+            if not 0 <= seed < _SEEDS:
+                raise ValueError(f"seeds: {seed} is not allowed; allowed: 0 to {_SEEDS - 1}")
         if self.sampler.name == "grid" and self.trials:
             raise ValueError("trials: a grid runs every combination; leave trials out")
         complete = self.trials and self.parameters and self.objectives
-        if self.sampler.name == "tpe" and not complete:
-            raise ValueError("sampler: 'tpe' needs trials (at least 1), parameters and objectives")
+        name = self.sampler.name
+        if self.sampler.samples and not complete:
+            raise ValueError(f"sampler: {name!r} needs trials (at least 1), parameters, objectives")
+        if name == "nsga2" and len(self.objectives) < 2:
+            raise ValueError("sampler: 'nsga2' needs several objectives; or use 'tpe'")
         return self

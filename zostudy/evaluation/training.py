@@ -9,8 +9,8 @@ Symbols:
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,8 +26,9 @@ from zostudy.data.batches import (
 )
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
-from zostudy.errors import NumericalError
+from zostudy.errors import ConfigError, NumericalError
 from zostudy.evaluation import cost
+from zostudy.networks import distributed
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.standalone import AUXILIARY, DropPath, StandaloneNetwork
@@ -95,8 +96,13 @@ def evaluate(
         context: Device, seed, checkpoint and report; one report an epoch.
         extensions: Modules that may declare further operations.
 
+    Under torchrun, processes share every batch (`context.runtime.processes`) and end with the same
+    weights: augmentation, order, dropped paths, statistics of BN, loss and gradient are those of
+    the whole batch, so that the result is that of one process but for the order of sums.
+
     Raises:
         NumericalError: A loss, a gradient or a score is not finite.
+        ConfigError: A batch has fewer pictures than there are processes.
 
     References:
         METHOD section 6; Liu et al. 2018, "DARTS", appendix A.2. The accuracy is that of the last
@@ -196,16 +202,36 @@ def accuracy(
         NumericalError: A score is not finite.
     """
     network.eval()
+    share = runtime.processes.share(len(pictures))
+    mine = pictures.select(torch.arange(len(pictures))[share])
     correct = torch.zeros((), dtype=torch.int64, device=runtime.device)
     finite = torch.ones((), dtype=torch.bool, device=runtime.device)
     with torch.inference_mode(), runtime.autocast():
-        for images, labels in evaluation_batches(dataset, pictures, batch_size, runtime.device):
+        for images, labels in evaluation_batches(dataset, mine, batch_size, runtime.device):
             logits = network(images)
             finite &= logits.isfinite().all()
             correct += (logits.argmax(1) == labels).sum()
-    if not finite:
+    counts = torch.stack([correct, (~finite).long()])
+    if runtime.processes.count > 1:
+        distributed.summed(counts)
+    if counts[1]:
         raise NumericalError(f"{PHASE}: a class score is not finite; needs finite weights")
-    return 100 * correct.item() / len(pictures)
+    return 100 * counts[0].item() / len(pictures)
+
+
+def _check_shares(pictures: int, batch_size: int, processes: int) -> None:
+    """Whether every process has a share of every batch.
+
+    Raises:
+        ConfigError: One would have none.
+    """
+    last = pictures % batch_size
+    smallest = last if last > 1 else batch_size
+    if smallest < processes:
+        raise ConfigError(
+            f"evaluate.batch_size: {batch_size} leaves a batch of {smallest} of {pictures} "
+            f"pictures, fewer than the {processes} processes that share it"
+        )
 
 
 class _Training:
@@ -230,6 +256,7 @@ class _Training:
             )
         # Faster than the default on every device; tensor and weights must agree.
         self.network = network.to(memory_format=torch.channels_last).to(self.runtime.device)
+        self.forward: Callable[..., Any] = self.network.forward_training
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             settings.weights.learning_rate,
@@ -244,6 +271,9 @@ class _Training:
         if saved is not None:
             self._restore(saved)
         self.first_epoch = self.epoch
+        if self.runtime.processes.count > 1:
+            _check_shares(len(dataset.train), settings.batch_size, self.runtime.processes.count)
+            self.forward = distributed.data_parallel(self.network, self.runtime.device)
 
     def state(self) -> dict[str, Any]:
         """What the next session needs to go on."""
@@ -312,6 +342,8 @@ class _Training:
             step = self._sampled_step if sampled and index < _SAMPLED else self._step
             sums += step(images, labels, drop_path)
             seen += len(labels)
+        if self.runtime.processes.count > 1:
+            distributed.summed(sums)
         loss, correct, norm = sums.tolist()
         for name, value in (("training loss", loss / seen), ("gradient norm", norm / steps)):
             if not math.isfinite(value):
@@ -336,12 +368,19 @@ class _Training:
 
     def _step(self, images: Tensor, labels: Tensor, drop_path: DropPath) -> Tensor:
         """One step of SGD: summed loss, correct pictures and gradient norm, left on the device."""
+        whole, processes = len(labels), self.runtime.processes
+        if processes.count > 1:
+            share = processes.share(whole)
+            images, labels = images[share], labels[share]
+            drop_path = replace(drop_path, batch=whole, first=share.start)
         with self.runtime.autocast():
-            logits, auxiliary = self.network.forward_training(images, drop_path)
+            logits, auxiliary = self.forward(images, drop_path)
             loss = total = functional.cross_entropy(logits, labels)
             if auxiliary is not None:
                 weight = self.settings.auxiliary_weight
                 total = loss + weight * functional.cross_entropy(auxiliary, labels)
+        if processes.count > 1:  # so that the mean over processes is that over the whole batch
+            total = total * (len(labels) * processes.count / whole)
         total.backward()  # type: ignore[no-untyped-call]  # torch gives no types
         clip = self.settings.weights.clip_norm
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip)

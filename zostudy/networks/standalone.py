@@ -38,11 +38,15 @@ class DropPath:
 
     Attributes:
         probability: p, in [0, 1); nothing is drawn where it is 0.
-        generator: Draws one number a picture, on the device of the pictures.
+        generator: Draws one number a picture of the whole batch, on the device of the pictures.
+        batch: Pictures of the whole batch, where these are a share of it.
+        first: The first picture of the share.
     """
 
     probability: float
     generator: torch.Generator
+    batch: int = 0
+    first: int = 0
 
     def __call__(
         self, images: Float[Tensor, "batch channels height width"]
@@ -50,9 +54,10 @@ class DropPath:
         """The pictures, each kept with probability 1 − p and then divided by it."""
         if not self.probability:
             return images
-        kept = torch.empty(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
+        count = self.batch or len(images)
+        kept = torch.empty(count, 1, 1, 1, dtype=images.dtype, device=images.device)
         kept.bernoulli_(1 - self.probability, generator=self.generator)
-        return images * kept.div_(1 - self.probability)
+        return images * kept[self.first : self.first + len(images)].div_(1 - self.probability)
 
 
 class IntermediateNode(nn.Module):

@@ -59,7 +59,9 @@ def _gradients(loss: Loss, parameters: Sequence[Tensor]) -> tuple[list[Tensor], 
     found: list[Tensor | None] = [None] * len(parameters)
     total: Tensor | None = None
     for part in loss():
-        new = torch.autograd.grad(part, parameters, allow_unused=True)
+        new: Sequence[Tensor | None] = [None] * len(parameters)
+        if part.requires_grad:  # it does not where a mask lets nothing through to the output
+            new = torch.autograd.grad(part, parameters, allow_unused=True)
         found = [_sum(old, gradient) for old, gradient in zip(found, new, strict=True)]
         total = _sum(total, part.detach())
         del part, new

@@ -1,6 +1,6 @@
 """What a user sees: tables and the best genotype on stdout, the plan on stderr."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +28,7 @@ def output(*, stderr: bool = False) -> Console:
 def print_results(
     document: Mapping[str, Any], console: Console, extensions: tuple[str, ...] = ()
 ) -> None:
-    """Print the table, the trials that failed and the best genotype.
+    """Print the table, the trials that are not complete and why, and the best genotype.
 
     Args:
         document: The results.
@@ -44,16 +44,18 @@ def print_results(
         if text:
             console.print(text, markup=False, soft_wrap=True)
     for trial in document["trials"]:
-        if trial["state"] == "failed":
+        if trial["state"] != "complete":
             described = _described(trial["params"])
             console.print(
-                f"trial {trial['number']} failed ({described}, seed {trial['seed']}): "
+                f"trial {trial['number']} {trial['state']} ({described}, seed {trial['seed']}): "
                 f"{trial['reason']}",
                 markup=False,
                 soft_wrap=True,
             )
     best = document["best"]
-    if best is not None:
+    if best is None:
+        _print_front(document["pareto"], console)
+    else:
         console.print(
             f"\nbest point: {_described(best['params'])}\n"
             f"its best trial by validation accuracy: number {best['number']}, "
@@ -63,6 +65,18 @@ def print_results(
         )
         found = genotype.from_dict(best["genotype"], extensions)
         console.print(str(found), markup=False, soft_wrap=True)
+
+
+def _print_front(points: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the points of a front of several objectives, each with its trial."""
+    for index, point in enumerate(points):
+        if not index:
+            console.print("\nPareto front, the points that no other one is better than in all:")
+        console.print(
+            f"  {_described(point['params'])}: trial {point['number']}, seed {point['seed']}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _described(params: Mapping[str, Any]) -> str:
@@ -100,10 +114,12 @@ def planned(standing: Standing) -> str:
     coinciding = sum(point.coinciding for point in standing.points)
     same = f" ({coinciding} coinciding combinations left out)" if coinciding else ""
     failed = standing.trials_failed
-    complete = trials - standing.trials_left - failed
+    ended = standing.trials_ended
+    complete = trials - standing.trials_left - failed - ended
     return (
         f"{len(standing.points)} points{sampled}{same}, {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'} each: {trials} trials, "
-        f"{complete} complete,{f' {failed} failed,' if failed else ''} "
+        f"{complete} complete,{f' {failed} failed,' if failed else ''}"
+        f"{f' {ended} ended by a rule,' if ended else ''} "
         f"{standing.trials_left} to run"
     )

@@ -8,8 +8,15 @@ evaluated.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from zostudy.config.limits import ConstraintSettings
+from zostudy.config.settings import TrialConfig
 from zostudy.config.sizes import shown_bytes
+from zostudy.data.dataset import Dataset
+from zostudy.evaluation import cost
+from zostudy.evaluation.training import standalone
+from zostudy.space.genotype import Genotype
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,27 @@ def limited(
         for name, limit in constraints.items()
         if name in values
     )
+
+
+def costs(
+    constraints: Mapping[str, ConstraintSettings],
+    genotype: Genotype,
+    dataset: Dataset,
+    config: TrialConfig,
+) -> tuple[Limited, ...]:
+    """The parameters and MACs of a genotype's network, those that have a limit."""
+    if not {"parameters", "macs"} & set(constraints):
+        return ()
+    with torch.device("meta"):
+        network = standalone(genotype, dataset, config.evaluate, config.extensions)
+    macs = cost.macs(network, dataset.channels, dataset.height, dataset.width)
+    values = {"parameters": (cost.parameters(network), True), "macs": (macs, True)}
+    return limited(constraints, values)
+
+
+def named(figures: tuple[Limited, ...]) -> dict[str, float]:
+    """The values of figures by their names."""
+    return {figure.name: figure.value for figure in figures}
 
 
 def broken(figures: tuple[Limited, ...]) -> str:

@@ -22,7 +22,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.errors import LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study import trial_process
-from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.points import Ended, Point, TrialOutcome
 
 #: What the server imports, so that trials need not: also what torch, matplotlib and scikit-learn
 #: import only when they are first used.
@@ -62,7 +62,7 @@ class TrialProcesses:
     stop: threading.Event = field(default_factory=threading.Event)
     known: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
         """Run a trial, or go on with it where it was stopped.
 
         Args:
@@ -114,10 +114,14 @@ class TrialProcesses:
                 return {}
         raise KeyboardInterrupt
 
-    def _outcome(self, ended: dict[str, Any], code: int | None, killed: int) -> TrialOutcome:
+    def _outcome(
+        self, ended: dict[str, Any], code: int | None, killed: int
+    ) -> TrialOutcome | Ended:
+        self.known |= ended.get("known", {})
         if "outcome" in ended:
-            self.known |= ended["known"]
             return TrialOutcome(**ended["outcome"])
+        if "ended" in ended:
+            return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
         if ended:

@@ -28,6 +28,7 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
+from zostudy.study.changes import with_settings
 from zostudy.study.prediction import Predictions, mask_source, prune_context
 
 _ENGINE = ("space", "networks", "data", "pruning", "search", "evaluation", "runtime.py")
@@ -197,7 +198,10 @@ class TrialPhases:
             return Computed(values, result.weights)
 
         def predict() -> int:
-            return self.predictions.evaluate(config, genotype, self.dataset)
+            batch = config.evaluate.batch_size
+            share = max(2, -(-batch // self.runtime.processes.count))
+            shared = with_settings(config, "evaluate", batch_size=share)
+            return self.predictions.evaluate(shared, genotype, self.dataset)
 
         return self._phase("evaluate", settings, compute, predict)
 
@@ -252,11 +256,12 @@ class TrialPhases:
         """What determines every phase's result beside its own settings."""
         device = self.runtime.device.type
         threads = self.config.runtime.threads if device == "cpu" else 0
+        count = self.runtime.processes.count
         return {
             "engine": self._engine,
             "data": self.dataset.digest,
             "space": self.config.search_space.name,
-            "arithmetic": [device, self.runtime.precision, threads],
+            "arithmetic": [device, self.runtime.precision, threads, count],
             "seed": self.seed,
         }
 

@@ -9,13 +9,17 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from zostudy.config.limits import as_document as limits_document
 from zostudy.config.loading import StudyFile, canonical, digest
 from zostudy.config.settings import TrialConfig
-from zostudy.config.sweep import RangeSettings
+from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.errors import ConfigError
 from zostudy.redaction import without_password
+
+#: How a rule may end a trial.
+State = Literal["excluded"]
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,59 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A trial that a rule of the study file ended or kept from being run; it did not fail.
+
+    Attributes:
+        state: ``excluded`` by ``sweep.constraints``.
+        reason: In one line.
+        rule: The rule; under another one the trial is run after all.
+        metrics: Figures that are known.
+        mlflow_run_id: The trial's MLflow run; empty where there is none.
+    """
+
+    state: State
+    reason: str
+    rule: str
+    metrics: dict[str, float]
+    mlflow_run_id: str = ""
+
+    @classmethod
+    def by(
+        cls,
+        sweep: SweepSettings,
+        state: State,
+        reason: str,
+        metrics: dict[str, float],
+        mlflow_run_id: str = "",
+    ) -> "Ended":
+        """A trial that ended by a rule as it stands now."""
+        return cls(state, reason, rule(sweep, state), metrics, mlflow_run_id)
+
+
+Outcome = TrialOutcome | Failure | Ended
+
+
+def rule(sweep: SweepSettings, state: State) -> str:
+    """The rule by which trials end in a state, as JSON."""
+    rules = {"excluded": limits_document(sweep.constraints)}
+    return json.dumps(rules[state])
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What is known of a point that was begun.
 
     Attributes:
         point: The point.
         numbers: For each seed, the number of its trial in the study.
-        outcomes: What came of each seed that is complete, or failed and is not tried again by
-            itself.
+        outcomes: What came of each seed that is complete, was ended by a rule, or failed and is
+            not tried again by itself.
     """
 
     point: Point
     numbers: Mapping[int, int]
-    outcomes: Mapping[int, TrialOutcome | Failure]
+    outcomes: Mapping[int, Outcome]
 
 
 @dataclass(frozen=True)
@@ -98,7 +142,7 @@ class Standing:
     seeds: tuple[int, ...]
     to_sample: int = 0
 
-    def outcomes(self, point: Point) -> Mapping[int, TrialOutcome | Failure]:
+    def outcomes(self, point: Point) -> Mapping[int, Outcome]:
         """What came of each seed of a point."""
         attempt = self.attempts.get(point.key)
         return attempt.outcomes if attempt else {}
@@ -136,14 +180,18 @@ class Standing:
         return sum(len(self.left(p)) for p in self.points) + self.to_sample * len(self.seeds)
 
     @property
+    def trials_ended(self) -> int:
+        """Trials that were ended, or kept from being run, by a rule of the study file."""
+        found = (o for point in self.points for o in self.outcomes(point).values())
+        return sum(isinstance(outcome, Ended) for outcome in found)
+
+    @property
     def trials_failed(self) -> int:
         """Trials that failed and are not tried again by themselves."""
         return sum(len(self.failed(p)) for p in self.points)
 
 
-def _without_failures(
-    outcomes: Mapping[int, TrialOutcome | Failure], *, own: bool
-) -> dict[int, TrialOutcome | Failure]:
+def _without_failures(outcomes: Mapping[int, Outcome], *, own: bool) -> dict[int, Outcome]:
     return {
         seed: outcome
         for seed, outcome in outcomes.items()
@@ -168,21 +216,23 @@ class Notice:
     total: int
     point: Point
     seed: int
-    outcome: TrialOutcome | Failure | None = None
+    outcome: Outcome | None = None
     done: int = 0
 
 
-def to_json(outcome: TrialOutcome | Failure) -> str:
+def to_json(outcome: Outcome) -> str:
     """An outcome as a record holds it."""
     state = "complete" if isinstance(outcome, TrialOutcome) else "failed"
     return json.dumps({"state": state, **asdict(outcome)})
 
 
-def from_json(text: str) -> TrialOutcome | Failure:
+def from_json(text: str) -> Outcome:
     """The outcome that a record holds."""
     content = json.loads(text)
-    complete = content.pop("state") == "complete"
-    return TrialOutcome(**content) if complete else Failure(**content)
+    state = content.pop("state")
+    if state == "complete":
+        return TrialOutcome(**content)
+    return Failure(**content) if state == "failed" else Ended(state, **content)
 
 
 def described(values: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from zostudy.study.points import Failure, Notice
+from zostudy.study.points import Ended, Failure, Notice
 
 if TYPE_CHECKING:
     from zostudy.stage import Progress  # it imports torch, which printing results does without
@@ -52,6 +52,8 @@ def reporter(console: Console) -> Reporter:
 
 
 def _ended(notice: Notice) -> str:
+    if isinstance(notice.outcome, Ended):
+        return f"{notice.outcome.state}: {notice.outcome.reason}"
     if isinstance(notice.outcome, Failure):
         return f"failed: {notice.outcome.reason}"
     metrics = notice.outcome.metrics if notice.outcome else {}

@@ -83,6 +83,8 @@ def sampler(config: StudyConfig, ended: int) -> optuna.samplers.BaseSampler:
     """The sampler of the next proposal, seeded by how many trials have ended."""
     settings = config.sweep.sampler
     seed = int(np.random.SeedSequence([settings.seed, ended]).generate_state(1)[0])
+    if settings.name == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=seed)
     if settings.name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid's trials all wait with their values

@@ -122,13 +122,27 @@ class Queue:
             except UpdateFinishedTrialError as error:
                 raise TakenAwayError from error
 
-    def end(self, unit: Unit, values: Sequence[float] | None = None) -> None:
-        """End a unit: with the values of its objectives, or without if it failed.
+    def constrain(self, unit: Unit, excesses: Mapping[str, float]) -> None:
+        """Tell Optuna by how much a unit is above each constraint, 0 or less where it is not."""
+        trial = optuna.Trial(self.stored.study, self._id(unit))
+        for name, excess in excesses.items():
+            trial.set_constraint(name, excess)
+
+    def end(
+        self, unit: Unit, values: Sequence[float] | None = None, *, by_rule: bool = False
+    ) -> None:
+        """End a unit: with the values of its objectives, or without if it has none.
+
+        Args:
+            unit: The unit.
+            values: The values.
+            by_rule: Whether it has none because a rule of the study file ended it; else it failed.
 
         Raises:
             TakenAwayError: It is not this worker's any more.
         """
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        without = TrialState.PRUNED if by_rule else TrialState.FAIL
+        state = without if values is None else TrialState.COMPLETE
         try:
             self.stored.storage.set_trial_state_values(self._id(unit), state, values)
         except UpdateFinishedTrialError as error:

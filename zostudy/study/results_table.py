@@ -20,6 +20,9 @@ _COLUMNS = {
     "macs": "M MACs",
 }
 
+#: Left out where random choice stands in the table, which is too wide for a terminal otherwise.
+_GIVE_WAY = ("prune_seconds", "parameters", "macs")
+
 
 def figure(metric: str, value: float) -> str:
     """A metric's value in the unit it is shown in: MB of 2^20 bytes, seconds, millions of MACs."""
@@ -29,7 +32,8 @@ def figure(metric: str, value: float) -> str:
         return f"{value / 1e6:.2f}"
     if metric == "parameters":
         return f"{value:,.0f}"
-    return f"{value:.1f}" if metric.endswith("_seconds") else f"{value:.2f}"
+    coarse = metric.endswith("_seconds") or metric == "percentile"
+    return f"{value:.1f}" if coarse else f"{value:.2f}"
 
 
 def short_paths(paths: Sequence[str]) -> dict[str, str]:
@@ -51,12 +55,17 @@ def results_table(document: Mapping[str, Any]) -> Table:
     """The points of a results document: mean, and ± sample standard deviation where n > 1.
 
     Where a table tells accuracies, a last row has what random choice gives: mean ± standard
-    deviation over all architectures.
+    deviation over all architectures. Size of the network and seconds of pruning are left out there.
     """
     points = document["points"]
     chosen = document.get("random_choice", {}).get("metrics")
     paths = list(dict.fromkeys(path for point in points for path in point["params"]))
-    metrics = [m for m in _COLUMNS if any(m in point["metrics"] for point in points)]
+    left_out = _GIVE_WAY if chosen else ()
+    metrics = [
+        metric
+        for metric in _COLUMNS
+        if metric not in left_out and any(metric in point["metrics"] for point in points)
+    ]
     table = Table(title=f"{document['study']}: mean ± standard deviation over seeds")
     for name in short_paths(paths).values():
         table.add_column(name)
@@ -73,7 +82,8 @@ def results_table(document: Mapping[str, Any]) -> Table:
     if chosen:
         table.add_section()
         cells = [_cell(metric, chosen.get(metric)) for metric in metrics]
-        table.add_row(*["random choice", *paths][: len(paths)], "–", *cells, "–")
+        names = ["random choice" if path == paths[0] else "" for path in paths]
+        table.add_row(*names, "–", *cells, "–")
     return table
 
 

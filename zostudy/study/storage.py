@@ -28,7 +28,7 @@ from zostudy.study import proposals
 def _sweep_identity(file: StudyFile) -> dict[str, Any]:
     """What must not change while a study goes on, by path."""
     config = file.config
-    sampled = config.sweep.sampler.name == "tpe"
+    sampled = config.sweep.sampler.samples
     swept: dict[str, Any] = {}
     for path, values in config.sweep.parameters.items():
         distribution = proposals.distribution(values, grid=not sampled)

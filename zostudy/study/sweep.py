@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -26,14 +26,14 @@ from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, LostError, ZostudyError
 from zostudy.redaction import redacted
 from zostudy.study import points, units
-from zostudy.study.points import Failure, Notice, Point, Standing, TrialOutcome
+from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
 from zostudy.study.queue import Queue, TakenAwayError, held
 from zostudy.study.storage import check_same_sweep, created, stored
-from zostudy.study.units import Outcome, Unit
+from zostudy.study.units import Unit
 
 _log = logging.getLogger(__name__)
 
-Execute = Callable[[Point, int, int], TrialOutcome]
+Execute = Callable[[Point, int, int], TrialOutcome | Ended]
 Notify = Callable[[Notice], None]
 
 #: Seconds between two looks at the storage while others run what is left.
@@ -294,12 +294,15 @@ class _Worker:
         self._patiently(lambda: self.queue.note(unit, entries))
 
     def _end(self, unit: Unit, outcomes: dict[int, Outcome]) -> None:
-        reasons = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
+        failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
+        reasons = failed + [o.reason for o in outcomes.values() if isinstance(o, Ended)]
         complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
         values = None if reasons else _values(self.file.config, complete)
         if reasons:
             self._note(unit, {"reason": reasons[0]})
-        self._patiently(lambda: self.queue.end(unit, values))
+        excesses = _excesses(self.file.config, list(outcomes.values()))
+        self._patiently(lambda: self.queue.constrain(unit, excesses))
+        self._patiently(lambda: self.queue.end(unit, values, by_rule=not failed))
 
     def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
         """Run a trial; nothing if it was lost with its process and is tried again."""
@@ -318,7 +321,8 @@ class _Worker:
     def _outcome(self, point: Point, seed: int, number: int) -> Outcome:
         try:
             outcome = self.execute(point, seed, number)
-            _check_objectives(self.file.config, outcome)
+            if isinstance(outcome, TrialOutcome):
+                _check_objectives(self.file.config, outcome)
         except ZostudyError as error:
             return Failure(_one_line(error), passing=isinstance(error, LostError))
         except Exception as error:  # noqa: BLE001  # whatever fails a trial, the study goes on
@@ -336,6 +340,16 @@ def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:
         value = outcome.metrics.get(objective.metric, math.nan)
         if not math.isfinite(value):
             raise ZostudyError(f"objective {objective.metric} is {value}; needs a finite number")
+
+
+def _excesses(config: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """By which part of its limit each constrained figure is above it, at the worst of the seeds."""
+    known = [o.metrics for o in outcomes if not isinstance(o, Failure)]
+    return {
+        name: max(metrics[name] / limit.most - 1 for metrics in known if name in metrics)
+        for name, limit in config.sweep.constraints.items()
+        if any(name in metrics for metrics in known)
+    }
 
 
 def _values(config: StudyConfig, outcomes: list[TrialOutcome]) -> list[float]:

@@ -1,32 +1,27 @@
 """One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError, ConfigError
+from zostudy.errors import ArchitectureError
 from zostudy.evaluation.table import Table, read
-from zostudy.evaluation.training import standalone
 from zostudy.pruning.greedy import Round
-from zostudy.redaction import without_passwords
 from zostudy.runtime import environment, memory_budget, prepare
-from zostudy.space.genotype import Genotype, from_dict
+from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
-from zostudy.study import drawing
+from zostudy.study import drawing, shared
 from zostudy.study.computing import PREDICTED, Computing, Report
-from zostudy.study.export import Bundle, check_output, export
+from zostudy.study.constraints import broken, costs, named
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
-from zostudy.study.points import Point, TrialOutcome, alternatives
+from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, check_source
 from zostudy.study.store import Record, Store
 from zostudy.study.tracking import CACHE_FROM, CACHE_HIT, Run, Tracker
@@ -101,6 +96,11 @@ class Trials:
         """Predicted peaks of memory, in bytes, by what determines them."""
         return self._predictions.known
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process tracks and keeps; others, which torchrun started, share its work."""
+        return not self._runtime.processes.rank
+
     def check(self, points: list[Point]) -> None:
         """Whether every point has its data and its files, before anything is computed.
 
@@ -125,7 +125,7 @@ class Trials:
         )
         return planner.plan(points)
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
         """Run a trial, or go on with it where it was stopped.
 
         Args:
@@ -138,6 +138,11 @@ class Trials:
         """
         config = point.config
         phases = self._phases_of(config, seed)
+        sweep = self._config.sweep
+        if sweep.constraints:
+            (planned,) = self.plan([point]).configurations
+            if planned.excluded:
+                return Ended.by(sweep, "excluded", planned.excluded, named(planned.limited))
         key = digest([self._config.study, point.key, phases.common()])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
@@ -150,14 +155,17 @@ class Trials:
             trial = _Trial(name, phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
+            above = self._above_limits(trial, genotype)
+            if above:
+                run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
+                return Ended.by(sweep, "excluded", above, trial.metrics, run.id)
             self._phase(phases.evaluate(genotype), trial)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def cached(self, point: Point, seed: int) -> bool:
         """Whether every phase of a trial is in the cache."""
-        dataset, store = self._dataset(point.config.dataset), self._computing.store
-        phases = TrialPhases(point.config, seed, dataset, self._predictions)
+        store, phases = self._computing.store, self._phases_of(point.config, seed)
         phase = phases.prune()
         found = store.record(phase.name, phase.key)
         if found is not None and found.values["genotype"] is None:
@@ -168,12 +176,17 @@ class Trials:
         phase = phases.evaluate(phases.genotype(found.values))
         return store.record(phase.name, phase.key) is not None
 
-    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome | None:
         """Train and measure a given genotype with the study's settings, as a run of its own.
+
+        Processes that torchrun has started do so together.
 
         Args:
             genotype: The architecture.
             seed: The seed of its training.
+
+        Returns:
+            What came of it, in the first process.
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
@@ -185,8 +198,11 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases = self._phases_of(config, seed)
-        phase = phases.evaluate(genotype)
+        phases, processes = self._phases_of(config, seed), self._runtime.processes
+        phase = shared.led(phases.evaluate(genotype), processes)
+        if not self.leads:
+            shared.follow(phases.evaluate(genotype), StageContext(self._runtime, seed))
+            return None
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
@@ -197,7 +213,16 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(trial.metrics)
+            shared.dismiss(processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
+        """Which constraints a genotype does not keep to; what it costs is added to the metrics."""
+        constraints = self._config.sweep.constraints
+        figures = costs(constraints, genotype, trial.phases.dataset, trial.phases.config)
+        trial.metrics.update(named(figures))
+        trial.run.metrics(named(figures))
+        return broken(figures)
 
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
@@ -289,11 +314,6 @@ def _measured(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: values[name] for name in _MEASURED if values.get(name) is not None}
 
 
-def _trained_again(phase: Phase, phases: TrialPhases, report: Report) -> Mapping[str, torch.Tensor]:
-    stage = StageContext(phases.runtime, phases.seed, report=report)
-    return phase.compute(stage).tensors
-
-
 def _log_source(run: Run, record: Record) -> None:
     """Whether a phase was computed by its run, or by which it was."""
     source = record.origin["mlflow_run_id"]
@@ -322,59 +342,3 @@ def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhas
         run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
     if name == "evaluate":
         run.metrics(_measured(values))
-
-
-def export_trial(
-    file: StudyFile, trial: Mapping[str, Any], output: Path, report: Report
-) -> list[Path]:
-    """Write the deployment bundle of a finished trial.
-
-    Weights that the cache does not hold (it was cleared, or the trial ran elsewhere or with
-    another version) are trained again.
-
-    Args:
-        file: The study.
-        trial: The trial as `results` lists it.
-        output: The folder to make.
-        report: Called after every epoch of a training.
-
-    Raises:
-        ConfigError: The output folder holds something, or nothing was trained.
-    """
-    check_output(output)
-    config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
-    if config.evaluate.by == "table":
-        raise ConfigError(
-            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
-            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
-            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
-            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
-        )
-    dataset = load(config.dataset, config.extensions)
-    genotype = from_dict(trial["genotype"], config.extensions)
-    predictions = Predictions(prepare(config.runtime))
-    phases = TrialPhases(config, trial["seed"], dataset, predictions)
-    phase = phases.evaluate(genotype)
-    record = Store(Path(file.config.storage.folder)).record(phase.name, phase.key)
-    weights = record.tensors() if record else _trained_again(phase, phases, report)
-    network = standalone(genotype, dataset, config.evaluate, config.extensions)
-    network.load_state_dict(weights)
-    provenance = {
-        "study": file.config.study,
-        "trial": trial["number"],
-        "seed": trial["seed"],
-        "params": json.dumps(without_passwords(trial["params"])),
-        "mlflow_run_id": trial["mlflow_run_id"],
-    } | dict(trial["metrics"])
-    bundle = Bundle(
-        network=network,
-        genotype=genotype,
-        mean=dataset.mean,
-        std=dataset.std,
-        channels=dataset.channels,
-        height=dataset.height,
-        width=dataset.width,
-        classes=dataset.classes,
-        provenance=provenance,
-    )
-    return export(bundle, output)

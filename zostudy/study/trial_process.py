@@ -20,7 +20,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig, TrialConfig
 from zostudy.errors import ZostudyError
 from zostudy.redaction import show_no_password
-from zostudy.study.points import Point
+from zostudy.study.points import Ended, Point
 
 if TYPE_CHECKING:
     from zostudy.stage import Progress
@@ -90,7 +90,8 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
 
     trials = Trials(file, report, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
-    return {"outcome": asdict(outcome), "known": trials.known}
+    kind = "ended" if isinstance(outcome, Ended) else "outcome"
+    return {kind: asdict(outcome), "known": trials.known}
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

@@ -29,11 +29,10 @@ from typing import Any, Literal
 
 from zostudy.config.loading import StudyFile
 from zostudy.study import points
-from zostudy.study.points import Attempt, Failure, Point, Standing, TrialOutcome
+from zostudy.study.points import Attempt, Ended, Failure, Outcome, Point, Standing, TrialOutcome
 
 State = Literal["waiting", "running", "complete", "failed"]
 Record = Mapping[str, Any]
-Outcome = TrialOutcome | Failure
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,11 @@ def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Uni
         file: The study file.
         held: Number, state and record of each of Optuna's trials, in their order.
     """
-    sampled = file.config.sweep.sampler.name == "tpe"
+    sampled = file.config.sweep.sampler.samples
     found: list[Unit] = []
     first = 0
-    for number, state, record in held:
+    for number, state, noted in held:
+        record = _valid(file, noted)
         seeds = tuple(record.get("seeds", file.config.sweep.seeds))
         unit = Unit(number, first, state, record, seeds, record.get("attempt", 0))
         first += len(seeds)
@@ -110,6 +110,19 @@ def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Uni
             unit = Unit(number, unit.first, state, record, seeds, unit.attempt, record["draw"])
         found.append(unit)
     return found
+
+
+def _valid(file: StudyFile, record: Record) -> Record:
+    """The record of a unit; what was ended by a rule of another study file was given back."""
+    kept = dict(record)
+    for name, text in record.items():
+        outcome = points.from_json(text) if name.startswith("seed:") else None
+        if not isinstance(outcome, Ended):
+            continue
+        if outcome.rule != points.rule(file.config.sweep, outcome.state):
+            del kept[name]
+            kept["given_back"] = True
+    return kept
 
 
 def _of_old(unit: Unit, before: list[Unit], seeds: tuple[int, ...], *, sampled: bool) -> Unit:
@@ -186,7 +199,7 @@ def grid(file: StudyFile) -> dict[str, Point]:
     Raises:
         ConfigError: The settings are wrong at some point.
     """
-    sampled = file.config.sweep.sampler.name == "tpe"
+    sampled = file.config.sweep.sampler.samples
     return {} if sampled else {point.key: point for point in points.grid(file)}
 
 
@@ -202,7 +215,7 @@ def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) ->
         ConfigError: The settings are wrong at some point.
     """
     sweep = file.config.sweep
-    sampled = sweep.sampler.name == "tpe"
+    sampled = sweep.sampler.samples
     histories: dict[str, list[Unit]] = defaultdict(list)
     spent: set[int | None] = set()
     for unit in counting(units):
@@ -288,7 +301,7 @@ def _works(
     """All work of a study: what a record says of it, and how far its seeds have come."""
     sweep = file.config.sweep
     counted = counting(units)
-    if sweep.sampler.name == "tpe":
+    if sweep.sampler.samples:
         for draw in range(sweep.trials):
             history = [unit for unit in counted if unit.draw == draw]
             if any("reason" in unit.record and not unit.key for unit in history):

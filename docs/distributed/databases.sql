@@ -1,0 +1,2 @@
+-- Optuna and MLflow cannot share one database: names of their tables clash.
+CREATE DATABASE mlflow;

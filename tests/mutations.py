@@ -1,0 +1,145 @@
+"""Study files and other files, spoilt in many ways, the same for the same seed."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import yaml
+
+#: What a value may be replaced with.
+STRANGE = (
+    None, True, False, 0, -1, 1, 3.5, -0.0, 1e308, -1e308, 10**30, 10**400, float("nan"),
+    float("inf"), "", " ", "x", "0", "none", "null", "1e3", "8GiB", "../..", "a.b.c", "{", "[",
+    "\t", "é", "ξ", "😀" * 50, "\u202e", "\x00", "a" * 100_000, [], {}, [[]], [None], [1, "a"],
+    list(range(2000)), {"a": {"b": {"c": []}}}, {"name": 1}, {"low": 1, "high": 0},
+    {"low": 0, "high": 1e300, "step": 1}, {"low": float("nan"), "high": 1},
+)  # fmt: skip
+
+#: What a file may be replaced with, or have added to it.
+TEXTS = (
+    "", "\n", "null", "[]", "text", "42", "%YAML 1.3\n", "---\n---\n", "study: a\nstudy: b\n",
+    "study: !!python/object/apply:os.system ['true']\n", "study: !!binary aGk=\n", "!!set {a}\n",
+    "study: &a [*a]\n", "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nstudy: *c\n",
+    "study: 2026-01-01\n", "study: 1:30:00\n", "? [a]\n: b\n", "1: 2\n", "~: 1\n", "<<: {a: 1}\n",
+    "study: 'unfinished\n", "study: [1, 2\n", "\tstudy: a\n", "study: a\n  b: c\n", "@\n",
+    "\ufeffstudy: a",
+    "study: \x07\n", "study: \ud800\n", "{" * 1000, "[" * 20_000, "study: |\n", "&" * 100, "*a\n",
+    "sweep:\n  parameters: {prune.xi: &x [0.1, 0.2], prune: *x}\n",
+)  # fmt: skip
+
+
+def places(document: Any, path: tuple = ()) -> Iterator[tuple]:
+    """The paths of all values in a document, but its root."""
+    entries = (
+        document.items()
+        if isinstance(document, dict)
+        else enumerate(document)
+        if isinstance(document, list)
+        else ()
+    )
+    for key, value in entries:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def holder(document: Any, path: tuple) -> Any:
+    """What holds the value at a path."""
+    for key in path[:-1]:
+        document = document[key]
+    return document
+
+
+def drop(document: Any, path: tuple, _: random.Random) -> None:
+    del holder(document, path)[path[-1]]
+
+
+def retype(document: Any, path: tuple, draw: random.Random) -> None:
+    holder(document, path)[path[-1]] = draw.choice(STRANGE)
+
+
+def rename(document: Any, path: tuple, draw: random.Random) -> None:
+    if isinstance(path[-1], str):
+        at = draw.randrange(len(path[-1]))
+        name = path[-1][:at] + draw.choice(["", "x", "é", ".", " "]) + path[-1][at + 1 :]
+        inside = holder(document, path)
+        inside[name] = inside.pop(path[-1])
+
+
+def nest(document: Any, path: tuple, draw: random.Random) -> None:
+    inside = holder(document, path)
+    for _ in range(draw.choice([1, 2, 60])):
+        inside[path[-1]] = draw.choice([{"a": inside[path[-1]]}, [inside[path[-1]]]])
+
+
+def move(document: Any, path: tuple, draw: random.Random) -> None:
+    other = draw.choice(list(places(document)))
+    holder(document, path)[path[-1]] = yaml.safe_load(
+        yaml.safe_dump(holder(document, other)[other[-1]])
+    )
+
+
+def strange_key(document: Any, path: tuple, draw: random.Random) -> None:
+    inside = holder(document, path)
+    if isinstance(inside, dict):
+        inside[draw.choice([1, None, True, 1.5, "", "a" * 10_000, "é.ö", "__class__"])] = 1
+
+
+VALUES: tuple[Callable[[Any, tuple, random.Random], None], ...] = (
+    drop, retype, retype, retype, rename, nest, move, strange_key,
+)  # fmt: skip
+
+
+def spoilt_text(text: str, draw: random.Random) -> str:
+    """The text of a file with something wrong in it as text."""
+    lines, at = text.splitlines(keepends=True), draw.randrange(len(text))
+    line = draw.randrange(len(lines))
+    return draw.choice(
+        [
+            lambda: text[:at],
+            lambda: text[:at] + draw.choice(TEXTS) + text[at:],
+            lambda: draw.choice(TEXTS),
+            lambda: text + draw.choice(TEXTS),
+            lambda: "".join([*lines[:line], lines[line], *lines[line:]]),
+            lambda: "".join([*lines[:line], "  " + lines[line], *lines[line + 1 :]]),
+            lambda: text.replace(":", draw.choice([" ", "=", "::", ": &a "]), draw.choice([1, -1])),
+            lambda: "".join(draw.sample(lines, len(lines))),
+        ]
+    )()
+
+
+def study_file(text: str, seed: int) -> bytes:
+    """A study file with something wrong in it, most probably."""
+    draw = random.Random(seed)
+    if draw.random() < 0.35:
+        spoilt = spoilt_text(text, draw).encode("utf-8", "surrogatepass")
+        return spoilt.replace(b"a", b"\xff", 1) if draw.random() < 0.1 else spoilt
+    document = yaml.safe_load(text)
+    for _ in range(draw.choice([1, 1, 2])):
+        known = list(places(document))
+        draw.choice(VALUES)(document, draw.choice(known), draw)
+    return yaml.safe_dump(document, allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """The bytes of a file, damaged."""
+    draw = random.Random(seed)
+    at = draw.randrange(max(1, len(content)))
+    page = content[: len(content) // 4096 * 4096]
+    return draw.choice(
+        [
+            lambda: b"",
+            lambda: content[:at],
+            lambda: content[:-1],
+            lambda: content[at:],
+            lambda: draw.randbytes(len(content)),
+            lambda: content[:at] + draw.randbytes(64) + content[at + 64 :],
+            lambda: (
+                content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
+            ),
+            lambda: b"\0" * len(content),
+            lambda: content[:at] + b"\0" * 4096 + content[at + 4096 :],
+            lambda: content + draw.randbytes(4096),
+            lambda: draw.randbytes(100) + content[100:],
+            lambda: page[: len(page) // 2],
+        ]
+    )()

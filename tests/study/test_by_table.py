@@ -1,0 +1,244 @@
+"""A whole study whose evaluation is by table, on a search space of 27 architectures."""
+
+import contextlib
+import io
+import json
+import signal
+import sys
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tests.tables import SPACE, made_up, settings
+from tests.tables import write as write_table
+from zostudy import cli
+from zostudy.evaluation.table import read
+from zostudy.space.genotype import parse
+
+SPACE_MODULE = """
+from zostudy.registry import search_space
+from zostudy.space.notation import EdgeNotation
+from zostudy.space.search_space import SearchSpace, Skeleton
+
+
+@search_space("tiny")
+def tiny() -> SearchSpace:
+    return SearchSpace(
+        name="tiny",
+        cell_types=("normal",),
+        reduction_types=(),
+        inputs=1,
+        nodes=2,
+        operations=("none", "skip_connect", "nor_conv_1x1"),
+        zero="none",
+        kept_edges="all",
+        keeps_zero=True,
+        identity="skip_connect",
+        output="last",
+        skeleton=Skeleton(halving="blocks", stem=1, head="norm"),
+        notation=EdgeNotation("normal"),
+    )
+"""
+STUDY = {
+    "study": "tabled",
+    "extensions": ["tabled_space"],
+    "search_space": {"name": "tiny"},
+    "supernet": {"cells": 1, "channels": 2},
+    "prune": {"source": "random", "xi": 0.6},
+    "search": {"epochs": 1, "warmup_epochs": 0, "batch_size": 256},
+    "evaluate": {
+        "by": "table",
+        "path": "made_up.csv",
+        "column": "test",
+        "cells": 1,
+        "channels": 2,
+        "epochs": 1,
+        "batch_size": 256,
+        "auxiliary_weight": 0.0,
+    },
+    "sweep": {"seeds": [0, 1], "objectives": []},
+    "runtime": {"threads": 1, "device": "cpu"},
+}
+
+
+def zostudy(folder, *arguments):
+    """Exit code, stdout and stderr of a command in a folder."""
+    before, out, err = signal.getsignal(signal.SIGTERM), io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as redirected:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", ["zostudy", *map(str, arguments)])
+        patch.setattr(sys, "path", [*sys.path])
+        redirected.enter_context(contextlib.redirect_stdout(out))
+        redirected.enter_context(contextlib.redirect_stderr(err))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    signal.signal(signal.SIGTERM, before)
+    return ended.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def prepared(folder):
+    (folder / "tabled_space.py").write_text(SPACE_MODULE)
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    write_table(folder / "made_up.csv", made_up())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study that was run, and what it printed."""
+    folder = prepared(tmp_path_factory.mktemp("finished"))
+    code, out, err = zostudy(folder, "run", "study.yaml")
+    assert code == 0, err
+    return folder, out
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return prepared(tmp_path)
+
+
+@pytest.mark.slow
+def test_every_trial_has_its_place_in_the_table(finished):
+    folder, _ = finished
+    document = json.loads(zostudy(folder, "results", "study.yaml", "--json")[1])
+    table = read(settings(folder / "made_up.csv"), SPACE)
+    for trial in document["trials"]:
+        metrics = trial["metrics"]
+        own = next(g for g in table.rows if g.to_dict() == trial["genotype"])
+        found = table(own)
+        for name in ("test_accuracy", "regret", "rank", "percentile"):
+            assert metrics[name] == getattr(found, name)
+        assert metrics["parameters"] > 0
+        assert metrics["macs"] > 0
+        assert metrics.keys().isdisjoint(("validation_accuracy", "evaluate_peak_bytes"))
+    assert document["best"] is None
+    assert document["random_choice"]["architectures"] == 27
+    assert 0 <= document["points"][0]["by_chance"] <= 1
+
+
+@pytest.mark.slow
+def test_random_choice_stands_below_the_points(finished):
+    _, out = finished
+    assert "random choice: any of 27 architectures, equally likely" in out
+    assert "zostudy run study.yaml --set=evaluate.by=training" in out
+
+
+@pytest.mark.slow
+def test_mlflow_has_regret_rank_and_percentile_on_the_trial_and_on_its_evaluation(finished):
+    folder, _ = finished
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("tabled")
+    runs = client.search_runs([experiment.experiment_id])
+    digest = read(settings(folder / "made_up.csv"), SPACE).digest
+    trials = [run for run in runs if run.data.tags.get("zostudy.table") == digest]
+    lookups = [run for run in runs if run.data.tags.get("zostudy.phase") == "evaluate"]
+    assert (len(trials), len(lookups)) == (2, 2)
+    for run in (*trials, *lookups):
+        assert run.data.metrics.keys() >= {"test_accuracy", "regret", "rank", "percentile"}
+
+
+@pytest.mark.slow
+def test_export_says_that_nothing_was_trained_and_how_to(finished, tmp_path):
+    folder, _ = finished
+    code, _, err = zostudy(folder, "export", "study.yaml", "--trial", 0, "--output", tmp_path / "x")
+    assert code == 2
+    assert "trial 0 was evaluated by a table and nothing was trained; `zostudy run STUDY" in err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_the_same_file_trains_what_was_found(finished):
+    folder, _ = finished
+    arguments = ("study.yaml", "--set", "evaluate.by=training", "--set", "sweep.seeds=[0]")
+    code, out, err = zostudy(folder, "run", *arguments)
+    assert code == 0, err
+    assert "random choice" not in out
+    document = json.loads(zostudy(folder, "results", *arguments, "--json")[1])
+    metrics = document["trials"][0]["metrics"]
+    assert "validation_accuracy" in metrics
+    assert "regret" not in metrics
+    known = json.loads(zostudy(folder, "results", "study.yaml", "--json")[1])
+    assert document["trials"][0]["genotype"] == known["trials"][0]["genotype"]
+
+
+@pytest.mark.slow
+def test_a_given_genotype_is_looked_up(finished):
+    folder, _ = finished
+    best = parse(made_up()[-1][0], SPACE)
+    (folder / "best.json").write_text(best.to_json())
+    code, out, err = zostudy(folder, "evaluate", "study.yaml", "best.json", "--json")
+    assert code == 0, err
+    metrics = json.loads(out)["metrics"]
+    assert (metrics["test_accuracy"], metrics["regret"], metrics["rank"]) == (90.0, 0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[6].__setitem__(1, "250"), "made_up.csv:7: test '250' is not allowed"),
+        (lambda rows: rows.pop(), "made_up.csv: a row is missing: holds 26 of the 27"),
+        (lambda rows: rows[0].__setitem__(1, "accuracy"), "evaluate.column: 'made_up.csv' has no"),
+    ],
+)
+def test_a_wrong_table_ends_the_run_before_anything_is_written(folder, change, message):
+    rows = made_up()
+    change(rows)
+    write_table(folder / "made_up.csv", rows)
+    before = sorted(folder.iterdir())
+    code, _, err = zostudy(folder, "run", "study.yaml")
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: {message}")
+    assert [path for path in sorted(folder.iterdir()) if path not in before] in (
+        [],
+        [folder / "__pycache__"],
+    )
+
+
+def test_a_missing_table_is_told_with_where_to_get_one(folder):
+    (folder / "made_up.csv").unlink()
+    code, _, err = zostudy(folder, "run", "study.yaml")
+    assert code == 2
+    assert "error: evaluate.path: 'made_up.csv' cannot be read" in err
+    assert "https://github.com/D-X-Y/NATS-Bench" in err
+
+
+def test_what_a_table_cannot_tell_is_no_objective(folder):
+    chosen = ("--set", "sweep.objectives=[{metric: validation_accuracy}]")
+    code, _, err = zostudy(folder, "validate", "study.yaml", *chosen)
+    assert code == 2
+    assert "sweep.objectives: validation_accuracy needs evaluate.validation_column" in err
+    named = ("--set", "evaluate.validation_column=validation")
+    assert zostudy(folder, "validate", "study.yaml", *chosen, *named)[0] == 0
+    costs = ("--set", "sweep.objectives=[{metric: evaluate_seconds, direction: minimize}]")
+    assert "evaluate_seconds does not exist" in zostudy(folder, "validate", "study.yaml", *costs)[2]
+
+
+def test_a_table_needs_its_path_and_column(folder):
+    for name in ("path", "column", "architecture_column"):
+        code, _, err = zostudy(folder, "validate", "study.yaml", "--set", f"evaluate.{name}=''")
+        assert code == 2
+        assert f"evaluate.{name}: is missing; evaluate.by 'table' needs it" in err
+
+
+def test_the_source_of_accuracies_cannot_be_swept(folder):
+    swept = ("--set", "sweep.parameters={evaluate.column: [test, validation]}")
+    code, _, err = zostudy(folder, "validate", "study.yaml", *swept)
+    assert code == 2
+    assert "sweep.parameters.evaluate.column: accuracies from elsewhere cannot be compared" in err
+
+
+def test_space_statistics_takes_the_settings_of_a_study_file(folder):
+    arguments = ("--table", "made_up.csv", "--column", "test", "--seeds", 3, "--xi", 0.6)
+    extended = ("--set", "extensions=[tabled_space]", "--output", "picture.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        code, out, err = zostudy(
+            folder, "space-statistics", "--space", "tiny", *arguments, *extended, "--json"
+        )
+    assert code == 0, err
+    document = json.loads(out)
+    assert [seed["seed"] for seed in document["seeds"]] == [0, 1, 2]
+    assert document["prune"] == {"source": "random", "xi": 0.6}
+    assert (folder / "picture.png").stat().st_size > 5000

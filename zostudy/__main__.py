@@ -1,0 +1,5 @@
+"""``python -m zostudy``, as torchrun starts it."""
+
+from zostudy.cli import main
+
+main()
