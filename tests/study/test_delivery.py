@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from benchmarks.servers import free_port, mlflow_server
+from benchmarks.servers import free_port
 from tests.servers import Proxy
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
@@ -200,16 +200,9 @@ def test_without_a_server_all_is_kept_said_once_and_named_at_the_end(tmp_path, c
     assert b"hunter2" not in written + caplog.text.encode()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    with mlflow_server(folder, port):
-        yield port
-
-
 @pytest.fixture
 def proxy(server):
-    made = Proxy(server)
+    made = Proxy(server[0])
     yield made
     made.close()
 
@@ -233,7 +226,7 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
                 time.sleep(0.01)
                 if misbehaving == "pass" and not tracker.journals.pending():
                     break
-    store = MlflowStore(f"http://127.0.0.1:{server}", "served")
+    store = MlflowStore(f"http://127.0.0.1:{server[0]}", "served")
     for key in keys:
         check(store, key)
     assert tracker.journals.pending() == []
@@ -247,6 +240,6 @@ def test_a_server_that_fails_at_the_start_is_used_when_it_works(server, proxy, t
     with Delivery(tmp_path, proxy.url, "served"):
         write(tracker, "g1")
         proxy.mode = "pass"
-    check(MlflowStore(f"http://127.0.0.1:{server}", "served"), "g1")
+    check(MlflowStore(f"http://127.0.0.1:{server[0]}", "served"), "g1")
     (record,) = caplog.records
     assert "does not answer" in record.message
