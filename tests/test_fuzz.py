@@ -1,12 +1,20 @@
 """Input that is wrong in any way is a clear error, or does no harm."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import mutations
 from zostudy import cli
+from zostudy.config.loading import StudyFile, from_document
+from zostudy.errors import ConfigError, ZostudyError
+from zostudy.study import results, sweep
+from zostudy.study.mlflow_store import MlflowStore
+from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.store import Store
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
@@ -49,3 +57,125 @@ def test_a_spoilt_study_file_is_valid_or_a_clear_error_and_leaves_nothing(comman
         codes.append(code)
         assert list(tmp_path.iterdir()) == [path]
     assert codes.count(2) > len(codes) / 2
+
+
+# -- damaged files ---------------------------------------------------------------------------------
+
+KEY = "0123456789abcdef" * 4
+VALUES = {"accuracy": 0.1 + 0.2, "rounds": list(range(30)), "name": "ξ"}
+
+
+def damaged(path: Path, seed: int) -> None:
+    path.write_bytes(mutations.damaged(path.read_bytes(), seed))
+
+
+@pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
+def test_a_damaged_record_is_absent_or_what_was_saved(tmp_path, name, caplog):
+    weights = torch.randn(40, 40)
+    for seed in range(100):
+        store = Store(tmp_path / str(seed))
+        store.save("search", KEY, VALUES, {"w": weights})
+        damaged(store.folder / "cache" / "search" / KEY / name, seed)
+        record = store.record("search", KEY)
+        if record is not None:
+            assert record.values == VALUES
+            assert torch.equal(record.tensors()["w"], weights)
+        store.save("search", KEY, VALUES, {"w": weights})
+        assert store.record("search", KEY).values == VALUES
+    assert "damaged" in caplog.text
+
+
+def test_a_damaged_checkpoint_is_absent_or_what_was_saved(tmp_path, caplog):
+    weights = torch.randn(40, 40)
+    for seed in range(100):
+        checkpoint = Store(tmp_path / str(seed)).checkpoint("search", KEY, {"study": "s"})
+        checkpoint.save({"epoch": 3, "w": weights})
+        damaged(checkpoint.path, seed)
+        assert checkpoint.source() in ({}, {"study": "s"})
+        state = checkpoint.load()
+        if state is not None:
+            assert state["epoch"] == 3
+            assert torch.equal(state["w"], weights)
+    assert "damaged" in caplog.text
+
+
+def engine(point: Point, seed: int, number: int) -> TrialOutcome:
+    """Trials that take no time."""
+    accuracy = 90.0 + point.values["prune.xi"] + seed
+    return TrialOutcome({"validation_accuracy": accuracy}, {"of": seed}, f"run-{number}")
+
+
+def study(folder: Path) -> StudyFile:
+    return from_document(
+        {
+            "study": "s",
+            "prune": {"source": "random"},
+            "sweep": {"parameters": {"prune.xi": [0.25, 0.5, 0.75]}, "seeds": [0, 1]},
+            "storage": {"optuna": f"sqlite:///{folder}/optuna.db", "folder": str(folder / "own")},
+        }
+    )
+
+
+@pytest.fixture
+def complete(tmp_path_factory) -> Path:
+    """The storage of a study that is complete but for one trial."""
+    folder = tmp_path_factory.mktemp("complete")
+
+    def stopping(point: Point, seed: int, number: int) -> TrialOutcome:
+        if number == 5:
+            raise KeyboardInterrupt
+        return engine(point, seed, number)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(study(folder), stopping, lambda _: None)
+    return folder / "optuna.db"
+
+
+def accuracies(file: StudyFile) -> dict:
+    found = results.document(file)
+    return {
+        (trial["params"]["prune.xi"], trial["seed"]): trial["metrics"]["validation_accuracy"]
+        for trial in found["trials"]
+    }
+
+
+def test_a_damaged_storage_is_a_clear_error_or_loses_no_trial(complete, tmp_path):
+    sweep.run(study(tmp_path), engine, lambda _: None)
+    expected = accuracies(study(tmp_path))
+    errors = []
+    for seed in range(25):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        shutil.copy(complete, folder / "optuna.db")
+        damaged(folder / "optuna.db", seed)
+        try:
+            sweep.run(study(folder), engine, lambda _: None)
+            assert accuracies(study(folder)) == expected, seed
+        except ZostudyError as error:
+            errors.append(str(error))
+    assert errors
+    assert all("storage.optuna: " in error for error in errors)
+    assert all(len(error.splitlines()) == 1 for error in errors)
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory) -> Path:
+    """A new MLflow store."""
+    path = tmp_path_factory.mktemp("tracked") / "mlflow.db"
+    MlflowStore(f"sqlite:///{path}", "s")
+    return path
+
+
+def test_a_damaged_mlflow_store_is_a_clear_error_or_goes_on(tracked, tmp_path):
+    errors = []
+    for seed in range(12):
+        path = tmp_path / f"{seed}.db"
+        shutil.copy(tracked, path)
+        damaged(path, seed)
+        try:
+            MlflowStore(f"sqlite:///{path}", "s")
+        except ConfigError as error:
+            errors.append(str(error))
+    assert errors
+    assert all(error.startswith("tracking.uri: ") for error in errors)
+    assert all(len(error.splitlines()) == 1 for error in errors)

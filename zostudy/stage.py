@@ -26,6 +26,10 @@ class Progress:
     note: str = ""
 
 
+class StoppedEarly(BaseException):  # it ends a trial as an interrupt does
+    """Raised by a report: the trial is to go no further; its text is the reason."""
+
+
 class Checkpoint(Protocol):
     """Where a stage keeps its state between units of work."""
 

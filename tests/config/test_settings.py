@@ -78,6 +78,27 @@ def test_a_range_keeps_whole_numbers_whole():
         (SupernetSettings, {"channels": 10**20}, "less than or equal to 10000"),
         (SweepSettings, {"trials": 3}, "a grid runs every combination"),
         (SweepSettings, {"sampler": {"name": "tpe"}}, "'tpe' needs trials"),
+        (
+            SweepSettings,
+            {"early_stopping": {"name": "median"}, "objectives": ()},
+            "'median' needs one objective, the largest validation_accuracy",
+        ),
+        (
+            SweepSettings,
+            {
+                "early_stopping": {"name": "median"},
+                "sampler": {"name": "tpe"},
+                "trials": 3,
+                "parameters": {"prune.xi": (0.5,)},
+                "seeds": (0, 1),
+            },
+            "compares single trials",
+        ),
+        (
+            SweepSettings,
+            {"sampler": {"name": "nsga2"}, "trials": 3, "parameters": {"prune.xi": (0.5,)}},
+            "'nsga2' needs several objectives",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_with_what_is_allowed(model, values, message):

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from zostudy.config.loading import StudyFile, from_document
+from zostudy.stage import Progress
 from zostudy.study import console, results, sweep
 from zostudy.study.points import Ended, Notice, Point, TrialOutcome
 
@@ -151,3 +152,71 @@ def test_the_front_of_several_objectives_has_no_best(make):
     found = results.document(file)
     assert len(found["pareto"]) == 6
     assert found["best"] is None
+
+
+class Learner(Engine):
+    """Trials of four epochs whose accuracy follows from ξ, and who ask after each of them."""
+
+    def __call__(self, point: Point, _: int, number: int, judge=None) -> TrialOutcome | Ended:
+        xi = point.values["prune.xi"]
+        for epoch in range(1, 5):
+            accuracy = 10 * epoch + 10 * xi
+            reason = judge(Progress("evaluate", epoch, 4, {"validation_accuracy": accuracy}))
+            if reason:
+                self.ran.append(epoch)
+                metrics = {"evaluate_seconds": 1.0}
+                return Ended.by(self.file.config.sweep, "stopped", reason, metrics, "run")
+        self.ran.append(4)
+        return TrialOutcome({"validation_accuracy": accuracy}, {"of": xi}, f"run-{number}")
+
+
+MEDIAN = {"name": "median", "startup_trials": 2}
+FALLING = {"prune.xi": [0.9, 0.8, 0.3, 0.95, 0.1]}
+
+
+def test_a_poor_trial_is_stopped_neither_complete_nor_failed_and_never_run_again(make):
+    file = make(parameters=FALLING, early_stopping=MEDIAN)
+    engine = Learner(file)
+    assert engine.run().failures == ()
+    assert engine.ran == [4, 4, 1, 4, 1]
+    found = results.document(file)
+    states = [trial["state"] for trial in found["trials"]]
+    assert states == ["complete", "complete", "stopped", "complete", "stopped"]
+    assert found["trials"][2]["reason"] == (
+        "sweep.early_stopping (median): validation accuracy 13.00 % after 1 of 4 epochs"
+    )
+    assert found["best"]["params"] == {"prune.xi": 0.95}
+    assert Learner(file).run().executed == 0
+    assert [t.state for t in trials(file)].count(TrialState.PRUNED) == 2
+
+
+def test_stopped_trials_are_run_to_their_end_once_nothing_stops_them(make):
+    Learner(make(parameters=FALLING, early_stopping=MEDIAN)).run()
+    later = {**MEDIAN, "warmup_epochs": 3}
+    again = Learner(make(parameters=FALLING, early_stopping=later))
+    assert sweep.standing(again.file).trials_left == 2
+    again.run()
+    assert again.ran == [4, 4]
+
+
+def test_a_trial_in_its_last_epoch_is_not_stopped(make):
+    file = make(parameters=FALLING, early_stopping=MEDIAN | {"warmup_epochs": 3})
+    Learner(file).run()
+    assert {t["state"] for t in results.document(file)["trials"]} == {"complete"}
+
+
+def test_successive_halving_goes_on_with_the_best(make):
+    halving = {"name": "successive_halving", "reduction": 2}
+    file = make(parameters={"prune.xi": [0.9, 0.1, 0.2, 0.95]}, early_stopping=halving)
+    engine = Learner(file)
+    engine.run()
+    assert engine.ran == [4, 1, 1, 4]
+
+
+def test_tpe_goes_on_beside_early_stopping(make):
+    file = make(**SAMPLED, sampler={"name": "tpe", "seed": 1}, trials=12, early_stopping=MEDIAN)
+    engine = Learner(file)
+    engine.run()
+    assert len(engine.ran) == 12
+    assert 0 < sum(epochs < 4 for epochs in engine.ran) < 12
+    assert sweep.standing(file).trials_left == 0

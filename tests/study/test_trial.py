@@ -210,6 +210,29 @@ def test_what_is_above_a_constraint_is_not_run_or_not_evaluated(tmp_path):
     assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
 
 
+@pytest.mark.slow
+def test_a_poor_trial_is_stopped_in_its_evaluation_and_its_run_says_so(tmp_path):
+    sweep = {
+        "parameters": {"evaluate.weights.learning_rate": [0.1, 0.05, 1e-9]},
+        "early_stopping": {"name": "median", "startup_trials": 2},
+    }
+    path = write(tmp_path, sweep=sweep)
+    done = zostudy(tmp_path, "run", path)
+    *good, poor = results(tmp_path)["trials"]
+    assert [trial["state"] for trial in good] == ["complete", "complete"]
+    assert poor["state"] == "stopped"
+    assert re.search(r"early_stopping \(median\): validation accuracy .* of 3 ep", poor["reason"])
+    assert poor["metrics"]["search_peak_bytes"] > 0
+    assert "stopped" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.state` = 'stopped'")
+    assert [run.info.run_name for run in runs] == [f"trial-{poor['number']}"]
+    assert runs[0].info.status == "FINISHED"
+    assert runs[0].data.tags["zostudy.reason"] == poor["reason"]
+    assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
+
+
 HALVING = """
 from zostudy.registry import regularizer
 

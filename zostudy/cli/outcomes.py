@@ -1,6 +1,5 @@
 """Commands that use what a study found: results, evaluate, ui, export."""
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,13 +45,13 @@ def evaluate(
     from zostudy.study.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
-    with joined(file.config.runtime) as device, reporter, contextlib.ExitStack() as tracked:
+    with joined(file.config.runtime) as device:
         trials = Trials(file, reporter.report, device)
-        if trials.leads:
-            tracked.enter_context(delivery.for_study(file.config))
-        outcome = trials.evaluate(given, seed)
-    if outcome is None:  # another process, which shares the work, says what came of it
-        return
+        if not trials.leads:
+            trials.follow(given, seed)
+            return
+        with delivery.for_study(file.config), reporter:
+            outcome = trials.evaluate(given, seed)
     if as_json:
         known = journal.known_runs(Path(file.config.storage.folder))
         run_id = known.get(outcome.mlflow_run_id, outcome.mlflow_run_id)

@@ -1,6 +1,6 @@
-"""Settings that end a trial before its time: what it may need."""
+"""Settings that end a trial before its time: what it may need, and how poor it may be."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -27,6 +27,26 @@ class ConstraintSettings(Settings):
     def most(self) -> float:
         """The limit as a number."""
         return size(self.at_most, "at_most") if isinstance(self.at_most, str) else self.at_most
+
+
+class EarlyStoppingSettings(Settings):
+    """Which trials are stopped because they are poor, by their validation accuracy.
+
+    It is that of the evaluation, after each of its epochs; nothing else is measured so often.
+    """
+
+    name: Literal["none", "median", "successive_halving"] = "none"
+    """``median`` stops a trial that has never been as good as half of the complete ones were at the
+    same epoch; ``successive_halving`` goes on with the best share at epochs that are ever further
+    apart (asynchronously, as ASHA)."""
+    startup_trials: int = Field(default=5, ge=1)
+    """Of ``median``: trials that are complete before one is stopped."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """Of ``median``: epochs in which no trial is stopped."""
+    first_epochs: int = Field(default=1, ge=1)
+    """Of ``successive_halving``: epochs after which trials are compared for the first time."""
+    reduction: int = Field(default=4, ge=2)
+    """Of ``successive_halving``: one trial of so many goes on, for so many times as long."""
 
 
 def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, ConstraintSettings]:

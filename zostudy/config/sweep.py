@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
-from zostudy.config.limits import Constraints
+from zostudy.config.limits import Constraints, EarlyStoppingSettings
 
 #: One more than the largest seed that torch takes.
 _SEEDS = 2**63
@@ -86,6 +86,8 @@ class SweepSettings(Settings):
     """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
     ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
     predicted to be above is not run; a genotype that is above is not evaluated."""
+    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
+    """Stopping of poor trials, where validation accuracy is the one objective."""
     heartbeat_interval: int = Field(default=60, ge=2)
     """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
     for nearly two of them is taken up by another."""
@@ -115,4 +117,21 @@ class SweepSettings(Settings):
             raise ValueError(f"sampler: {name!r} needs trials (at least 1), parameters, objectives")
         if name == "nsga2" and len(self.objectives) < 2:
             raise ValueError("sampler: 'nsga2' needs several objectives; or use 'tpe'")
+        return self
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        if self.early_stopping.name == "none":
+            return self
+        wanted = [(goal.metric, goal.direction) for goal in self.objectives]
+        if wanted != [("validation_accuracy", "maximize")]:
+            raise ValueError(
+                f"early_stopping.name: {self.early_stopping.name!r} needs one objective, the "
+                "largest validation_accuracy; or leave it at 'none'"
+            )
+        if self.sampler.samples and len(self.seeds) > 1:
+            raise ValueError(
+                f"early_stopping.name: {self.early_stopping.name!r} compares single trials, and "
+                f"sampler {self.sampler.name!r} means of {len(self.seeds)} seeds; use one seed"
+            )
         return self

@@ -7,7 +7,6 @@ starts in a fraction of a second; the server never touches a device.
 
 import contextlib
 import json
-import multiprocessing
 import re
 import signal
 import threading
@@ -24,21 +23,17 @@ from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
 
-#: What the server imports, so that trials need not: also what torch, matplotlib and scikit-learn
-#: import only when they are first used.
-_IMPORTED = [
-    "__main__",
-    "zostudy.study.trial",
-    "torch._inductor",
-    "matplotlib.backends.backend_agg",
-    "sklearn.datasets",
-]
+#: Gives a reason to stop a trial for what it has reported, or nothing.
+Judge = Callable[[Progress], str]
 
 #: Seconds between two looks at whether the worker is to stop.
 _LOOK = 0.2
 
 #: Seconds in which a trial that is to stop must do so.
 _STOPPING = 10.0
+
+#: The exit code of a process whose server cannot tell it any more.
+_UNKNOWN = 255
 
 #: Signals by which somebody ends a process that works as it should.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -62,25 +57,27 @@ class TrialProcesses:
     stop: threading.Event = field(default_factory=threading.Event)
     known: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
+    def __call__(
+        self, point: Point, seed: int, number: int, judge: Judge = lambda _: ""
+    ) -> TrialOutcome | Ended:
         """Run a trial, or go on with it where it was stopped.
 
         Args:
             point: Its settings.
             seed: Its seed.
             number: Its number in the study.
+            judge: Gives a reason to stop the trial for what it has reported, or nothing.
 
         Raises:
             TrialError: The trial failed.
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_IMPORTED)
+        context = trial_process.start_server()
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
         )
-        ours, theirs = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         before = memory_kills()
         process = context.Process(
             target=trial_process.main, args=(job, theirs), name=f"trial-{number}"
@@ -89,7 +86,7 @@ class TrialProcesses:
             process.start()
             theirs.close()
             try:
-                ended = self._follow(process, ours)
+                ended = self._follow(process, ours, judge)
             except BaseException:
                 process.terminate()
                 raise
@@ -98,7 +95,9 @@ class TrialProcesses:
                 _join(process)
         return self._outcome(ended, process.exitcode, memory_kills() - before)
 
-    def _follow(self, process: ForkServerProcess, messages: Connection) -> dict[str, Any]:
+    def _follow(
+        self, process: ForkServerProcess, messages: Connection, judge: Judge
+    ) -> dict[str, Any]:
         """Pass on progress until the last message; an empty one if the process just ended."""
         while not self.stop.is_set():
             ready = wait([messages, process.sentinel], _LOOK)
@@ -109,7 +108,11 @@ class TrialProcesses:
                     return {}
                 if "progress" not in message:
                     return message
-                self.report(Progress(**message["progress"]))
+                progress = Progress(**message["progress"])
+                self.report(progress)
+                if message["judged"]:
+                    with contextlib.suppress(OSError):  # it has just ended
+                        messages.send_bytes(json.dumps({"stop": judge(progress)}).encode())
             elif ready:
                 return {}
         raise KeyboardInterrupt
@@ -124,6 +127,8 @@ class TrialProcesses:
             return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
+        if ended and self.stop.wait(_LOOK):  # both were told to stop
+            raise KeyboardInterrupt
         if ended:
             raise LostError("its process was told to stop (SIGTERM)")
         raise loss(code, killed)
@@ -140,6 +145,8 @@ def loss(code: int | None, killed: int) -> TrialError:
         return MemoryShortageError(
             "out of memory: its process was killed by the kernel's out-of-memory killer"
         )
+    if code == _UNKNOWN:
+        return LostError("its process was lost with the server that it was forked from")
     if code is None or code >= 0:
         return TrialError(f"its process ended with exit code {code} and without a result")
     name = signal.Signals(-code).name

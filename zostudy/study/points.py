@@ -19,7 +19,7 @@ from zostudy.errors import ConfigError
 from zostudy.redaction import without_password
 
 #: How a rule may end a trial.
-State = Literal["excluded"]
+State = Literal["excluded", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Ended:
     """A trial that a rule of the study file ended or kept from being run; it did not fail.
 
     Attributes:
-        state: ``excluded`` by ``sweep.constraints``.
+        state: ``excluded`` by ``sweep.constraints``, or ``stopped`` by ``sweep.early_stopping``.
         reason: In one line.
         rule: The rule; under another one the trial is run after all.
         metrics: Figures that are known.
@@ -106,8 +106,9 @@ Outcome = TrialOutcome | Failure | Ended
 
 def rule(sweep: SweepSettings, state: State) -> str:
     """The rule by which trials end in a state, as JSON."""
-    rules = {"excluded": limits_document(sweep.constraints)}
-    return json.dumps(rules[state])
+    if state == "stopped":
+        return sweep.early_stopping.model_dump_json()
+    return json.dumps(limits_document(sweep.constraints))
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,17 @@ def _suggested(trial: optuna.Trial, path: str, among: BaseDistribution) -> objec
     raise TypeError(f"{among} is no distribution of a sweep")
 
 
+def pruner(config: StudyConfig) -> optuna.pruners.BasePruner:
+    """Optuna's name for what decides on early stopping; epochs are its steps."""
+    settings = config.sweep.early_stopping
+    if settings.name == "median":
+        first = settings.warmup_epochs + 1  # epochs are counted from 1
+        return optuna.pruners.MedianPruner(settings.startup_trials, first)
+    if settings.name == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner(settings.first_epochs, settings.reduction)
+    return optuna.pruners.NopPruner()
+
+
 def sampler(config: StudyConfig, ended: int) -> optuna.samplers.BaseSampler:
     """The sampler of the next proposal, seeded by how many trials have ended."""
     settings = config.sweep.sampler

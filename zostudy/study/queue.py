@@ -124,9 +124,30 @@ class Queue:
 
     def constrain(self, unit: Unit, excesses: Mapping[str, float]) -> None:
         """Tell Optuna by how much a unit is above each constraint, 0 or less where it is not."""
-        trial = optuna.Trial(self.stored.study, self._id(unit))
+        if not excesses:
+            return
+        drawing_nothing = optuna.load_study(
+            study_name=self.file.config.study,
+            storage=self.stored.storage,
+            sampler=optuna.samplers.RandomSampler(),
+        )
+        trial = optuna.Trial(drawing_nothing, self._id(unit))
         for name, excess in excesses.items():
             trial.set_constraint(name, excess)
+
+    def is_poor(self, unit: Unit, epoch: int, accuracy: float) -> bool:
+        """Keep the accuracy of a unit after an epoch; whether it is to go no further.
+
+        Raises:
+            TakenAwayError: It is not this worker's any more.
+        """
+        storage, study = self.stored.storage, self.stored.study
+        try:
+            storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
+        except UpdateFinishedTrialError as error:
+            raise TakenAwayError from error
+        trial = storage.get_trial(self._id(unit))
+        return proposals.pruner(self.file.config).prune(study, trial)
 
     def end(
         self, unit: Unit, values: Sequence[float] | None = None, *, by_rule: bool = False

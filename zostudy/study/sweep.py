@@ -8,6 +8,7 @@ Optuna's own grid sampler is not used: it never returns to a point that raised. 
 every complete unit has the value 0, which means nothing.
 """
 
+import functools
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
@@ -31,9 +32,12 @@ from zostudy.study.queue import Queue, TakenAwayError, held
 from zostudy.study.storage import check_same_sweep, created, stored
 from zostudy.study.units import Unit
 
+if TYPE_CHECKING:
+    from zostudy.stage import Progress  # it imports torch, which reading a study does without
+
 _log = logging.getLogger(__name__)
 
-Execute = Callable[[Point, int, int], TrialOutcome | Ended]
+Execute = Callable[..., TrialOutcome | Ended]
 Notify = Callable[[Notice], None]
 
 #: Seconds between two looks at the storage while others run what is left.
@@ -156,7 +160,8 @@ def run(
 
     Args:
         file: The study file.
-        execute: Runs one trial, given its point, its seed and its number.
+        execute: Runs one trial, given its point, its seed and its number, and ``judge`` where
+            poor trials are stopped: to be asked after each epoch for a reason to stop.
         notify: Called when a trial begins and when it ends.
         tally: Counts together with other workers of this process.
         stop: Ends the run when it is set, as an interrupt does; for a worker in a thread.
@@ -308,7 +313,7 @@ class _Worker:
         """Run a trial; nothing if it was lost with its process and is tried again."""
         notice = Notice(self.tally.begin(), self.tally.total, point, seed)
         self.notify(notice)
-        outcome = self._outcome(point, seed, number)
+        outcome = self._outcome(unit, point, seed, number)
         lost = isinstance(outcome, Failure) and outcome.passing
         again = lost and unit.record.get("losses", 0) < self.file.config.sweep.retries
         if isinstance(outcome, Failure) and again:
@@ -318,9 +323,24 @@ class _Worker:
         self.notify(replace(notice, outcome=outcome, done=self.tally.end()))
         return None if again else outcome
 
-    def _outcome(self, point: Point, seed: int, number: int) -> Outcome:
+    def _judge(self, unit: Unit, progress: "Progress") -> str:
+        """A reason to stop a trial for what it has just reported; empty if it is to go on."""
+        accuracy = progress.metrics.get("validation_accuracy")
+        if progress.phase != "evaluate" or accuracy is None:
+            return ""
+        poor = self._patiently(lambda: self.queue.is_poor(unit, progress.done, accuracy))
+        if not poor or progress.done == progress.total:
+            return ""
+        return (
+            f"sweep.early_stopping ({self.file.config.sweep.early_stopping.name}): validation "
+            f"accuracy {accuracy:.2f} % after {progress.done} of {progress.total} epochs"
+        )
+
+    def _outcome(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome:
+        stopping = self.file.config.sweep.early_stopping.name != "none"
+        judging = {"judge": functools.partial(self._judge, unit)} if stopping else {}
         try:
-            outcome = self.execute(point, seed, number)
+            outcome = self.execute(point, seed, number, **judging)
             if isinstance(outcome, TrialOutcome):
                 _check_objectives(self.file.config, outcome)
         except ZostudyError as error:

@@ -11,26 +11,20 @@ from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
 from zostudy.errors import ArchitectureError
 from zostudy.evaluation.table import Table, read
-from zostudy.pruning.greedy import Round
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
-from zostudy.stage import StageContext
+from zostudy.stage import StageContext, StoppedEarly
 from zostudy.study import drawing, shared
 from zostudy.study.computing import PREDICTED, Computing, Report
 from zostudy.study.constraints import broken, costs, named
+from zostudy.study.logs import log_phase, log_source, measured
 from zostudy.study.phases import Phase, TrialPhases
 from zostudy.study.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
 from zostudy.study.prediction import Predictions, check_source
-from zostudy.study.store import Record, Store
-from zostudy.study.tracking import CACHE_FROM, CACHE_HIT, Run, Tracker
-
-#: Figures of an evaluation, those that only a table tells among them.
-_MEASURED = (
-    *("test_accuracy", "validation_accuracy", "parameters", "macs"),
-    *("regret", "rank", "percentile"),
-)
+from zostudy.study.store import Store
+from zostudy.study.tracking import Run, Tracker
 
 #: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
 _TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
@@ -96,11 +90,6 @@ class Trials:
         """Predicted peaks of memory, in bytes, by what determines them."""
         return self._predictions.known
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process tracks and keeps; others, which torchrun started, share its work."""
-        return not self._runtime.processes.rank
-
     def check(self, points: list[Point]) -> None:
         """Whether every point has its data and its files, before anything is computed.
 
@@ -158,8 +147,12 @@ class Trials:
             above = self._above_limits(trial, genotype)
             if above:
                 run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
-                return Ended.by(sweep, "excluded", above, trial.metrics, run.id)
-            self._phase(phases.evaluate(genotype), trial)
+                return Ended.by(sweep, "excluded", above, trial.metrics, run.mlflow_id)
+            try:
+                self._phase(phases.evaluate(genotype), trial)
+            except StoppedEarly as stopped:
+                run.tags({"zostudy.state": "stopped", "zostudy.reason": str(stopped)})
+                return Ended.by(sweep, "stopped", str(stopped), trial.metrics, run.mlflow_id)
             run.metrics(trial.metrics)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
@@ -176,17 +169,22 @@ class Trials:
         phase = phases.evaluate(phases.genotype(found.values))
         return store.record(phase.name, phase.key) is not None
 
-    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome | None:
-        """Train and measure a given genotype with the study's settings, as a run of its own.
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first of the processes that share batches, or alone."""
+        return self._runtime.processes.rank == 0
 
-        Processes that torchrun has started do so together.
+    def follow(self, genotype: Genotype, seed: int) -> None:
+        """Take part in what the first process does in :meth:`evaluate`."""
+        phase = self._phases_of(self._config, seed).evaluate(genotype)
+        shared.follow(phase, StageContext(self._runtime, seed))
+
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
+        """Train and measure a given genotype with the study's settings, as a run of its own.
 
         Args:
             genotype: The architecture.
             seed: The seed of its training.
-
-        Returns:
-            What came of it, in the first process.
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
@@ -198,11 +196,8 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
-        phases, processes = self._phases_of(config, seed), self._runtime.processes
-        phase = shared.led(phases.evaluate(genotype), processes)
-        if not self.leads:
-            shared.follow(phases.evaluate(genotype), StageContext(self._runtime, seed))
-            return None
+        phases = self._phases_of(config, seed)
+        phase = shared.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
@@ -213,7 +208,7 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(trial.metrics)
-            shared.dismiss(processes)
+            shared.dismiss(self._runtime.processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
@@ -290,14 +285,14 @@ class Trials:
         with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
             origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
             record = self._computing.record(phase, phases.seed, child, origin, relatives)
-            _log_source(child, record)
-            _log_phase(child, phase.name, record.values, phases)
+            log_source(child, record)
+            log_phase(child, phase.name, record.values, phases)
         trial.using.enter_context(self._computing.store.using(record))
         for name in ("seconds", "peak_bytes", *PREDICTED):
             if name in record.values:
                 trial.metrics[f"{phase.name}_{name}"] = record.values[name]
         if phase.name == "evaluate":
-            trial.metrics.update(_measured(record.values))
+            trial.metrics.update(measured(record.values))
         return record.values
 
     def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
@@ -307,38 +302,3 @@ class Trials:
         others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
         shared = own.lasting and own.checkpoint_key
         return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
-
-
-def _measured(values: Mapping[str, Any]) -> dict[str, float]:
-    """The figures in an evaluate phase's values, as the trial's metrics."""
-    return {name: values[name] for name in _MEASURED if values.get(name) is not None}
-
-
-def _log_source(run: Run, record: Record) -> None:
-    """Whether a phase was computed by its run, or by which it was."""
-    source = record.origin["mlflow_run_id"]
-    run.tags({CACHE_HIT: str(source != run.id)})
-    if source != run.id:
-        run.tags({CACHE_FROM: source})
-    for step, figures in enumerate(record.values.get("history", ()), start=1):
-        run.metrics(figures, step=step)  # those of a cached phase, or lost before a checkpoint
-
-
-def _log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
-    """A finished phase's figures and artifacts."""
-    shown = ("seconds", "peak_bytes", *PREDICTED)
-    run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
-    if name == "prune":
-        run.json(values["mask"], "mask.json")
-        trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
-        run.json(trajectory, "trajectory.json")
-        run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
-        if values["rounds"]:
-            first = Round.of(values["rounds"][0], phases.mask(values))
-            run.figure(drawing.scores_figure(first), "scores.png")
-    if name == "search":
-        run.json(values["genotype"], "genotype.json")
-        run.json(values["alpha_history"], "alpha_history.json")
-        run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
-    if name == "evaluate":
-        run.metrics(_measured(values))

@@ -12,7 +12,9 @@ import os
 import signal
 import threading
 from dataclasses import asdict
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +28,27 @@ if TYPE_CHECKING:
     from zostudy.stage import Progress
 
 _log = logging.getLogger(__name__)
+
+#: What the server imports, so that trials need not: also what torch, matplotlib and
+#: scikit-learn import only when they are first used.
+_IMPORTED = [
+    "__main__",
+    "zostudy.study.trial",
+    "torch._inductor",
+    "matplotlib.backends.backend_agg",
+    "sklearn.datasets",
+]
+
+
+def start_server() -> ForkServerContext:
+    """Start the server that trials' processes are forked from, if it does not run.
+
+    It takes seconds to import what it has to; begun early, it does so beside this process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    forkserver.ensure_running()
+    return context
 
 
 def job(file: StudyFile, point: Point, seed: int, number: int, **further: object) -> str:
@@ -66,7 +89,7 @@ def main(text: str, connection: Connection) -> None:
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         ended = _run(json.loads(text), connection)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # EOFError: the worker is gone
         ended = {"stopped": True}
     except ZostudyError as error:
         ended = {"failure": str(error)}
@@ -78,6 +101,7 @@ def main(text: str, connection: Connection) -> None:
 
 
 def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    from zostudy.stage import StoppedEarly
     from zostudy.study.trial import Trials
 
     file = StudyFile(told["document"], StudyConfig.model_validate_json(json.dumps(told["config"])))
@@ -85,8 +109,15 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     config = TrialConfig.model_validate_json(json.dumps(place["config"]))
     point = Point(place["values"], config, place["key"])
 
+    judging = file.config.sweep.early_stopping.name != "none"
+
     def report(progress: "Progress") -> None:
-        _send(connection, {"progress": asdict(progress)})
+        judged = judging and "validation_accuracy" in progress.metrics
+        _send(connection, {"progress": asdict(progress), "judged": judged})
+        if judged:
+            reason = json.loads(connection.recv_bytes())["stop"]
+            if reason:
+                raise StoppedEarly(reason)
 
     trials = Trials(file, report, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
