@@ -1,8 +1,9 @@
 """The supernets that the benchmarks measure, and the per-edge formulation of them.
 
-C = 16, 8 cells, pictures of 3 × 32 × 32, 10 classes, float32. A search step is one step on α and
-one on the weights, with the optimizers and settings of a study's defaults. The per-edge formulation
-is that of tests/reference: a module for every operation of every edge, each run on its own.
+C = 16, 8 cells (in the NAS-Bench-201 space, 5 a stage), pictures of 3 × 32 × 32, 10 classes,
+float32. A search step is one step on α and one on the weights, with the optimizers and settings of
+a study's defaults. The per-edge formulation is that of tests/reference: a module for every
+operation of every edge, each run on its own.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.reference.supernet import ReferenceSupernet
+from tests.reference.pairing import REFERENCES
 from zostudy.config.settings import SearchSettings, SupernetSettings
 from zostudy.data.batches import Batch
 from zostudy.networks.memory import Holder, PeakMemory
@@ -21,10 +22,14 @@ from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seeded
 from zostudy.search.learner import Learner
 from zostudy.space.mask import OperationMask
-from zostudy.space.search_space import search_space
+from zostudy.space.search_space import SearchSpace, search_space
 
 SPACE = search_space("darts")
+TOPOLOGIES = search_space("nasbench201")
 CLASSES = 10
+
+#: Cells of each space's supernet, as `SupernetSettings.cells` counts them.
+_CELLS = {SPACE.name: 8, TOPOLOGIES.name: 5}
 
 Recompute = Literal["none", "partial", "full"]
 
@@ -41,10 +46,10 @@ def random_half(seed: int) -> OperationMask:
     return OperationMask(SPACE, rows)
 
 
-def settings_of(partial_channels: int) -> SupernetSettings:
-    """The supernet's size: C = 16, 8 cells."""
+def settings_of(space: SearchSpace, partial_channels: int) -> SupernetSettings:
+    """The supernet's size."""
     return SupernetSettings(
-        cells=8,
+        cells=_CELLS[space.name],
         channels=16,
         partial_channels=partial_channels,
         edge_normalization=partial_channels > 1,
@@ -73,9 +78,9 @@ class Search:
         runtime = runtime or Runtime(torch.device("cpu"))
         torch.manual_seed(0)
         supernet = Supernet(
-            SPACE,
+            mask.space,
             mask,
-            settings_of(partial_channels),
+            settings_of(mask.space, partial_channels),
             in_channels=3,
             classes=CLASSES,
             recompute=recompute,
@@ -105,8 +110,11 @@ class PerEdgeSearch:
     ) -> None:
         device = runtime.device if runtime else torch.device("cpu")
         torch.manual_seed(0)
-        self._network: nn.Module = ReferenceSupernet(
-            mask.rows, partial_channels=partial_channels, edge_normalization=partial_channels > 1
+        self._network: nn.Module = REFERENCES[mask.space.name](
+            mask.rows,
+            **settings_of(mask.space, partial_channels).model_dump(),
+            in_channels=3,
+            classes=CLASSES,
         ).to(device)
         named = dict(self._network.named_parameters())
         self._architecture = [p for n, p in named.items() if n.startswith(("alpha", "beta"))]

@@ -9,7 +9,15 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import get_args
 
-from benchmarks.cases import SPACE, PerEdgeSearch, Recompute, Search, peak_megabytes, random_half
+from benchmarks.cases import (
+    SPACE,
+    TOPOLOGIES,
+    PerEdgeSearch,
+    Recompute,
+    Search,
+    peak_megabytes,
+    random_half,
+)
 from benchmarks.document import Row, main
 from zostudy.space.mask import OperationMask
 
@@ -21,6 +29,7 @@ def rows() -> Iterator[Row]:
     everything = [OperationMask.full(SPACE)]
     yield from _case("darts-b64", everything, 1)
     yield from _case("pc-b64", everything, 4)
+    yield from _case("nasbench201-b64", [OperationMask.full(TOPOLOGIES)], 1)
     yield from _case("zero-one-shot-rnd-b64", [random_half(seed) for seed in range(1, 6)], 4)
 
 

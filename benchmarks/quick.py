@@ -20,9 +20,6 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import Progress
 
-#: Seconds of one step of work, after which there is a checkpoint.
-STEP = 0.1
-
 
 def study(name: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  # of a study file
     """The document of a study of quick trials: no search, the smallest evaluation."""
@@ -45,6 +42,7 @@ def quick(
     until: Literal["level", "genotype"] = "genotype",
     number: int = 0,
     seconds: float = 0.0,
+    step: float = 0.1,
     log: str = "",
     end: str = "",
 ) -> PruneResult:
@@ -54,22 +52,23 @@ def quick(
         context: What a mask source is given.
         until: As ``zero_shot`` has it, where it says that there is no search.
         number: Which of the study's genotypes is found, beside the seed.
-        seconds: How long it works; the time that a step takes on a busy machine is not counted.
+        seconds: How long it works; what is late on a busy machine is not made up.
+        step: Seconds of a step of its work, after which there is a checkpoint.
         log: A file, to which each step adds a line: number, seed, step and process.
         end: How the first process that is half through ends; empty to go on.
     """
     stage = context.stage
     state = stage.checkpoint.load() or {"done": 0}
-    steps = round(seconds / STEP)
-    for step in range(int(state["done"]), steps):
-        time.sleep(STEP)
+    steps = round(seconds / step)
+    for index in range(int(state["done"]), steps):
+        time.sleep(step)
         if log:
             with Path(log).open("a", encoding="ascii") as file:
-                file.write(f"{number} {stage.seed} {step} {os.getpid()}\n")
-        if end and step == steps // 2:
+                file.write(f"{number} {stage.seed} {index} {os.getpid()}\n")
+        if end and index == steps // 2:
             _ENDS[end]()
-        stage.checkpoint.save({"done": step + 1})
-        stage.report(Progress("prune", step + 1, steps))
+        stage.checkpoint.save({"done": index + 1})
+        stage.report(Progress("prune", index + 1, steps))
     genotype = _genotype(context, number) if until == "genotype" else None
     return PruneResult(OperationMask.full(context.space), genotype=genotype)
 

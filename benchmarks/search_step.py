@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.cases import SPACE, PerEdgeSearch, Search, random_half
+from benchmarks.cases import SPACE, TOPOLOGIES, PerEdgeSearch, Search, random_half
 from benchmarks.document import Row, main, median_seconds
 from zostudy.space.mask import OperationMask
 
@@ -37,6 +37,15 @@ def rows() -> Iterator[Row]:
         _REPEATS,
     )
     yield Row("darts-b16-all", "step_seconds", times["all"], times["per edge"])
+    topologies = OperationMask.full(TOPOLOGIES)
+    times = median_seconds(
+        {
+            "all": Search(topologies, 1, 16).step,
+            "per edge": PerEdgeSearch(topologies, 1, 16).step,
+        },
+        _REPEATS,
+    )
+    yield Row("nasbench201-b16-all", "step_seconds", times["all"], times["per edge"])
     times = median_seconds(
         {
             "none": Search(half, 4, 64, "none").step,

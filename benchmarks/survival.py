@@ -111,7 +111,8 @@ class Trial:
         document = quick.study(name, prune=prune, sweep=sweep)
         (self.folder / "study.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """The command line with arguments."""
         return [sys.executable, "-c", "from zostudy.cli import main; main()", *arguments]
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -120,16 +121,16 @@ class Trial:
         arguments += ["--tracking-uri", self.stores.mlflow]
         with (self.folder / "workers.log").open("ab") as log:
             return subprocess.Popen(
-                self._command(*arguments), cwd=self.folder, stderr=log, env=self._environment
+                self.command(*arguments), cwd=self.folder, stderr=log, env=self.environment
             )
 
     def results(self) -> dict[str, Any]:
         """What came of it."""
         setting = f"storage.optuna={self.stores.optuna}"
         done = subprocess.run(
-            self._command("results", "study.yaml", "--json", "--set", setting),
+            self.command("results", "study.yaml", "--json", "--set", setting),
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             check=True,
         )
@@ -143,7 +144,8 @@ class Trial:
         return [[int(word) for word in line.split()] for line in lines]
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The environment of its workers."""
         return os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
 
 

@@ -83,9 +83,12 @@ def zostudy(tmp_path, monkeypatch, capsys):
     """Runs a command in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    engine = types.SimpleNamespace(Trials=Trials, export_trial=export_trial)
+    engine = types.SimpleNamespace(Trials=Trials)
     monkeypatch.setitem(sys.modules, "zostudy.study.trial", engine)
+    exporting = types.SimpleNamespace(export_trial=export_trial)
+    monkeypatch.setitem(sys.modules, "zostudy.study.trial_export", exporting)
     monkeypatch.setattr("zostudy.study.workers.TrialProcesses", TrialProcesses)
+    monkeypatch.setattr("zostudy.study.trial_process.start_server", lambda: None)
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)
     before = signal.getsignal(signal.SIGTERM)
@@ -224,7 +227,7 @@ def test_results_are_one_json_document(zostudy, study):
     code, out, err = zostudy("results", study, "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
-    assert set(found) == {"study", "trials", "points", "best"}
+    assert set(found) == {"study", "trials", "points", "best", "pareto"}
     assert [t["number"] for t in found["trials"]] == [0, 1, 2, 3]
     assert found["best"]["params"] == {"prune.xi": 0.5}
     assert found["best"]["mlflow_run_id"] == "run-3"

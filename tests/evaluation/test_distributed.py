@@ -15,7 +15,7 @@ from zostudy.errors import ConfigError
 from zostudy.evaluation.training import EvaluationResult, evaluate
 from zostudy.runtime import Processes
 from zostudy.space.darts import darts
-from zostudy.space.genotype import Genotype
+from zostudy.space.genotype import Genotype, from_notation
 from zostudy.stage import StageContext
 
 CELL = (
@@ -23,6 +23,11 @@ CELL = (
     (("dil_conv_3x3", 0), ("max_pool_3x3", 2)),
     (("skip_connect", 0), ("avg_pool_3x3", 1)),
     (("sep_conv_5x5", 3), ("skip_connect", 2)),
+)
+DARTS = Genotype(darts(), {"normal": CELL, "reduction": CELL})
+#: Nothing reaches the output from its first node.
+TOPOLOGY = from_notation(
+    "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
 )
 SETTINGS = EvaluateSettings(
     cells=2,
@@ -42,22 +47,21 @@ def data(small_dataset):
     )
 
 
-def trained(data, settings: RuntimeSettings) -> EvaluationResult:
-    genotype = Genotype(darts(), {"normal": CELL, "reduction": CELL})
+def trained(data, settings: RuntimeSettings, genotype: Genotype) -> EvaluationResult:
     with runtime.joined(settings) as device:
         here = runtime.prepare(settings.model_copy(update={"device": device}))
         return evaluate(genotype, data, SETTINGS, StageContext(here, seed=3))
 
 
-def one_of(data, settings: RuntimeSettings, environment: dict, results) -> None:
+def one_of(environment: dict, results, *what) -> None:
     os.environ |= environment
-    found = trained(data, settings)
+    found = trained(*what)
     weights = {name: tensor.tolist() for name, tensor in found.weights.items()}
     figures = (found.test_accuracy, found.parameters, found.macs)
     results.put((int(environment["RANK"]), found.history, weights, figures))
 
 
-def trained_by(count: int, data, settings: RuntimeSettings) -> list[tuple]:
+def trained_by(count: int, data, settings: RuntimeSettings, genotype: Genotype) -> list[tuple]:
     """What each of so many processes finds."""
     context = multiprocessing.get_context("fork" if settings.device == "cpu" else "spawn")
     results = context.Queue()
@@ -70,7 +74,13 @@ def trained_by(count: int, data, settings: RuntimeSettings) -> list[tuple]:
     started = [
         context.Process(
             target=one_of,
-            args=(data, settings, group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, results),
+            args=(
+                group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                results,
+                data,
+                settings,
+                genotype,
+            ),
         )
         for rank in range(count)
     ]
@@ -94,29 +104,29 @@ def assert_same(alone: EvaluationResult, found: tuple, tolerance: float) -> None
         )
 
 
+@pytest.mark.parametrize("genotype", [DARTS, TOPOLOGY], ids=["darts", "nasbench201"])
 @pytest.mark.usefixtures("double")
-def test_two_processes_find_what_one_does(data):
+def test_two_processes_find_what_one_does(data, genotype):
     """In float64, so that what is left of a difference is the order of sums."""
     settings = RuntimeSettings(device="cpu", threads=1)
-    first, second = trained_by(2, data, settings)
+    first, second = trained_by(2, data, settings, genotype)
     assert first[1:] == second[1:]
-    assert_same(trained(data, settings), first, 1e-9)
+    assert_same(trained(data, settings, genotype), first, 1e-9)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_two_gpus_find_what_one_does(data):
     settings = RuntimeSettings(device="cuda", threads=1)
-    first, second = trained_by(2, data, settings)
+    first, second = trained_by(2, data, settings, DARTS)
     assert first[1:] == second[1:]
-    assert_same(trained(data, settings), first, 1e-2)
+    assert_same(trained(data, settings, DARTS), first, 1e-2)
 
 
 def test_a_batch_that_some_process_would_have_no_part_of_is_refused(data):
     here = runtime.Runtime(torch.device("cpu"), processes=Processes(0, 24))
-    genotype = Genotype(darts(), {"normal": CELL, "reduction": CELL})
     with pytest.raises(ConfigError, match=r"evaluate\.batch_size: 32 leaves a batch of 23 of 87"):
-        evaluate(genotype, data, SETTINGS, StageContext(here, seed=3))
+        evaluate(DARTS, data, SETTINGS, StageContext(here, seed=3))
 
 
 @pytest.mark.parametrize("length", [2, 7, 16, 31])

@@ -240,7 +240,7 @@ def test_step_is_that_of_clipped_momentum_sgd_on_the_weighted_loss():
     stem = network.stem(images)
     states = stem, stem
     for cell in network.cells:  # with two cells the head reads the last one
-        states = states[1], cell(*states)
+        states = states[1], cell(states)
     entropy = torch.nn.functional.cross_entropy
     loss = entropy(network.classifier(states[1].mean((2, 3))), data.train.labels)
     loss = loss + 0.7 * entropy(network.auxiliary(states[1]), data.train.labels)

@@ -180,6 +180,15 @@ def test_every_parameter_gets_a_gradient(cells):
     assert not silent
 
 
+def test_weights_from_which_nothing_reaches_the_output_take_part_in_a_step():
+    dead = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|none~2|"
+    network = build(from_notation(dead), auxiliary=False)
+    network(pictures(4, 1, 8, 8)).square().sum().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    assert not any(g.any() for name, g in gradients.items() if ".nodes." in name)
+
+
 def test_reductions_halve_the_picture_and_double_the_channels():
     network = build(cells=6, channels=4)
     shapes = []

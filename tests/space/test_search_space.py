@@ -1,5 +1,10 @@
+import ast
+from pathlib import Path
+
 import pytest
 
+import zostudy
+from zostudy.registry import components
 from zostudy.space.search_space import Position, SearchSpace, Skeleton, search_space
 
 
@@ -47,3 +52,18 @@ def test_parts_that_do_not_fit_each_other_are_named(changes, message):
     SearchSpace(**parts)
     with pytest.raises(ValueError, match=f"'odd': .*{message}"):
         SearchSpace(**parts | changes)
+
+
+def test_no_code_asks_for_the_name_of_a_search_space():
+    """What differs between spaces is in their description."""
+    package = Path(zostudy.__file__).parent
+    names = set(components("search_space"))
+    known = {f"space/{name}.py" for name in names} | {"config/settings.py"}  # declared; a default
+    known |= {"config/techniques.py", "study/plan.py"}  # one is a technique's name as well
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert found <= known

@@ -109,7 +109,8 @@ def enough(_progress) -> None:
         (-signal.SIGKILL, 0, LostError, "SIGKILL"),
         (-signal.SIGTERM, 0, LostError, "SIGTERM"),
         (-signal.SIGABRT, 1, TrialError, r"crashed \(SIGABRT: Aborted\)"),
-        (255, 0, TrialError, "exit code 255"),
+        (255, 0, LostError, "lost with the server"),
+        (3, 0, TrialError, "exit code 3"),
     ],
 )
 def test_how_a_process_ended_is_told_in_words(code, killed, error, message):

@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 import resource
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zostudy.errors import TrialError, ZostudyError
+from zostudy.errors import TrialError
 from zostudy.study.store import Store
 
 KEY = "0123456789abcdef" * 4
@@ -138,8 +137,6 @@ def test_a_key_that_is_no_digest_is_refused(store, key):
 def test_a_name_that_is_no_plain_name_is_refused(store, name):
     with pytest.raises(ValueError, match="no plain name"):
         store.checkpoint(name, KEY)
-    with pytest.raises(ValueError, match="no plain name"), store.lock(name):
-        pass
 
 
 def test_a_full_disk_fails_the_trial_and_leaves_what_was_there(store):
@@ -159,36 +156,6 @@ def test_a_full_disk_fails_the_trial_and_leaves_what_was_there(store):
     assert checkpoint.load() == {"epoch": 1}
     assert store.record("search", KEY) is None
     assert files(store) == [f"checkpoints/search/{KEY}.pt"]
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from zostudy.study.store import Store
-with Store(Path(sys.argv[1])).lock("s"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_one_process_at_a_time_holds_a_study_and_a_killed_one_lets_go(store):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, store.folder], stdout=subprocess.PIPE, text=True
-    )
-    with holder:
-        assert holder.stdout.readline() == "held\n"
-        message = rf"study 's' is being run by process {holder.pid}; wait"
-        with pytest.raises(ZostudyError, match=message), store.lock("s"):
-            pass
-        with store.lock("another"):
-            pass
-        holder.kill()
-        holder.wait()
-        with store.lock("s"):
-            written = (store.folder / "locks" / "s.lock").read_text()
-            assert written == str(os.getpid())
-    with store.lock("s"):
-        pass
 
 
 def test_values_are_plain_json(store):

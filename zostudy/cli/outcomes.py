@@ -96,7 +96,7 @@ def export(
     chosen = _chosen_trial(document(file), trial)
 
     from zostudy.study import console, progress
-    from zostudy.study.trial import export_trial
+    from zostudy.study.trial_export import export_trial
 
     with progress.reporter(console.output(stderr=True)) as reporter:
         written = export_trial(file, chosen, output, reporter.report)

@@ -156,6 +156,10 @@ def _deliver_what_waits(file: "StudyFile") -> None:
 def _run_missing(
     file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
 ) -> "SweepSummary":
+    from zostudy.study import trial_process
+
+    trial_process.start_server()
+
     from zostudy.runtime import spread
     from zostudy.study import console, delivery, plan_table, points, progress, sweep, workers
     from zostudy.study.trial import Trials

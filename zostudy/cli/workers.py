@@ -33,6 +33,10 @@ def worker(
     further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
     file = load_study(study, [*assignments, *further])
 
+    from zostudy.study import trial_process
+
+    trial_process.start_server()
+
     from zostudy.study import console, delivery, progress, sweep, workers
     from zostudy.study.trial import Trials
 

@@ -33,7 +33,11 @@ def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
 
 
 class Zero(nn.Module):
-    """No operation: its output is zero."""
+    """No operation: its output is zero.
+
+    A gradient, zero as well, passes through it, so that every weight of a stand-alone network takes
+    part in every step, whether anything reaches the output from it or not.
+    """
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class Zero(nn.Module):
 
     def forward(self, images: Pictures) -> Strided:
         """Zeros of the output's shape."""
-        return torch.zeros_like(images[:, :, :: self.stride, :: self.stride])
+        return 0 * images[:, :, :: self.stride, :: self.stride]
 
 
 class Pool(nn.Module):

@@ -7,7 +7,6 @@ starts in a fraction of a second; the server never touches a device.
 
 import contextlib
 import json
-import multiprocessing
 import re
 import signal
 import threading
@@ -24,16 +23,6 @@ from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
 
-#: What the server imports, so that trials need not: also what torch, matplotlib and scikit-learn
-#: import only when they are first used.
-_IMPORTED = [
-    "__main__",
-    "zostudy.study.trial",
-    "torch._inductor",
-    "matplotlib.backends.backend_agg",
-    "sklearn.datasets",
-]
-
 #: Gives a reason to stop a trial for what it has reported, or nothing.
 Judge = Callable[[Progress], str]
 
@@ -42,6 +31,9 @@ _LOOK = 0.2
 
 #: Seconds in which a trial that is to stop must do so.
 _STOPPING = 10.0
+
+#: The exit code of a process whose server cannot tell it any more.
+_UNKNOWN = 255
 
 #: Signals by which somebody ends a process that works as it should.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -81,8 +73,7 @@ class TrialProcesses:
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_IMPORTED)
+        context = trial_process.start_server()
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
         )
@@ -136,6 +127,8 @@ class TrialProcesses:
             return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
+        if ended and self.stop.wait(_LOOK):  # both were told to stop
+            raise KeyboardInterrupt
         if ended:
             raise LostError("its process was told to stop (SIGTERM)")
         raise loss(code, killed)
@@ -152,6 +145,8 @@ def loss(code: int | None, killed: int) -> TrialError:
         return MemoryShortageError(
             "out of memory: its process was killed by the kernel's out-of-memory killer"
         )
+    if code == _UNKNOWN:
+        return LostError("its process was lost with the server that it was forked from")
     if code is None or code >= 0:
         return TrialError(f"its process ended with exit code {code} and without a result")
     name = signal.Signals(-code).name

@@ -7,7 +7,6 @@ Layout::
     FOLDER/checkpoints/PHASE/KEY.pt             state of an unfinished phase: a line of JSON (digest
                                                 of the rest, where it came from), then torch's file
     FOLDER/locks/PHASE/KEY.lock                 held while the phase of this checkpoint is computed
-    FOLDER/locks/STUDY.lock                     held while the study is run
 
 A record appears whole or not at all, and never changes: a writer that finds one there already has
 computed the same thing, and leaves it. The time of its folder is that of its last use.
@@ -33,7 +32,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from zostudy.errors import TrialError, ZostudyError
+from zostudy.errors import TrialError
 from zostudy.study import locks
 
 #: Where a result came from: ``study``, ``trial`` and ``mlflow_run_id``.
@@ -248,31 +247,6 @@ class Store:
     def lock_path(self, phase: str, key: str) -> Path:
         """The lock of the phase whose checkpoint is under this key."""
         return self._place("locks", phase, key).with_suffix(".lock")
-
-    @contextlib.contextmanager
-    def lock(self, study: str) -> Iterator[None]:
-        """Hold the study, so that one process at a time runs it; the system releases it on any end.
-
-        Raises:
-            ZostudyError: Another process holds it.
-        """
-        path = self.folder / "locks" / f"{_named(study)}.lock"
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                raise ZostudyError(
-                    f"study {study!r} is being run by process {file.read().strip() or '?'}; "
-                    "wait until it ends, or stop it"
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
 
     def _place(self, part: str, phase: str, key: str) -> Path:
         if not re.fullmatch(r"[0-9a-f]{8,128}", key):

@@ -12,7 +12,9 @@ import os
 import signal
 import threading
 from dataclasses import asdict
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +28,27 @@ if TYPE_CHECKING:
     from zostudy.stage import Progress
 
 _log = logging.getLogger(__name__)
+
+#: What the server imports, so that trials need not: also what torch, matplotlib and
+#: scikit-learn import only when they are first used.
+_IMPORTED = [
+    "__main__",
+    "zostudy.study.trial",
+    "torch._inductor",
+    "matplotlib.backends.backend_agg",
+    "sklearn.datasets",
+]
+
+
+def start_server() -> ForkServerContext:
+    """Start the server that trials' processes are forked from, if it does not run.
+
+    It takes seconds to import what it has to; begun early, it does so beside this process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    forkserver.ensure_running()
+    return context
 
 
 def job(file: StudyFile, point: Point, seed: int, number: int, **further: object) -> str:
