@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from zostudy.config.loading import StudyFile
 from zostudy.study import points, units
 from zostudy.study.doctor.finding import Finding
-from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.points import Failure, Point, TrialOutcome
 from zostudy.study.queue import Queue
 from zostudy.study.storage import created, stored
 from zostudy.study.sweep import run_now, standing
@@ -54,7 +54,7 @@ def run_ids(file: StudyFile) -> set[str]:
         for name, text in trial.user_attrs.items()
         if name.startswith("seed:")
     ]
-    return {o.mlflow_run_id for o in outcomes if isinstance(o, TrialOutcome)}
+    return {o.mlflow_run_id for o in outcomes if not isinstance(o, Failure)}
 
 
 def findings(file: StudyFile) -> Iterator[Finding]:
