@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from zostudy.config.loading import StudyFile
 from zostudy.study import points, units
 from zostudy.study.doctor.finding import Finding
-from zostudy.study.points import Point, TrialOutcome
+from zostudy.study.points import Ended, Point, TrialOutcome
 from zostudy.study.queue import Queue
 from zostudy.study.storage import created, stored
 from zostudy.study.sweep import run_now, standing
@@ -45,7 +45,7 @@ def complete(file: StudyFile) -> list[Complete]:
 
 
 def run_ids(file: StudyFile) -> set[str]:
-    """The runs of every complete trial that Optuna has, of earlier study files too."""
+    """The runs of every trial that came to its end in Optuna, of earlier study files too."""
     with stored(file.config) as found:
         trials = found.study.get_trials(deepcopy=False) if found else []
     outcomes = [
@@ -54,7 +54,7 @@ def run_ids(file: StudyFile) -> set[str]:
         for name, text in trial.user_attrs.items()
         if name.startswith("seed:")
     ]
-    return {o.mlflow_run_id for o in outcomes if isinstance(o, TrialOutcome)}
+    return {o.mlflow_run_id for o in outcomes if isinstance(o, TrialOutcome | Ended)}
 
 
 def findings(file: StudyFile) -> Iterator[Finding]:
