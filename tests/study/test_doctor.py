@@ -15,6 +15,7 @@ from zostudy.cli import app
 from zostudy.config.loading import from_document
 from zostudy.study import delivery, doctor, results, sweep
 from zostudy.study.journal import known_runs
+from zostudy.study.points import Ended, to_json
 from zostudy.study.trial import Trials
 
 SMALL = {"cells": 1, "channels": 1}
@@ -154,6 +155,21 @@ def test_a_run_that_optuna_knows_nothing_of_is_marked(file, client):
     client.set_terminated(stray)
     healed(file, "mlflow", "(trial-9) is complete, and Optuna knows no trial of it")
     assert client.get_run(stray).data.tags["zostudy.orphaned"] == "True"
+
+
+def test_the_run_of_a_trial_that_a_rule_ended_is_no_orphan(file, folder, client):
+    experiment = client.get_experiment_by_name("s").experiment_id
+    tags = {"zostudy.study": "s", "zostudy.trial": "11", "zostudy.state": "stopped"}
+    stopped = client.create_run(experiment, tags=tags, run_name="trial-11").info.run_id
+    client.set_terminated(stopped)
+    ended = to_json(Ended("stopped", "poor", "{}", {}, stopped))
+    with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as database:
+        database.execute(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'seed:7', ?)",
+            (json.dumps(ended),),
+        )
+        database.commit()
+    assert doctor.examine(file) == []
 
 
 def test_artifacts_that_are_missing_or_damaged_are_written_again(file, client):

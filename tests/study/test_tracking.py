@@ -94,7 +94,8 @@ def test_an_interrupt_leaves_a_killed_run(tracked, interrupt):
 
 
 def test_a_failed_run_is_gone_on_with(tracked):
-    with pytest.raises(TrialError), tracked.trial("t", "a6", {"seed": 1}) as run:
+    tags = {"zostudy.state": "stopped", "zostudy.orphaned": "True"}
+    with pytest.raises(TrialError), tracked.trial("t", "a6", {"seed": 1}, tags) as run:
         raise TrialError("no")
     with tracked.trial("t again", "a6", {"seed": 2, "new": "x"}) as again:
         tracked.delivery.once()
@@ -106,7 +107,7 @@ def test_a_failed_run_is_gone_on_with(tracked):
     assert kept.info.run_name == "t again"
     assert kept.data.params == {"seed": "1", "new": "x"}
     assert kept.data.metrics == {"loss": 0.5}
-    assert "zostudy.reason" not in kept.data.tags
+    assert not {"zostudy.reason", "zostudy.state", "zostudy.orphaned"} & kept.data.tags.keys()
 
 
 KILLED = """

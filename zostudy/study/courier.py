@@ -17,7 +17,16 @@ from mlflow.utils import mlflow_tags, validation
 
 from zostudy.study.journal import DeliveredRun, Event, Journal, Journals, known_runs
 from zostudy.study.mlflow_store import MlflowStore, children_of, cut
-from zostudy.study.tracking import BEGUN, CACHE_FROM, CACHE_HIT, KEY, REASON, RUN
+from zostudy.study.tracking import (
+    BEGUN,
+    CACHE_FROM,
+    CACHE_HIT,
+    KEY,
+    ORPHANED,
+    REASON,
+    RUN,
+    STATE,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -138,8 +147,9 @@ class Courier:
         for orphan in self._store.search(children_of(run.id), "attributes.status = 'RUNNING'"):
             self._client.set_terminated(orphan.info.run_id, "KILLED")
         self._client.update_run(run.id, status="RUNNING", name=event["name"])
-        if REASON in found.data.tags:
-            self._client.delete_tag(run.id, REASON)
+        for name in (REASON, STATE, ORPHANED):
+            if name in found.data.tags:
+                self._client.delete_tag(run.id, name)
         self._gather(event["run"], {"tags": self._tags(event)})
         return run
 

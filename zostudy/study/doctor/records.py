@@ -45,7 +45,7 @@ def complete(file: StudyFile) -> list[Complete]:
 
 
 def run_ids(file: StudyFile) -> set[str]:
-    """The runs of every complete trial that Optuna has, of earlier study files too."""
+    """The runs of every trial that came to its end in Optuna, of earlier study files too."""
     with stored(file.config) as found:
         trials = found.study.get_trials(deepcopy=False) if found else []
     outcomes = [

@@ -19,11 +19,10 @@ from zostudy.study.doctor.records import Complete
 from zostudy.study.doctor.relog import LOGGED_AGAIN, Relogger
 from zostudy.study.journal import Journal, known_runs
 from zostudy.study.mlflow_store import ERRORS, MlflowStore, one_line
-from zostudy.study.tracking import ARTIFACTS, RUN, Tracker
+from zostudy.study.tracking import ARTIFACTS, ORPHANED, RUN, Tracker
 
-#: Tags of a run: that no trial is known of it; the outcome whose run it stands for; artifacts that
-#: could not be brought back.
-ORPHANED, REPLACES, LOST = (f"zostudy.{name}" for name in ("orphaned", "replaces", "lost"))
+#: Tags of a run: the outcome whose run it stands for; artifacts that could not be brought back.
+REPLACES, LOST = "zostudy.replaces", "zostudy.lost"
 
 
 @dataclass
