@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from benchmarks.servers import free_port, mlflow_server
 from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
@@ -43,3 +44,11 @@ def small_dataset():
         splits={},
         digest="0" * 64,
     )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The port of a real MLflow server, and the folder where it keeps everything."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    with mlflow_server(folder, port):
+        yield port, folder

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from benchmarks.servers import free_port, mlflow_server
+from benchmarks.servers import free_port
 from tests.servers import Proxy
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
@@ -97,6 +97,24 @@ def test_what_was_sent_already_changes_nothing_when_it_is_sent_again(tracked, st
     assert tracked.tracker.journals.pending() == []
 
 
+def test_a_damaged_journal_is_delivered_but_for_the_lines_that_cannot_be_read(tracked, store):
+    write(tracked.tracker, "h1")
+    (journal,) = tracked.tracker.journals.pending()
+    path = journal.folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"search"' in lines[5]
+    lines[5] = b"\x00\xff" + lines[5][2:]  # the beginning of a phase
+    damaged = [b'{"event": "log"}\n', b"[1]\n", b'"text"\n', b'{"event": "other", "run": "x"}\n']
+    path.write_bytes(b"".join([*lines[:3], *damaged, *lines[3:]]))
+    (journal.folder / "delivered.json").write_text("[1]")
+    (journal.folder.parent / "runs.jsonl").write_text("5\n[]\n{\n")
+    tracked.delivery.once()
+    (run,) = store.search("tags.`zostudy.key` = 'h1'")
+    assert run.data.metrics == {"test_accuracy": 80.0}
+    assert [r.info.run_name for r in store.search(children_of(run.info.run_id))] == ["evaluate"]
+    assert tracked.tracker.journals.pending() == []
+
+
 def test_an_attempt_that_arrives_after_a_later_one_adds_what_was_missing_and_no_more(
     store, tmp_path
 ):
@@ -182,16 +200,9 @@ def test_without_a_server_all_is_kept_said_once_and_named_at_the_end(tmp_path, c
     assert b"hunter2" not in written + caplog.text.encode()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    with mlflow_server(folder, port):
-        yield port
-
-
 @pytest.fixture
 def proxy(server):
-    made = Proxy(server)
+    made = Proxy(server[0])
     yield made
     made.close()
 
@@ -215,7 +226,7 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
                 time.sleep(0.01)
                 if misbehaving == "pass" and not tracker.journals.pending():
                     break
-    store = MlflowStore(f"http://127.0.0.1:{server}", "served")
+    store = MlflowStore(f"http://127.0.0.1:{server[0]}", "served")
     for key in keys:
         check(store, key)
     assert tracker.journals.pending() == []
@@ -229,6 +240,6 @@ def test_a_server_that_fails_at_the_start_is_used_when_it_works(server, proxy, t
     with Delivery(tmp_path, proxy.url, "served"):
         write(tracker, "g1")
         proxy.mode = "pass"
-    check(MlflowStore(f"http://127.0.0.1:{server}", "served"), "g1")
+    check(MlflowStore(f"http://127.0.0.1:{server[0]}", "served"), "g1")
     (record,) = caplog.records
     assert "does not answer" in record.message

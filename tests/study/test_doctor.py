@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from zostudy.cli import app
 from zostudy.config.loading import from_document
 from zostudy.study import delivery, doctor, results, sweep
 from zostudy.study.journal import known_runs
@@ -28,7 +30,7 @@ def folder():
 
 @pytest.fixture(scope="module")
 def file(folder):
-    """A study of two trials, run to its end."""
+    """A study of one trial, run to its end."""
     made = from_document(
         {
             "study": "s",
@@ -40,7 +42,7 @@ def file(folder):
             "search": {"epochs": 1, "warmup_epochs": 0, "batch_size": 512},
             "evaluate": SMALL | {"epochs": 1, "batch_size": 512, "auxiliary_weight": 0.0},
             "runtime": {"device": "cpu", "threads": 1},
-            "sweep": {"parameters": {"prune.xi": [0.25, 0.5]}},
+            "sweep": {"parameters": {"prune.xi": [0.25]}},
         }
     )
     run(made)
@@ -75,11 +77,11 @@ def healed(file, kind, *texts):
 
 
 def runs(client):
-    """The runs of the two trials, by their numbers, and their children by name."""
+    """The run of the trial, and its children by name."""
     experiment = client.get_experiment_by_name("s").experiment_id
     every = client.search_runs([experiment])
     top = {r.data.tags.get("zostudy.trial"): r for r in every}
-    return (top["0"], top["1"]), lambda parent, name: next(
+    return top["0"], lambda parent, name: next(
         r
         for r in every
         if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id and r.info.run_name == name
@@ -111,7 +113,7 @@ def test_a_study_that_was_never_run_is_left_so(tmp_path):
 
 
 def test_a_run_that_is_gone_is_logged_again_with_its_phases_and_their_course(file, client):
-    (first, _), child = runs(client)
+    first, child = runs(client)
     phases = ("prune", "search", "evaluate")
     before = [essence(client, r) for r in (first, *(child(first, name) for name in phases))]
     for name in phases:
@@ -120,31 +122,13 @@ def test_a_run_that_is_gone_is_logged_again_with_its_phases_and_their_course(fil
     assert healed(file, "mlflow", "trial 0 (prune.xi=0.25, seed 0) is complete and has no run") == [
         ""
     ]
-    (again, _), child = runs(client)
+    again, child = runs(client)
     after = [essence(client, r) for r in (again, *(child(again, name) for name in phases))]
     assert before[1][1].pop("level")  # of a round's progress, which no record holds
     assert after == before
     assert again.data.tags["zostudy.logged_again"] == "from the cache"
     trial = results.document(file)["trials"][0]
     assert trial["mlflow_run_id"] == again.info.run_id != first.info.run_id
-
-
-def test_a_run_that_is_gone_is_logged_from_its_outcome_where_the_cache_is(file, client, folder):
-    (run_, _), _ = runs(client)
-    metrics = run_.data.metrics
-    client.delete_run(run_.info.run_id)
-    shutil.move(folder / ".zostudy" / "cache", folder / "kept")
-    # its phases are those of a run that is not there, too
-    repaired = doctor.repair(file)
-    shutil.rmtree(folder / ".zostudy" / "cache", ignore_errors=True)
-    shutil.move(folder / "kept", folder / ".zostudy" / "cache")
-    assert all(result.repaired for result in repaired)
-    (left,) = [result.left for result in repaired if result.left]
-    assert "not all of its phases are in the cache" in left
-    assert [kind for kind, _ in found(repaired)] == ["mlflow"] * 4
-    assert doctor.examine(file) == []
-    (again, _), _ = runs(client)
-    assert again.data.metrics.items() >= metrics.items()
 
 
 def test_a_run_left_running_is_ended(file, client):
@@ -157,7 +141,7 @@ def test_a_run_left_running_is_ended(file, client):
 
 
 def test_a_complete_trial_whose_run_did_not_end_is_finished(file, client):
-    (_, run_), _ = runs(client)
+    run_, _ = runs(client)
     client.update_run(run_.info.run_id, status="RUNNING")
     healed(file, "mlflow", "is complete, and its run is RUNNING")
     assert client.get_run(run_.info.run_id).info.status == "FINISHED"
@@ -173,7 +157,7 @@ def test_a_run_that_optuna_knows_nothing_of_is_marked(file, client):
 
 
 def test_artifacts_that_are_missing_or_damaged_are_written_again(file, client):
-    (_, run_), child = runs(client)
+    run_, child = runs(client)
     genotype = artifact(client, run_, "genotype.json")
     picture = artifact(client, child(run_, "search"), "alpha.png")
     content = genotype.read_bytes()
@@ -185,7 +169,7 @@ def test_artifacts_that_are_missing_or_damaged_are_written_again(file, client):
 
 
 def test_an_artifact_that_cannot_be_written_again_is_said_to_be_lost(file, client, folder):
-    (_, run_), child = runs(client)
+    run_, child = runs(client)
     artifact(client, child(run_, "search"), "alpha_history.json").unlink()
     shutil.move(folder / ".zostudy" / "cache", folder / "kept")
     (left,) = healed(file, "artifact", "(search) is missing")
@@ -222,7 +206,7 @@ def test_damaged_files_and_what_dead_processes_left_are_taken_away(file, folder)
 
 def test_a_trial_that_nobody_runs_is_marked_and_run_again(file, folder):
     with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as database:
-        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 1")
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
         database.execute(
             "UPDATE trial_user_attributes SET value_json = "
             "replace(value_json, ?, '999999999 ') WHERE key = 'worker'",
@@ -230,11 +214,11 @@ def test_a_trial_that_nobody_runs_is_marked_and_run_again(file, folder):
         )
         database.commit()
     findings = found(doctor.examine(file))
-    assert ("optuna", "trial 1 of Optuna is RUNNING, and nobody runs it") in findings
+    assert ("optuna", "trial 0 of Optuna is RUNNING, and nobody runs it") in findings
     assert all(result.repaired for result in doctor.repair(file))
     assert doctor.examine(file) == []
     with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as database:
-        database.execute("UPDATE trials SET state = 'COMPLETE' WHERE number = 1")
+        database.execute("UPDATE trials SET state = 'COMPLETE' WHERE number = 0")
         database.commit()
 
 
@@ -248,8 +232,10 @@ def test_journals_are_delivered_those_that_were_refused_too(file, client):
         other.metrics({"loss": 2.0})
     delivery.for_study(file.config).once()
     with trials.tracker.trial("genotype 3", "ac", {}, {}):
-        healed(file, "journal", "genotype 2 is not delivered to MLflow (")
-    healed(file, "journal", "genotype 3 is not delivered to MLflow")
+        ((kind, what),) = found(doctor.examine(file))  # what is being written is left alone
+        assert kind == "journal"
+        assert what.startswith("genotype 2 is not delivered to MLflow (")
+    healed(file, "journal", "genotype 2 is not", "genotype 3 is not")
     again = client.get_run(known_runs(file.folder)[other.id])
     assert again.data.metrics == {"loss": 2.0}
 
@@ -274,3 +260,43 @@ def test_a_server_that_is_away_is_said_and_the_rest_is_looked_at(file, folder):
     assert [(r.finding.kind, r.repaired) for r in results_] == [("lock", True), ("mlflow", False)]
     assert "cannot be reached" in results_[1].finding.what
     assert json.dumps(found(results_))
+
+
+def test_the_command_lists_repairs_and_says_by_its_exit_code_whether_all_is_well(
+    file, folder, client
+):
+    (folder / "study.json.yaml").write_text(json.dumps(file.document))
+    runner = CliRunner()
+
+    def call(*arguments, code):
+        done = runner.invoke(app, ["doctor", str(folder / "study.json.yaml"), *arguments])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    run_, _ = runs(client)
+    client.update_run(run_.info.run_id, status="RUNNING")
+    assert "; --repair logs it again from Optuna's record and the cache" in call(code=1)
+    document = json.loads(call("--json", code=1))
+    assert (document["study"], document["wrong"]) == ("s", 1)
+    assert document["findings"][0]["kind"] == "mlflow"
+    assert "1 of 1 repaired" in call("--repair", code=0)
+    assert json.loads(call("--json", code=0)) == {"study": "s", "wrong": 0, "findings": []}
+    assert call("--repair", code=0) == "study 's': nothing is wrong\n"
+
+
+def test_a_run_that_is_gone_is_logged_from_its_outcome_where_the_cache_is(file, client, folder):
+    run_, _ = runs(client)
+    metrics = run_.data.metrics
+    client.delete_run(run_.info.run_id)
+    shutil.move(folder / ".zostudy" / "cache", folder / "kept")
+    # its phases are those of a run that is not there, too
+    repaired = doctor.repair(file)
+    shutil.rmtree(folder / ".zostudy" / "cache", ignore_errors=True)
+    shutil.move(folder / "kept", folder / ".zostudy" / "cache")
+    assert all(result.repaired for result in repaired)
+    (left,) = [result.left for result in repaired if result.left]
+    assert "not all of its phases are in the cache" in left
+    assert [kind for kind, _ in found(repaired)] == ["mlflow"] * 4
+    assert doctor.examine(file) == []
+    again, _ = runs(client)
+    assert again.data.metrics.items() >= metrics.items()

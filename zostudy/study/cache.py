@@ -11,13 +11,14 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from zostudy.study import locks
+from zostudy.study.journal import known_runs
 from zostudy.study.store import FileCheckpoint, Origin, Store
 
 #: Seconds after which what a writer left unnamed counts as left behind.
@@ -91,12 +92,12 @@ class Selection:
 
 def entries(store: Store) -> list[Entry]:
     """All that a store keeps, the least recently used first."""
-    found = []
+    found, runs = [], known_runs(store.folder)
     for part in ("cache", "checkpoints"):
         for path in sorted((store.folder / part).glob("*/*")):
             with contextlib.suppress(FileNotFoundError):  # another process took it away
                 entry = _entry(path, "result" if part == "cache" else "checkpoint")
-                found += [entry] if entry else []
+                found += [_named(entry, runs)] if entry else []
     return sorted(found, key=lambda entry: entry.used)
 
 
@@ -124,6 +125,14 @@ def clear(
                 _remove(entry.path)
         (gone if free else used).append(entry)
     return gone, used
+
+
+def _named(entry: Entry, runs: Mapping[str, str]) -> Entry:
+    """The entry with MLflow's id of the run that it is from, where it is known."""
+    own = entry.origin.get("mlflow_run_id", "")
+    if own not in runs:
+        return entry
+    return replace(entry, origin={**entry.origin, "mlflow_run_id": runs[own]})
 
 
 def _entry(path: Path, kind: Literal["result", "checkpoint"]) -> Entry | None:

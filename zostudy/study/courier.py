@@ -100,7 +100,10 @@ class Courier:
 
     def _begin(self, event: Event) -> None:
         own = event["run"]
-        parent = self._state.runs[event["parent"]].id if event["parent"] else ""
+        above = self._state.runs.get(event["parent"])
+        if event["parent"] and above is None:
+            return  # whose beginning is damaged
+        parent = above.id if above else ""
         found = self._store.newest(event["key"], parent)
         complete = found is not None and bool(parent) and found.info.status == "FINISHED"
         if found is not None and found.data.tags.get(RUN) == own:

@@ -109,7 +109,10 @@ class Delivery:
         try:
             store = self._connected()
             keys: set[str] = set()
-            for journal in self.journals.pending():
+            pending = self.journals.pending()
+            there = {journal.folder for journal in pending}
+            self._couriers = {f: c for f, c in self._couriers.items() if f in there}
+            for journal in pending:
                 self._deliver(store, journal, keys)
         except ConfigError as error:  # out of reach; or it is back, as something else
             self._away = str(error)
@@ -178,7 +181,6 @@ class Delivery:
                 courier.refuse(reason)
                 _log.warning("tracking: %s does not take a run (%s)", self.journals.uri, reason)
         if not journal.folder.exists():
-            del self._couriers[journal.folder]
             keys.discard(key)
 
     def _away_by(self, error: BaseException) -> StoreAwayError:

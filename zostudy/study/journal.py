@@ -36,6 +36,15 @@ Event = dict[str, Any]
 
 _EVENTS, _STATE, _LOCK, _RUNS = "events.jsonl", "delivered.json", "delivery.lock", "runs.jsonl"
 
+#: What events tell beside the run that they are of.
+_CONTENT = {
+    "run": ("parent", "cached", "name", "key", "time", "params", "tags"),
+    "log": (),
+    "file": ("path", "folder"),
+    "input": ("name", "digest", "context", "source"),
+    "end": ("status", "time"),
+}
+
 
 def now() -> int:
     """The time as MLflow counts it: milliseconds since 1970."""
@@ -198,7 +207,7 @@ class Journal:
     def events(self, offset: int, limit: int) -> tuple[list[Event], int]:
         """At most so many events from an offset on, and the offset after them."""
         events, end = self._read(offset, limit + 1)
-        return [event for event in events if "event" in event], end
+        return [event for event in events if _is_event(event)], end
 
     def _read(self, offset: int, limit: int) -> tuple[list[Event], int]:
         try:
@@ -281,4 +290,10 @@ def _whole_lines(content: bytes) -> Sequence[Event]:
     for line in content.split(b"\n")[:-1]:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
-    return found
+    return [line for line in found if isinstance(line, dict)]
+
+
+def _is_event(line: Event) -> bool:
+    """Whether a line is an event, with all that belongs to it."""
+    needed = _CONTENT.get(line.get("event", ""))
+    return needed is not None and all(name in line for name in ("run", *needed))
