@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any
 
 _STARS = "***"
+# Each pattern begins in one place of a word only: a text may be of any length.
 _IN_URL = re.compile(r"(://[^\s:/@]*):\S*@")
-_WITHOUT_SCHEME = re.compile(r"(\b[\w.+-]+):[^\s/@:'\"]+@(?=\w)")
-_NAMED = re.compile(r"(\w*(?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
+_WITHOUT_SCHEME = re.compile(r"((?<![\w.+-])[\w.+-]+):[^\s/@:'\"]+@(?=\w)")
+_NAMED = re.compile(r"((?:password|passwd|secret|token)=)[^\s&'\"]+", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN)$")
 #: Shorter values of such variables are left alone: they are part of too many other words.
 _SHORTEST = 4
