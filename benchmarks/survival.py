@@ -221,7 +221,8 @@ def rows() -> Iterator[Row]:
         started = time.perf_counter()
         killed = disturb(study, _WORKERS, _KILLS, _EVERY)
         seconds = time.perf_counter() - started
-        plain.start().wait()
+        if plain.start().wait() != 0:
+            raise RuntimeError("the undisturbed study did not end well")
         found, expected = essence(study.results()), essence(plain.results())
         yield Row("disturbed", "workers_killed", len(killed))
         yield Row("disturbed", "seconds", seconds)
