@@ -3,12 +3,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from benchmarks import quick
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import LostError, MemoryShortageError, TrialError
-from zostudy.study import isolation, points
+from zostudy.study import delivery, isolation, points
 from zostudy.study.isolation import TrialProcesses, loss
+from zostudy.study.tracking import REASON
 from zostudy.study.trial import Trials
 
 
@@ -75,6 +77,19 @@ def test_however_a_trial_ends_the_worker_goes_on_with_the_reason(file, end, erro
     with pytest.raises(error, match=message) as raised:
         run(points.first(study(seconds=0.1, end=end)), 0, 0)
     assert isinstance(raised.value, LostError) == (error is LostError)
+
+
+def test_the_run_of_a_killed_process_says_why_it_ended(file, folder):
+    point = points.first(study(number=9, seconds=0.1, end="kill"))
+    with pytest.raises(LostError):
+        TrialProcesses(file, silent)(point, 0, 77)
+    with delivery.for_study(file.config):
+        pass
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiments = [client.get_experiment_by_name("s").experiment_id]
+    (found,) = client.search_runs(experiments, "attributes.run_name = 'trial-77'")
+    assert found.info.status == "FAILED"
+    assert found.data.tags[REASON] == "its process was killed from outside (SIGKILL)"
 
 
 def test_a_trial_that_is_told_to_stop_ends_at_its_last_checkpoint(file):

@@ -19,7 +19,7 @@ from zostudy.runtime import Runtime
 from zostudy.stage import Progress, StageContext
 from zostudy.study.phases import Computed, Phase
 from zostudy.study.store import FileCheckpoint, Origin, Record, Store
-from zostudy.study.tracking import Run
+from zostudy.study.tracking import OUT_OF_MEMORY, Run
 
 Report = Callable[[Progress], None]
 
@@ -138,7 +138,7 @@ def _within_memory(phase: Phase, stage: StageContext, run: Run, predicted: int) 
     gc.collect()
     if stage.runtime.device.type == "cuda":
         torch.cuda.empty_cache()
-    run.tags({"zostudy.out_of_memory": "True"})
+    run.tags({OUT_OF_MEMORY: "True"})
     run.metrics({"out_of_memory_asked_bytes": float(asked), "predicted_bytes": float(predicted)})
     raise MemoryShortageError(
         f"{phase.name}: out of memory: {shown_bytes(asked)} more were asked for; the prediction of "

@@ -23,6 +23,7 @@ from zostudy.study.tracking import (
     CACHE_HIT,
     KEY,
     ORPHANED,
+    OUT_OF_MEMORY,
     REASON,
     RUN,
     STATE,
@@ -147,7 +148,7 @@ class Courier:
         for orphan in self._store.search(children_of(run.id), "attributes.status = 'RUNNING'"):
             self._client.set_terminated(orphan.info.run_id, "KILLED")
         self._client.update_run(run.id, status="RUNNING", name=event["name"])
-        for name in (REASON, STATE, ORPHANED):
+        for name in (REASON, STATE, ORPHANED, OUT_OF_MEMORY):
             if name in found.data.tags:
                 self._client.delete_tag(run.id, name)
         self._gather(event["run"], {"tags": self._tags(event)})

@@ -10,7 +10,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -22,6 +22,7 @@ from zostudy.errors import LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study import trial_process
 from zostudy.study.points import Ended, Point, TrialOutcome
+from zostudy.study.tracking import OUT_OF_MEMORY, Tracker
 
 #: Gives a reason to stop a trial for what it has reported, or nothing.
 Judge = Callable[[Progress], str]
@@ -56,6 +57,7 @@ class TrialProcesses:
     device: str = "study"
     stop: threading.Event = field(default_factory=threading.Event)
     known: dict[str, int] = field(default_factory=dict)
+    _run: tuple[str, str] | None = None
 
     def __call__(
         self, point: Point, seed: int, number: int, judge: Judge = lambda _: ""
@@ -73,6 +75,7 @@ class TrialProcesses:
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
+        self._run = None
         context = trial_process.start_server()
         job = trial_process.job(
             self.file, point, seed, number, device=self.device, known=dict(self.known)
@@ -106,6 +109,9 @@ class TrialProcesses:
                     message: dict[str, Any] = json.loads(messages.recv_bytes())
                 except EOFError:
                     return {}
+                if "run" in message:
+                    self._run = tuple(message["run"])
+                    continue
                 if "progress" not in message:
                     return message
                 progress = Progress(**message["progress"])
@@ -131,7 +137,22 @@ class TrialProcesses:
             raise KeyboardInterrupt
         if ended:
             raise LostError("its process was told to stop (SIGTERM)")
-        raise loss(code, killed)
+        error = loss(code, killed)
+        with self._tracked(error):
+            raise error
+
+    @contextlib.contextmanager
+    def _tracked(self, error: TrialError) -> Iterator[None]:
+        """End the run of a process that could not say itself why it ended."""
+        if self._run is None:
+            yield
+            return
+        config = self.file.config
+        tracker = Tracker(Path(config.storage.folder), config.tracking.uri, config.experiment)
+        with tracker.trial(*self._run, {}, {}) as run:
+            if isinstance(error, MemoryShortageError):
+                run.tags({OUT_OF_MEMORY: "True"})
+            yield
 
 
 def loss(code: int | None, killed: int) -> TrialError:

@@ -41,8 +41,10 @@ KEY, RUN, BEGUN, ARTIFACTS, REASON = (
 #: Tags of a phase's run: whether another had computed it before, and which.
 CACHE_HIT, CACHE_FROM = "zostudy.cache_hit", "zostudy.cache_from"
 #: Tags of what came of a run, which go when it is taken up again: that a rule of the study ended
-#: it, and that the doctor knew no trial of it.
-STATE, ORPHANED = "zostudy.state", "zostudy.orphaned"
+#: it, that the doctor knew no trial of it, and that there was not memory enough.
+STATE, ORPHANED, OUT_OF_MEMORY = (
+    f"zostudy.{name}" for name in ("state", "orphaned", "out_of_memory")
+)
 _NOTE = "mlflow.note.content"
 
 

@@ -57,6 +57,7 @@ class Trials:
         report: Called after every epoch and round.
         device: The device; ``study`` for that of the study file.
         known: Predicted peaks of memory, as :attr:`known` has them.
+        begins: Called with the name and the key of each trial's run before it begins.
 
     Attributes:
         tracker: Writes what is tracked of them.
@@ -71,10 +72,12 @@ class Trials:
         report: Report,
         device: str = "study",
         known: Mapping[str, int] = {},
+        begins: Callable[[str, str], None] = lambda _name, _key: None,
     ) -> None:
         config = file.config
         self._file = file
         self._config = config
+        self._begins = begins
         other = {} if device == "study" else {"device": device}
         self._runtime = prepare(config.runtime.model_copy(update=other))
         self._predictions = Predictions(self._runtime, known)
@@ -140,6 +143,7 @@ class Trials:
             "zostudy.data": phases.dataset.digest,
         }
         name = f"trial-{number}"
+        self._begins(name, key)
         with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
             trial = _Trial(name, phases, run, using)
             self._describe(trial, f"{point}")

@@ -119,7 +119,10 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
             if reason:
                 raise StoppedEarly(reason)
 
-    trials = Trials(file, report, **told["further"])
+    def begins(name: str, key: str) -> None:
+        _send(connection, {"run": [name, key]})
+
+    trials = Trials(file, report, begins=begins, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
     kind = "ended" if isinstance(outcome, Ended) else "outcome"
     return {kind: asdict(outcome), "known": trials.known}
