@@ -348,10 +348,10 @@ def test_a_failed_trial_is_shown_and_makes_the_exit_code_1(zostudy, study, monke
     code, out, err = zostudy("run", study)
     assert code == 1
     assert "trial 3 failed (prune.xi=0.5, seed 1): loss is nan" in out
-    assert err.endswith("1 trials failed; run --retry-failed tries them again\n")
+    assert err.endswith("1 trial failed; run --retry-failed tries it again\n")
     monkeypatch.setattr(Trials, "error", None)
     code, out, err = zostudy("run", study)
-    assert (code, err) == (1, "1 trials failed; run --retry-failed tries them again\n")
+    assert (code, err) == (1, "1 trial failed; run --retry-failed tries it again\n")
     assert "3 complete, 1 failed, 0 to run" in zostudy("plan", study)[1]
     code, out, err = zostudy("run", study, "--retry-failed")
     assert code == 0

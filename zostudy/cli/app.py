@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zostudy.config.sizes import counted
+
 if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
 
@@ -62,7 +64,9 @@ def end_with(failures: int) -> None:
         typer.Exit: Some failed.
     """
     if failures:
-        typer.echo(f"{failures} trials failed; run --retry-failed tries them again", err=True)
+        them = "it" if failures == 1 else "them"
+        text = f"{counted(failures, 'trial')} failed; run --retry-failed tries {them} again"
+        typer.echo(text, err=True)
         raise typer.Exit(1)
 
 

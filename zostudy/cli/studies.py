@@ -17,6 +17,7 @@ from zostudy.cli.app import (
     print_json,
     stopping,
 )
+from zostudy.config.sizes import counted
 from zostudy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False
             }
         )
         return
-    typer.echo(f"{study}: valid; study {file.config.study!r}, {plan.trials_left} trials")
+    typer.echo(f"{study}: valid; study {file.config.study!r}, {counted(plan.trials_left, 'trial')}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Sizes in bytes and lengths of time, as people write and read them."""
+"""Sizes, lengths of time and counts, as people write and read them."""
 
 import re
 
@@ -58,3 +58,8 @@ def shown_bytes(count: float) -> str:
     if count >= 2**30:
         return f"{count / 2**30:.2f} GiB"
     return f"{count / 2**20:.1f} MB"
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things: ``1 trial``, ``12 trials``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

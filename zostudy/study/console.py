@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zostudy.config.sizes import counted
 from zostudy.space import genotype
 from zostudy.study.points import Standing
 from zostudy.study.random_choice import sentences
@@ -117,8 +118,8 @@ def planned(standing: Standing) -> str:
     ended = standing.trials_ended
     complete = trials - standing.trials_left - failed - ended
     return (
-        f"{len(standing.points)} points{sampled}{same}, {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'} each: {trials} trials, "
+        f"{counted(len(standing.points), 'point')}{sampled}{same}, {counted(seeds, 'seed')} "
+        f"each: {counted(trials, 'trial')}, "
         f"{complete} complete,{f' {failed} failed,' if failed else ''}"
         f"{f' {ended} ended by a rule,' if ended else ''} "
         f"{standing.trials_left} to run"
