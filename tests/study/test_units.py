@@ -132,6 +132,21 @@ def test_numbers_of_trials_stay_when_trials_are_tried_again_or_added():
     assert [attempts[key].numbers for key in held.keys] == [{0: 0, 1: 1}, {0: 2, 1: 3}]
 
 
+def test_numbers_of_trials_are_the_same_whoever_adds_them():
+    held = Held(study(seeds=[0, 1]))
+    alone = held.add_due()
+    held.trials.clear()
+    for record in alone[:3]:  # two processes at once, each in the same order
+        held.add(**record)
+        held.add(**record)
+    held.add(**alone[3])
+    for number in range(7):
+        seed = held.trials[number][2]["seeds"][0]
+        held.change(number, "complete", **{f"seed:{seed}": DONE})
+    attempts = held.standing.attempts
+    assert [attempts[key].numbers for key in held.keys] == [{0: 0, 1: 1}, {0: 2, 1: 3}]
+
+
 SAMPLED = {"sampler": {"name": "tpe"}, "trials": 3, "seeds": [0, 1]}
 
 

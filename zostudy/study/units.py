@@ -24,7 +24,7 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from zostudy.config.loading import StudyFile
@@ -41,7 +41,8 @@ class Unit:
 
     Attributes:
         number: Its number in Optuna.
-        first: The number of its first trial in the study.
+        first: The number of its first trial in the study, the same for every attempt: works are
+            numbered as they first appear, which is in the same order whoever adds them.
         state: What Optuna knows of it.
         record: Its user attributes.
         seeds: The seeds that it runs.
@@ -83,10 +84,14 @@ class Unit:
         }
 
     @property
+    def work(self) -> tuple[object, ...]:
+        """What it runs, whatever the attempt."""
+        return (self.key, self.seeds) if self.draw is None else (self.draw,)
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """What no two units may share."""
-        work = (self.key, self.seeds) if self.draw is None else (self.draw,)
-        return (*work, self.attempt)
+        return (*self.work, self.attempt)
 
 
 def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Unit]:
@@ -98,16 +103,18 @@ def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Uni
     """
     sampled = file.config.sweep.sampler.samples
     found: list[Unit] = []
-    first = 0
+    firsts: dict[tuple[object, ...], int] = {}
+    trials = 0
     for number, state, noted in held:
         record = _valid(file, noted)
         seeds = tuple(record.get("seeds", file.config.sweep.seeds))
-        unit = Unit(number, first, state, record, seeds, record.get("attempt", 0))
-        first += len(seeds)
+        draw = record["draw"] if sampled and "attempt" in record else None
+        unit = Unit(number, trials, state, record, seeds, record.get("attempt", 0), draw)
         if "attempt" not in record:
             unit = _of_old(unit, found, file.config.sweep.seeds, sampled=sampled)
-        elif sampled:
-            unit = Unit(number, unit.first, state, record, seeds, unit.attempt, record["draw"])
+        else:
+            unit = replace(unit, first=firsts.setdefault(unit.work, trials))
+        trials = max(trials, unit.first + len(seeds))
         found.append(unit)
     return found
 
