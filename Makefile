@@ -7,9 +7,10 @@ BIN := .venv/bin
 demo: .venv/installed  ## Install and run the ablation study.
 	$(BIN)/zostudy run studies/ablation.yaml
 
-test: check  ## Install and run every check and test.
+test: lint  ## Install and run every check and test.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow or not slow"
 
-check: lint  ## Format, lint, types, imports and tests.
+check: lint  ## Format, lint, types, imports and the tests that are not slow.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/tested  ## Format, lint, types and imports.

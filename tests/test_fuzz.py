@@ -72,7 +72,7 @@ def damaged(path: Path, seed: int) -> None:
 @pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
 def test_a_damaged_record_is_absent_or_what_was_saved(tmp_path, name, caplog):
     weights = torch.randn(40, 40)
-    for seed in range(100):
+    for seed in range(25):
         store = Store(tmp_path / str(seed))
         store.save("search", KEY, VALUES, {"w": weights})
         damaged(store.folder / "cache" / "search" / KEY / name, seed)
@@ -87,7 +87,7 @@ def test_a_damaged_record_is_absent_or_what_was_saved(tmp_path, name, caplog):
 
 def test_a_damaged_checkpoint_is_absent_or_what_was_saved(tmp_path, caplog):
     weights = torch.randn(40, 40)
-    for seed in range(100):
+    for seed in range(25):
         checkpoint = Store(tmp_path / str(seed)).checkpoint("search", KEY, {"study": "s"})
         checkpoint.save({"epoch": 3, "w": weights})
         damaged(checkpoint.path, seed)
