@@ -136,10 +136,10 @@ def test_a_mask_s_picture_fills_what_remains(space):
     figure = mask_figure(mask)
     png(figure)
     filled = [
-        patch
+        colour
         for axes in figure.axes
-        for patch in axes.patches
-        if type(patch) is Rectangle and patch.get_facecolor() != empty
+        for colour in axes.collections[0].get_facecolor()
+        if tuple(colour) != empty
     ]
     assert len(filled) == mask.count() == space.size - 1
     count = len(space.edges) * len(space.operations)

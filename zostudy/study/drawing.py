@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
@@ -80,15 +81,22 @@ def mask_figure(mask: OperationMask) -> Figure:
     """For every cell type, edges by operations: filled where the operation remains."""
     space = mask.space
     rows, columns = len(space.edges), len(space.operations)
-    size = (len(mask.rows) * (0.25 * columns + 1.3), 0.25 * rows + 1.7)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    # Inches: a panel and the room that its texts take, which is cheaper than to have it measured.
+    left, right, above = 0.8, 0.5, 0.4
+    below = 0.2 + 0.07 * max(len(_words(name)) for name in space.operations)
+    wide, high = 0.25 * columns, 0.25 * rows
+    width, height = len(mask.rows) * (left + wide + right), below + high + above
+    figure = Figure(figsize=(width, height), dpi=_DPI)
     colours = _colours(space)
-    panels = figure.subplots(1, len(mask.rows), squeeze=False)[0]
-    for axes, (kind, cells) in zip(panels, mask.rows.items(), strict=True):
+    for index, (kind, cells) in enumerate(mask.rows.items()):
+        start = index * (left + wide + right) + left
+        axes = figure.add_axes((start / width, below / height, wide / width, high / height))
+        squares, filled = [], []
         for row, edge in enumerate(cells):
             for column, kept in enumerate(edge):
-                colour = colours[space.operations[column]] if kept else _PALE
-                axes.add_patch(Rectangle((column - 0.42, row - 0.42), 0.84, 0.84, color=colour))
+                squares.append(Rectangle((column - 0.42, row - 0.42), 0.84, 0.84))
+                filled.append(colours[space.operations[column]] if kept else _PALE)
+        axes.add_collection(PatchCollection(squares, facecolors=filled, edgecolors=filled))
         for row in range(1, rows):
             if space.edges[row][1] != space.edges[row - 1][1]:
                 axes.axhline(row - 0.5, color=_GREY, linewidth=0.8)
