@@ -4,7 +4,7 @@ import random
 import matplotlib as mpl
 import pytest
 from matplotlib.colors import to_rgba
-from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.patches import PathPatch
 
 from zostudy.pruning.greedy import Round
 from zostudy.registry import components
@@ -122,8 +122,8 @@ def test_a_genotype_s_picture_names_every_kept_operation(space):
 def test_sizes_of_one_operation_share_its_colour_and_families_do_not():
     space = SPACES["darts"]
     figure = mask_figure(OperationMask.full(space))
-    row = [patch for patch in figure.axes[0].patches if type(patch) is Rectangle]
-    colours = [patch.get_facecolor() for patch in row[: len(space.operations)]]
+    filled = figure.axes[0].collections[0].get_facecolor()
+    colours = [tuple(colour) for colour in filled[: len(space.operations)]]
     named = dict(zip(space.operations, colours, strict=True))
     assert named["sep_conv_3x3"] == named["sep_conv_5x5"]
     assert len(set(named.values())) == 6
