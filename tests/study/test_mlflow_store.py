@@ -1,7 +1,6 @@
 import contextlib
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
+from benchmarks.servers import free_port
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
 from zostudy.study.mlflow_store import MlflowStore, StoreAwayError, refusal
@@ -25,11 +25,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(folder):
     return MlflowStore(f"sqlite:///{folder}/mlflow.db", "ablation")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def test_an_experiment_has_a_description_and_a_view_with_the_columns_to_compare(store):

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.servers import free_port
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError, TrialError
 from zostudy.study.mlflow_store import MlflowStore
@@ -25,11 +25,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(folder):
     return MlflowStore(f"sqlite:///{folder}/mlflow.db", "ablation")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.survival import Stores, Trial, essence, postgresql, repeated, still_running
+from benchmarks.servers import postgresql
+from benchmarks.survival import Stores, Trial, essence, repeated, still_running
 from zostudy.config.loading import load
 from zostudy.study import results, sweep
 from zostudy.study.trial import Trials
