@@ -31,6 +31,8 @@ _SHOWN = (
     "search_seconds",
     "parameters",
 )
+#: Those beside them that only a table tells.
+_SHOWN_OF_TABLE = ("regret", "percentile")
 
 #: Seconds between looks at the journals, and the longest between tries of a store that is away.
 _POLL, _LONGEST = 1.0, 10.0
@@ -40,8 +42,10 @@ def for_study(config: StudyConfig) -> "Delivery":
     """The delivery of a study's journals, with the page of its experiment."""
     swept = [path for path in config.sweep.parameters if path != "technique"]
 
+    shown = _SHOWN + (_SHOWN_OF_TABLE if config.evaluate.by == "table" else ())
+
     def present(store: MlflowStore) -> None:
-        store.present(config.description, ["technique", *swept, "seed"], _SHOWN)
+        store.present(config.description, ["technique", *swept, "seed"], shown)
 
     folder = Path(config.storage.folder)
     return Delivery(folder, config.tracking.uri, config.experiment, present)

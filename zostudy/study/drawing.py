@@ -167,7 +167,7 @@ def _edge_figure(
     space: SearchSpace, labels: Sequence[str]
 ) -> tuple[Figure, Sequence[SubFigure], Callable[[Sequence[Artist]], None]]:
     """A figure with a part for each cell type, and a function that draws the legend below them."""
-    width = len(space.cell_types) * 1.25 * (space.inputs + space.nodes - 1)
+    width = len(space.cell_types) * _course_width(space)
     columns = max(1, min(len(labels), int(width / (0.5 + 0.07 * max(map(len, labels))))))
     height, low = _course_height(space), 0.15 + 0.2 * -(-len(labels) // columns)
     figure = Figure(figsize=(width, low + height), dpi=_DPI)
@@ -181,6 +181,10 @@ def _edge_figure(
 
 def _course_height(space: SearchSpace) -> float:
     return 1.05 * space.nodes + 0.9
+
+
+def _course_width(space: SearchSpace) -> float:
+    return 1.25 * (space.inputs + space.nodes - 1)
 
 
 def _draw_course(
@@ -213,8 +217,9 @@ def _draw_course(
 
 def _edge_grid(figure: SubFigure, space: SearchSpace) -> Any:  # noqa: ANN401  # an array of Axes
     """A panel for each edge, in its target's row and source's column."""
-    height = _course_height(space)
-    margins = {"left": 0.09, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.4 / height}
+    width, height = _course_width(space), _course_height(space)
+    margins = {"left": 0.56 / width, "right": 1 - 0.12 / width}
+    margins |= {"top": 1 - 0.55 / height, "bottom": 0.4 / height}
     grid = figure.subplots(
         space.nodes, space.inputs + space.nodes - 1, sharex=True, sharey=True, squeeze=False,
         gridspec_kw={**margins, "hspace": 0.5},
