@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zostudy.pruning.probe import Batch
+from zostudy.proxies.probe import Batch
 
 FOLDER = Path(os.environ.get("ZOSTUDY_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

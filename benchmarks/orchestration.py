@@ -21,7 +21,10 @@ from benchmarks.document import Row, main
 from benchmarks.servers import free_port, mlflow_server, postgresql
 from benchmarks.survival import Stores
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.study import delivery, progress, results, sweep, workers
+from zostudy.study.delivery import delivery
+from zostudy.study.report import progress, results
+from zostudy.study.sweep import sweep
+from zostudy.study.workers import workers
 
 _LONG, _STEP = 60.0, 2.0
 _EMPTY = 10

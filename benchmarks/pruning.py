@@ -24,8 +24,8 @@ from torch.nn import functional
 from benchmarks.document import Row, main
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.supernet import Supernet
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning import exact, first_order, reliability
-from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.scoring import Scorer, losses, removable, uniform_mixing, values
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import search_space

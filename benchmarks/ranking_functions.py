@@ -37,7 +37,7 @@ from zostudy.errors import NumericalError
 from zostudy.evaluation import cost, table
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
-from zostudy.pruning.probe import Batch, Ranking
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask

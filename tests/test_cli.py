@@ -13,7 +13,7 @@ from zostudy.cli.app import Terminated
 from zostudy.config.loading import load
 from zostudy.errors import DataError, NumericalError, ZostudyError
 from zostudy.registry import components
-from zostudy.study.plan import Plan, Planner
+from zostudy.study.planning.plan import Plan, Planner
 from zostudy.study.points import Point, TrialOutcome
 
 STUDY = """
@@ -84,11 +84,11 @@ def zostudy(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     engine = types.SimpleNamespace(Trials=Trials)
-    monkeypatch.setitem(sys.modules, "zostudy.study.trial", engine)
+    monkeypatch.setitem(sys.modules, "zostudy.study.trial.trial", engine)
     exporting = types.SimpleNamespace(export_trial=export_trial)
-    monkeypatch.setitem(sys.modules, "zostudy.study.trial_export", exporting)
-    monkeypatch.setattr("zostudy.study.workers.TrialProcesses", TrialProcesses)
-    monkeypatch.setattr("zostudy.study.trial_process.start_server", lambda: None)
+    monkeypatch.setitem(sys.modules, "zostudy.study.bundle.trial_export", exporting)
+    monkeypatch.setattr("zostudy.study.workers.workers.TrialProcesses", TrialProcesses)
+    monkeypatch.setattr("zostudy.study.workers.trial_process.start_server", lambda: None)
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)
     before = signal.getsignal(signal.SIGTERM)

@@ -11,10 +11,11 @@ from tests import mutations
 from zostudy import cli
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import ConfigError, ZostudyError
-from zostudy.study import results, sweep
-from zostudy.study.mlflow_store import MlflowStore
+from zostudy.study.delivery.mlflow_store import MlflowStore
 from zostudy.study.points import Point, TrialOutcome
-from zostudy.study.store import Store
+from zostudy.study.report import results
+from zostudy.study.store.store import Store
+from zostudy.study.sweep import sweep
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 

@@ -2,9 +2,9 @@
 
 import contextlib
 
-from zostudy.study.delivery import Delivery
-from zostudy.study.mlflow_store import MlflowStore
-from zostudy.study.tracking import Tracker
+from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.mlflow_store import MlflowStore
+from zostudy.study.tracking.tracking import Tracker
 
 
 class Tracked:

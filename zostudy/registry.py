@@ -35,9 +35,9 @@ BUILTIN_MODULES = (
     "zostudy.data.folders",
     "zostudy.pruning.mask_sources",
     "zostudy.pruning.zero_shot",
-    "zostudy.pruning.ranking",
-    "zostudy.pruning.saliency",
-    "zostudy.pruning.geometry",
+    "zostudy.proxies.ranking",
+    "zostudy.proxies.saliency",
+    "zostudy.proxies.geometry",
     "zostudy.search.regularizers",
 )
 

@@ -7,7 +7,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from benchmarks import ranking_functions
 from benchmarks.ranking_functions import correlation, network, rankings, score, with_refused_last
-from zostudy.pruning.probe import Batch, Ranking
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.space.genotype import parse
 from zostudy.space.search_space import search_space
 

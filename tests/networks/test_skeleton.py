@@ -9,8 +9,8 @@ from zostudy.errors import ArchitectureError
 from zostudy.networks.skeleton import ResidualBlock
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning import exact
-from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.runtime import seeded
 from zostudy.space.genotype import Genotype

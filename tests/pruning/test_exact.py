@@ -6,8 +6,8 @@ from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Supernet
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning import exact
-from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space

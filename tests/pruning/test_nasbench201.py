@@ -5,11 +5,11 @@ import random
 
 import pytest
 import torch
+from tests.pruning.test_rankings import CASES, bound, expected, value
 
 from tests.conftest import pictures
 from tests.pruning.test_exact import NNGP, batch
 from tests.pruning.test_first_order import slope
-from tests.pruning.test_rankings import CASES, bound, expected, value
 from tests.reference import pruning as reference
 from tests.reference import rankings
 from tests.reference.pairing import reference_of

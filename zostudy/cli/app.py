@@ -81,7 +81,7 @@ def load_study(path: Path, assignments: list[str]) -> "StudyFile":
     sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
     file = load(path, tuple(assignments))
     if "fit" in file.batch_sizes:
-        from zostudy.study.plan import fitted
+        from zostudy.study.planning.plan import fitted
 
         return fitted(file)
     return file

@@ -12,8 +12,8 @@ from zostudy.errors import ConfigError
 @app.command()
 def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
     """Print the results of a study."""
-    from zostudy.study import console
-    from zostudy.study.results import document
+    from zostudy.study.report import console
+    from zostudy.study.report.results import document
 
     file = load_study(study, assignments)
     found = document(file)
@@ -41,8 +41,10 @@ def evaluate(
     file = load_study(study, assignments)
     given = read(genotype, file.config.extensions)
 
-    from zostudy.study import console, delivery, journal, progress
-    from zostudy.study.trial import Trials
+    from zostudy.study.delivery import delivery
+    from zostudy.study.report import console, progress
+    from zostudy.study.tracking import journal
+    from zostudy.study.trial.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
     with joined(file.config.runtime) as device:
@@ -70,8 +72,8 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page of all runs on 127.0.0.1."""
-    from zostudy.study.mlflow_store import MlflowStore
-    from zostudy.study.ui import run_ui
+    from zostudy.study.delivery.mlflow_store import MlflowStore
+    from zostudy.study.delivery.ui import run_ui
 
     page, uri = f"http://127.0.0.1:{port}", "default"
     if study:
@@ -90,13 +92,13 @@ def export(
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
 ) -> None:
     """Write a trial's network with all that its use needs."""
-    from zostudy.study.results import document
+    from zostudy.study.report.results import document
 
     file = load_study(study, assignments)
     chosen = _chosen_trial(document(file), trial)
 
-    from zostudy.study import console, progress
-    from zostudy.study.trial_export import export_trial
+    from zostudy.study.bundle.trial_export import export_trial
+    from zostudy.study.report import console, progress
 
     with progress.reporter(console.output(stderr=True)) as reporter:
         written = export_trial(file, chosen, output, reporter.report)

@@ -27,10 +27,10 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
     Further settings are those of a study file: --set prune.repeats=64, --set dataset.name=….
     """
     from zostudy.config import document, loading
-    from zostudy.study import console, progress
-    from zostudy.study.space_picture import check_picture, distribution_figure, save
-    from zostudy.study.space_statistics import statistics
-    from zostudy.study.space_table import print_statistics
+    from zostudy.study.analysis.space_statistics import statistics
+    from zostudy.study.pictures.space_picture import check_picture, distribution_figure, save
+    from zostudy.study.report import console, progress
+    from zostudy.study.report.space_table import print_statistics
 
     if output is not None:
         check_picture(output)

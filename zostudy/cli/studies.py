@@ -22,9 +22,9 @@ from zostudy.errors import ConfigError
 
 if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
-    from zostudy.study.plan import Plan
+    from zostudy.study.planning.plan import Plan
     from zostudy.study.points import Standing
-    from zostudy.study.sweep import SweepSummary
+    from zostudy.study.sweep.sweep import SweepSummary
 
 
 @app.command()
@@ -92,9 +92,10 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the points of a study, the memory they need, what is done and what is missing."""
-    from zostudy.study import console, plan_table, sweep
-    from zostudy.study import plan as plans
+    from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
+    from zostudy.study.report import console, plan_table
+    from zostudy.study.sweep import sweep
 
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
@@ -128,7 +129,8 @@ def run(
 
 def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
-    from zostudy.study import console, sweep
+    from zostudy.study.report import console
+    from zostudy.study.sweep import sweep
 
     standing = sweep.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
@@ -144,11 +146,11 @@ def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
 
 def _deliver_what_waits(file: "StudyFile") -> None:
     """Deliver what MLflow did not have when the study was run."""
-    from zostudy.study import tracking
+    from zostudy.study.tracking import tracking
 
     config = file.config
     if tracking.journals(file.folder, config.tracking.uri, config.experiment).pending():
-        from zostudy.study import delivery
+        from zostudy.study.delivery import delivery
 
         with delivery.for_study(config):
             pass
@@ -157,13 +159,17 @@ def _deliver_what_waits(file: "StudyFile") -> None:
 def _run_missing(
     file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
 ) -> "SweepSummary":
-    from zostudy.study import trial_process
+    from zostudy.study.workers import trial_process
 
     trial_process.start_server()
 
     from zostudy.runtime import spread
-    from zostudy.study import console, delivery, plan_table, points, progress, sweep, workers
-    from zostudy.study.trial import Trials
+    from zostudy.study import points
+    from zostudy.study.delivery import delivery
+    from zostudy.study.report import console, plan_table, progress
+    from zostudy.study.sweep import sweep
+    from zostudy.study.trial.trial import Trials
+    from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
     trials = Trials(file, reporter.report, device)
@@ -201,8 +207,9 @@ def _refuse_what_cannot_fit(memory: "Plan") -> None:
 def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> None:
     """Print the results, where the runs are, and what to type next with the same overrides."""
     from zostudy.redaction import without_password
-    from zostudy.study import console, tracking
-    from zostudy.study.results import document
+    from zostudy.study.report import console
+    from zostudy.study.report.results import document
+    from zostudy.study.tracking import tracking
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)

@@ -33,12 +33,15 @@ def worker(
     further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
     file = load_study(study, [*assignments, *further])
 
-    from zostudy.study import trial_process
+    from zostudy.study.workers import trial_process
 
     trial_process.start_server()
 
-    from zostudy.study import console, delivery, progress, sweep, workers
-    from zostudy.study.trial import Trials
+    from zostudy.study.delivery import delivery
+    from zostudy.study.report import console, progress
+    from zostudy.study.sweep import sweep
+    from zostudy.study.trial.trial import Trials
+    from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
     standing = sweep.standing(file)

@@ -17,8 +17,8 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning.kept import Changes, Kept
-from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.scoring import (
     Edge,
     Removal,

@@ -29,7 +29,7 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
-from zostudy.pruning.probe import Batch, Ranking
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning.scoring import Edge, losses, removable, uniform_mixing, values
 from zostudy.space.mask import Place
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.pruning.probe import Batch
+from zostudy.proxies.probe import Batch
 from zostudy.pruning.scoring import Edge, Removal, reading, uniform_mixing
 from zostudy.space.mask import Place
 

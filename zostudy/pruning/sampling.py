@@ -16,9 +16,9 @@ import torch
 from zostudy.data.batches import normalized
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
+from zostudy.proxies.probe import Batch, Ranking
 from zostudy.pruning import exact, first_order, reliability
 from zostudy.pruning.mask_sources import PruneContext
-from zostudy.pruning.probe import Batch, Ranking
 from zostudy.pruning.reliability import Samples
 from zostudy.pruning.scoring import Edge, Removal, Scorer
 from zostudy.runtime import seeded

@@ -20,7 +20,7 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.pruning.probe import Batch, Network, Ranking, captured
+from zostudy.proxies.probe import Batch, Network, Ranking, captured
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import SearchSpace
 

@@ -8,9 +8,9 @@ import torch
 
 from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError, NumericalError
+from zostudy.proxies.probe import Ranking
 from zostudy.pruning import greedy
 from zostudy.pruning.mask_sources import Foreseen, PruneContext, PruneResult, repaired
-from zostudy.pruning.probe import Ranking
 from zostudy.pruning.sampling import SCORERS, Sampler
 from zostudy.pruning.schedule import Schedule
 from zostudy.pruning.scoring import removable

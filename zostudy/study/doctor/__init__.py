@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from zostudy.config.loading import StudyFile
 from zostudy.errors import ZostudyError
 from zostudy.stage import silent
-from zostudy.study import delivery
-from zostudy.study.delivery import Delivery
-from zostudy.study.doctor import files, records
-from zostudy.study.doctor.finding import CannotRepairError, Finding, nothing_to_do
-from zostudy.study.doctor.relog import Relogger
-from zostudy.study.doctor.runs import Runs
-from zostudy.study.journal import Journal
-from zostudy.study.mlflow_store import (
+from zostudy.study.delivery import delivery
+from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.mlflow_store import (
     ERRORS,
     MlflowStore,
     StoreAwayError,
     is_missing,
     one_line,
 )
-from zostudy.study.store import Store
-from zostudy.study.trial import Trials
+from zostudy.study.doctor import files, records
+from zostudy.study.doctor.finding import CannotRepairError, Finding, nothing_to_do
+from zostudy.study.doctor.relog import Relogger
+from zostudy.study.doctor.runs import Runs
+from zostudy.study.store.store import Store
+from zostudy.study.tracking.journal import Journal
+from zostudy.study.trial.trial import Trials
 
 #: How often is looked again after a repair: one may bring to light what another had hidden.
 _ROUNDS = 3

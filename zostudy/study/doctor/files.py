@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from zostudy.study import locks
+from zostudy.study.disk import locks
 from zostudy.study.doctor.finding import Finding
-from zostudy.study.journal import remains
-from zostudy.study.store import Store
+from zostudy.study.store.store import Store
+from zostudy.study.tracking.journal import remains
 
 #: Seconds without a change after which a temporary file is not being written any more.
 _WRITING_SECONDS = 60.0

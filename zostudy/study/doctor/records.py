@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zostudy.config.loading import StudyFile
-from zostudy.study import points, units
+from zostudy.study import points
 from zostudy.study.doctor.finding import Finding
 from zostudy.study.points import Failure, Point, TrialOutcome
-from zostudy.study.queue import Queue
-from zostudy.study.storage import created, stored
-from zostudy.study.sweep import run_now, standing
+from zostudy.study.sweep import units
+from zostudy.study.sweep.queue import Queue
+from zostudy.study.sweep.storage import created, stored
+from zostudy.study.sweep.sweep import run_now, standing
 
 
 @dataclass(frozen=True)

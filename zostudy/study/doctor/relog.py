@@ -8,11 +8,11 @@ from pathlib import Path
 from zostudy.config.loading import StudyFile, canonical, digest, flat
 from zostudy.errors import ZostudyError
 from zostudy.space.genotype import from_dict
-from zostudy.study import drawing
 from zostudy.study.doctor.records import Complete
-from zostudy.study.journal import Journals
-from zostudy.study.tracking import Tracker
-from zostudy.study.trial import Trials
+from zostudy.study.pictures import drawing
+from zostudy.study.tracking.journal import Journals
+from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.trial.trial import Trials
 
 #: Tag of a run that was written again: when it could be only from Optuna's record, or also from
 #: the cache.

@@ -11,15 +11,15 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.utils import mlflow_tags
 
 from zostudy.config.loading import StudyFile
-from zostudy.study import sweep
-from zostudy.study.delivery import Delivery
+from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.mlflow_store import ERRORS, MlflowStore, one_line
 from zostudy.study.doctor import records
 from zostudy.study.doctor.finding import CannotRepairError, Finding
 from zostudy.study.doctor.records import Complete
 from zostudy.study.doctor.relog import LOGGED_AGAIN, Relogger
-from zostudy.study.journal import Journal, known_runs
-from zostudy.study.mlflow_store import ERRORS, MlflowStore, one_line
-from zostudy.study.tracking import ARTIFACTS, ORPHANED, RUN, Tracker
+from zostudy.study.sweep import sweep
+from zostudy.study.tracking.journal import Journal, known_runs
+from zostudy.study.tracking.tracking import ARTIFACTS, ORPHANED, RUN, Tracker
 
 #: Tags of a run: the outcome whose run it stands for; artifacts that could not be brought back.
 REPLACES, LOST = "zostudy.replaces", "zostudy.lost"

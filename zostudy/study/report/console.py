@@ -1,0 +1,126 @@
+"""What a user sees: tables and the best genotype on stdout, the plan on stderr."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zostudy.config.sizes import counted
+from zostudy.space import genotype
+from zostudy.study.analysis.random_choice import sentences
+from zostudy.study.points import Standing
+from zostudy.study.report.results_table import results_table, short_paths
+from zostudy.study.report.trust import warning_of
+
+#: Width of tables where there is no terminal to fit them into, in characters.
+PLAIN_WIDTH = 160
+
+
+def output(*, stderr: bool = False) -> Console:
+    """A console on stdout, or on stderr."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def print_results(
+    document: Mapping[str, Any], console: Console, extensions: tuple[str, ...] = ()
+) -> None:
+    """Print the table, the trials that are not complete and why, and the best genotype.
+
+    Args:
+        document: The results.
+        console: Where to print.
+        extensions: Modules that may declare the genotype's search space.
+    """
+    if not document["trials"]:
+        console.print(f"study {document['study']!r}: nothing was run yet")
+        return
+    console.print(results_table(document))
+    warning = warning_of([point["metrics"] for point in document["points"]])
+    for text in (sentences(document), warning):
+        if text:
+            console.print(text, markup=False, soft_wrap=True)
+    for trial in document["trials"]:
+        if trial["state"] != "complete":
+            described = _described(trial["params"])
+            console.print(
+                f"trial {trial['number']} {trial['state']} ({described}, seed {trial['seed']}): "
+                f"{trial['reason']}",
+                markup=False,
+                soft_wrap=True,
+            )
+    best = document["best"]
+    if best is None:
+        _print_front(document["pareto"], console)
+    else:
+        console.print(
+            f"\nbest point: {_described(best['params'])}\n"
+            f"its best trial by validation accuracy: number {best['number']}, "
+            f"seed {best['seed']}, genotype:",
+            markup=False,
+            soft_wrap=True,
+        )
+        found = genotype.from_dict(best["genotype"], extensions)
+        console.print(str(found), markup=False, soft_wrap=True)
+
+
+def _print_front(points: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the points of a front of several objectives, each with its trial."""
+    for index, point in enumerate(points):
+        if not index:
+            console.print("\nPareto front, the points that no other one is better than in all:")
+        console.print(
+            f"  {_described(point['params'])}: trial {point['number']}, seed {point['seed']}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _described(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{path}={value}" for path, value in params.items()) or "nothing swept"
+
+
+def print_plan(study: str, standing: Standing, console: Console) -> None:
+    """Print the points, and for each seed whether its trial is complete."""
+    paths = list(standing.points[0].values) if standing.points else []
+    names = short_paths(paths)
+    table = Table(title=f"study {study}")
+    for path in paths:
+        table.add_column(names[path])
+    for heading in ("seeds complete", "seeds missing", "same combinations"):
+        table.add_column(heading)
+    for point in standing.points:
+        missing = standing.missing(point)
+        done = [str(seed) for seed in standing.seeds if seed not in missing]
+        same = f"{point.coinciding} more" if point.coinciding else "–"
+        table.add_row(
+            *(escape(str(value)) for value in point.values.values()),
+            " ".join(done) or "–",
+            " ".join(map(str, missing)) or "–",
+            same,
+        )
+    console.print(table)
+    console.print(planned(standing))
+
+
+def planned(standing: Standing) -> str:
+    """The plan in one line."""
+    seeds = len(standing.seeds)
+    trials = (len(standing.points) + standing.to_sample) * seeds
+    sampled = f" and {standing.to_sample} to be sampled" if standing.to_sample else ""
+    coinciding = sum(point.coinciding for point in standing.points)
+    same = f" ({coinciding} coinciding combinations left out)" if coinciding else ""
+    failed = standing.trials_failed
+    ended = standing.trials_ended
+    complete = trials - standing.trials_left - failed - ended
+    return (
+        f"{counted(len(standing.points), 'point')}{sampled}{same}, {counted(seeds, 'seed')} "
+        f"each: {counted(trials, 'trial')}, "
+        f"{complete} complete,{f' {failed} failed,' if failed else ''}"
+        f"{f' {ended} ended by a rule,' if ended else ''} "
+        f"{standing.trials_left} to run"
+    )

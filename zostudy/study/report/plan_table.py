@@ -1,0 +1,62 @@
+"""What a user sees of a plan: a table of predicted memory, and what is above the budget."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zostudy.config.sizes import shown_bytes
+from zostudy.study.planning.plan import Plan
+from zostudy.study.report.results_table import short_paths
+
+_PHASES = ("prune", "search", "evaluate")
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the predicted memory and the steps of each point, and what is above the budget."""
+    if not plan.configurations:
+        return
+    console.print(_table(plan))
+    for configuration in plan.configurations:
+        if configuration.excluded:
+            console.print(
+                f"{configuration.point}: is not run; {configuration.excluded}",
+                markup=False,
+                soft_wrap=True,
+            )
+    for exact in (True, False):
+        for configuration, advice in plan.above(exact=exact):
+            verb = "is" if exact else "may be"
+            console.print(
+                f"{configuration.point}: {advice.phase} {verb} above the memory budget of "
+                f"{shown_bytes(plan.budget)}; {advice}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _table(plan: Plan) -> Table:
+    configurations = plan.configurations
+    paths = list(dict.fromkeys(path for c in configurations for path in c.point.values))
+    phases = [name for name in _PHASES if any(name in c.phases for c in configurations)]
+    ratios = [plan.ratio_to_darts(c) for c in configurations]
+    estimated = any(not phase.exact for c in configurations for phase in c.phases.values())
+    caption = "≈: mask or genotype are not known yet; one like them stands for them"
+    table = Table(title="predicted peak memory", caption=caption if estimated else None)
+    for name in short_paths(paths).values():
+        table.add_column(name)
+    for name in phases:
+        table.add_column(name, justify="right")
+        table.add_column("steps", justify="right")
+    if any(ratios):
+        table.add_column("search / DARTS", justify="right")
+    for configuration, ratio in zip(configurations, ratios, strict=True):
+        row = [escape(str(configuration.point.values.get(path, ""))) for path in paths]
+        for name in phases:
+            phase = configuration.phases.get(name)
+            about = "" if phase is None or phase.exact else "≈ "
+            row.append(f"{about}{shown_bytes(phase.peak_bytes)}" if phase else "–")
+            row.append(f"{phase.steps:,}" if phase else "–")
+        if any(ratios):
+            row.append("–" if ratio is None else f"{ratio:.3f}")
+        table.add_row(*row)
+    return table

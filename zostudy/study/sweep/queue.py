@@ -1,0 +1,263 @@
+"""The units of a study in Optuna's storage: added, claimed, kept alive, ended, and found lost.
+
+A worker says that a unit is alive by Optuna's heartbeats, on the clock of the database. Those of a
+worker that was on this machine and is gone need no waiting.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import fail_stale_trials
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from zostudy.config.loading import StudyFile
+from zostudy.study.points import Point
+from zostudy.study.sweep import proposals, units
+from zostudy.study.sweep.storage import Stored
+from zostudy.study.sweep.units import Record, State, Unit
+
+_log = logging.getLogger(__name__)
+
+_STATES: dict[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+}
+
+
+class TakenAwayError(Exception):
+    """A unit is not this worker's any more: another found it lost, and took it up."""
+
+
+def held(study: optuna.Study) -> list[tuple[int, State, Record]]:
+    """Optuna's trials as :func:`units.read` takes them."""
+    trials = study.get_trials(deepcopy=False)
+    return [(trial.number, _STATES[trial.state], trial.user_attrs) for trial in trials]
+
+
+@dataclass
+class Queue:
+    """The units of a study.
+
+    Attributes:
+        file: The study file.
+        stored: The study in its storage.
+        known: The points that are known, by their keys.
+    """
+
+    file: StudyFile
+    stored: Stored
+    known: dict[str, Point]
+    _ids: dict[int, int] = field(default_factory=dict)
+    _greeted: set[int] = field(default_factory=set)
+
+    def read(self) -> list[Unit]:
+        """All units, as they are now."""
+        return units.read(self.file, held(self.stored.study))
+
+    def add(self, record: Record) -> None:
+        """Add a unit that waits, with its point, if it is known, as Optuna's parameters."""
+        params: dict[str, Any] = {}
+        distributions = {}
+        if "values" in record:
+            values = json.loads(record["values"])
+            params = {path: proposals.held_value(value) for path, value in values.items()}
+            distributions = proposals.distributions(self.file.config)
+        trial = optuna.create_trial(
+            state=TrialState.WAITING,
+            params=params,
+            distributions=distributions,
+            user_attrs=dict(record),
+        )
+        self.stored.study.add_trial(trial)
+
+    def claim(self, unit: Unit) -> bool:
+        """Make a waiting unit this worker's; false where another was faster."""
+        storage, trial = self.stored.storage, self._id(unit)
+        storage.record_heartbeat(trial)  # before it runs, so that none ever runs without
+        try:
+            if not storage.set_trial_state_values(trial, TrialState.RUNNING):
+                return False
+        except UpdateFinishedTrialError:
+            return False
+        self.note(unit, {"worker": _this_process()})
+        return True
+
+    def propose(self, unit: Unit) -> dict[str, Any]:
+        """The values of a point for a draw, by the sampler.
+
+        The sampler is made anew, its seed derived from what has been run to an end, so that a
+        sweep that was interrupted proposes the same points as one that was not.
+        """
+        config = self.file.config
+        # Loaded anew, because a study keeps the trials that a sampler has seen.
+        study = optuna.load_study(study_name=config.study, storage=self.stored.storage)
+        trials = study.get_trials(deepcopy=False)
+        ended = [t for t in trials if t.state == TrialState.COMPLETE or "reason" in t.user_attrs]
+        study.sampler = proposals.sampler(config, len(ended))
+        return proposals.suggested(optuna.Trial(study, self._id(unit)), config)
+
+    def note(self, unit: Unit, entries: Mapping[str, Any]) -> None:
+        """Add to the record of a unit that runs.
+
+        Raises:
+            TakenAwayError: It is not this worker's any more.
+        """
+        for name, value in entries.items():
+            try:
+                self.stored.storage.set_trial_user_attr(self._id(unit), name, value)
+            except UpdateFinishedTrialError as error:
+                raise TakenAwayError from error
+
+    def constrain(self, unit: Unit, excesses: Mapping[str, float]) -> None:
+        """Tell Optuna by how much a unit is above each constraint, 0 or less where it is not."""
+        if not excesses:
+            return
+        drawing_nothing = optuna.load_study(
+            study_name=self.file.config.study,
+            storage=self.stored.storage,
+            sampler=optuna.samplers.RandomSampler(),
+        )
+        trial = optuna.Trial(drawing_nothing, self._id(unit))
+        for name, excess in excesses.items():
+            trial.set_constraint(name, excess)
+
+    def is_poor(self, unit: Unit, epoch: int, accuracy: float) -> bool:
+        """Keep the accuracy of a unit after an epoch; whether it is to go no further.
+
+        Raises:
+            TakenAwayError: It is not this worker's any more.
+        """
+        storage, study = self.stored.storage, self.stored.study
+        try:
+            storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
+        except UpdateFinishedTrialError as error:
+            raise TakenAwayError from error
+        trial = storage.get_trial(self._id(unit))
+        return proposals.pruner(self.file.config).prune(study, trial)
+
+    def end(
+        self, unit: Unit, values: Sequence[float] | None = None, *, by_rule: bool = False
+    ) -> None:
+        """End a unit: with the values of its objectives, or without if it has none.
+
+        Args:
+            unit: The unit.
+            values: The values.
+            by_rule: Whether it has none because a rule of the study file ended it; else it failed.
+
+        Raises:
+            TakenAwayError: It is not this worker's any more.
+        """
+        without = TrialState.PRUNED if by_rule else TrialState.FAIL
+        state = without if values is None else TrialState.COMPLETE
+        try:
+            self.stored.storage.set_trial_state_values(self._id(unit), state, values)
+        except UpdateFinishedTrialError as error:
+            raise TakenAwayError from error
+
+    def end_lost(self, known: Sequence[Unit]) -> None:
+        """Mark as failed the units whose worker is gone, and those that are superseded."""
+        for unit in known:
+            if unit.state == "running" and "worker" not in unit.record:
+                self._greet(unit)
+        gone = [u for u in known if u.state == "running" and _gone(u.record.get("worker", ""))]
+        for unit in (*(u for u in units.superseded(known) if u.state == "waiting"), *gone):
+            with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
+                self.stored.storage.set_trial_state_values(self._id(unit), TrialState.FAIL)
+        fail_stale_trials(self.stored.study)
+
+    def alive_now(self, known: Sequence[Unit]) -> list[Unit]:
+        """The units that run and whose worker is there, as far as can be told."""
+        storage = self.stored.storage
+        study = storage.get_study_id_from_name(self.file.config.study)
+        silent = set(storage._get_stale_trial_ids(study))  # Optuna only offers to fail them
+        running = [unit for unit in known if unit.state == "running"]
+        return [
+            unit
+            for unit in running
+            if self._id(unit) not in silent and not _gone(unit.record.get("worker", ""))
+        ]
+
+    def _greet(self, unit: Unit) -> None:
+        """Give a unit a heartbeat whose worker, of an older version, may not have given it one."""
+        if unit.number not in self._greeted:
+            self._greeted.add(unit.number)
+            self.stored.storage.record_heartbeat(self._id(unit))
+
+    @contextlib.contextmanager
+    def alive(self, unit: Unit) -> Iterator[None]:
+        """Say that a unit is alive, again and again from a thread, while it is worked on."""
+        over = threading.Event()
+        interval = self.file.config.sweep.heartbeat_interval / 2
+        trial = self._id(unit)
+
+        def beat() -> None:
+            storage = self.stored.storage
+            while not over.wait(interval):
+                try:
+                    storage.record_heartbeat(trial)
+                except (SQLAlchemyError, StorageInternalError) as error:
+                    _log.info("no heartbeat of unit %d: %s", unit.number, error)
+            storage.remove_session()
+
+        thread = threading.Thread(target=beat, name=f"heartbeat-{unit.number}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _id(self, unit: Unit) -> int:
+        """The storage's own number of a unit's trial."""
+        if unit.number not in self._ids:
+            storage = self.stored.storage
+            study = storage.get_study_id_from_name(self.file.config.study)
+            self._ids[unit.number] = storage.get_trial_id_from_study_id_trial_number(
+                study, unit.number
+            )
+        return self._ids[unit.number]
+
+
+def _this_process() -> str:
+    return f"{_machine()} {os.getpid()} {_begun(os.getpid())}"
+
+
+def _machine() -> str:
+    """This machine since it was started, and what of its processes can be seen from here."""
+    name = socket.gethostname().replace(" ", "_")
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{name} {boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  # no path
+    return f"{name} ? ?"
+
+
+def _begun(process: int) -> str:
+    """When a process began, in ticks since the machine was started; nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    return ""
+
+
+def _gone(worker: str) -> bool:
+    """Whether a worker was a process of this machine, and is no more."""
+    machine, _, process = worker.rpartition(" ")[0].rpartition(" ")
+    begun = worker.rpartition(" ")[2]
+    known = machine == _machine() and not machine.endswith("? ?")
+    return known and process.isdecimal() and _begun(int(process)) != begun

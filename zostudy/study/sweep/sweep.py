@@ -1,0 +1,378 @@
+"""The sweep: which units of a study are run next, and what came of them.
+
+Any number of workers, in this process or in others, may run a study at once; they meet in its
+Optuna storage and nowhere else (:mod:`zostudy.study.sweep.units` says how they agree). A worker
+goes on until nothing waits and nothing runs, so that what another one loses is taken up.
+
+Optuna's own grid sampler is not used: it never returns to a point that raised. Without objectives
+every complete unit has the value 0, which means nothing.
+"""
+
+import functools
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
+
+from zostudy.config.loading import StudyFile
+from zostudy.config.settings import StudyConfig
+from zostudy.errors import ConfigError, LostError, ZostudyError
+from zostudy.redaction import redacted
+from zostudy.study import points
+from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
+from zostudy.study.sweep import units
+from zostudy.study.sweep.queue import Queue, TakenAwayError, held
+from zostudy.study.sweep.storage import check_same_sweep, created, stored
+from zostudy.study.sweep.units import Unit
+
+if TYPE_CHECKING:
+    from zostudy.stage import Progress  # it imports torch, which reading a study does without
+
+_log = logging.getLogger(__name__)
+
+Execute = Callable[..., TrialOutcome | Ended]
+Notify = Callable[[Notice], None]
+
+#: Seconds between two looks at the storage while others run what is left.
+_LOOK = 0.5
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """What one call of :func:`run` did.
+
+    Attributes:
+        executed: Trials that were run, failed ones included.
+        failures: Why trials failed, a line for each.
+    """
+
+    executed: int
+    failures: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """What the workers of one call have done so far, counted together.
+
+    Attributes:
+        total: Trials of this call, as far as is known.
+        begun: Trials begun.
+        done: Trials that have ended.
+        failures: Reasons of those that failed.
+    """
+
+    total: int = 0
+    begun: int = 0
+    done: int = 0
+    failures: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> int:
+        """Count a trial that begins; its place among those of this call, from 1."""
+        with self._lock:
+            self.begun += 1
+            self.total = max(self.total, self.begun)
+            return self.begun
+
+    def end(self) -> int:
+        """Count a trial that has ended; how many have."""
+        with self._lock:
+            self.done += 1
+            return self.done
+
+    def fail(self, line: str) -> None:
+        """Keep the reason of a trial that failed."""
+        with self._lock:
+            self.failures.append(line)
+
+    def summary(self) -> SweepSummary:
+        """What was done."""
+        return SweepSummary(self.begun, tuple(self.failures))
+
+
+def standing(file: StudyFile) -> Standing:
+    """Where the study stands; nothing is written.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or holds another sweep under this name.
+    """
+    known = units.grid(file)
+    with stored(file.config) as found:
+        if found is None:
+            return units.standing(file, known, [])
+        check_same_sweep(found.study, file)
+        return units.standing(file, known, units.read(file, held(found.study)))
+
+
+def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
+    """The units that run and whose worker is there, and those whose worker is gone."""
+    with stored(file.config) as found:
+        if found is None:
+            return [], []
+        queue = Queue(file, found, {})
+        known = queue.read()
+        alive = queue.alive_now(known)
+    numbers = {unit.number for unit in alive}
+    return alive, [u for u in known if u.state == "running" and u.number not in numbers]
+
+
+def running(file: StudyFile) -> set[int]:
+    """The numbers of the trials that are being run now, here or elsewhere."""
+    alive, _ = run_now(file)
+    return {unit.first + index for unit in alive for index in range(len(unit.seeds))}
+
+
+def prepare(file: StudyFile, *, again: bool = False) -> None:
+    """Make the study in its storage and add its units, what was lost too often among them.
+
+    Args:
+        file: The study file.
+        again: Whether also what failed by what it computes is to be tried again.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or holds another sweep under this name.
+    """
+    with created(file) as found:
+        queue = Queue(file, found, units.grid(file))
+        known = queue.read()
+        queue.end_lost(known)
+        units.standing(file, queue.known, known)
+        for record in units.revived(file, queue.known, known, own=again):
+            queue.add(record)
+        _add_due(queue)
+
+
+def run(
+    file: StudyFile,
+    execute: Execute,
+    notify: Notify,
+    tally: Tally | None = None,
+    stop: threading.Event | None = None,
+) -> SweepSummary:
+    """Run what is missing of a study, beside whoever else does.
+
+    Args:
+        file: The study file.
+        execute: Runs one trial, given its point, its seed and its number, and ``judge`` where
+            poor trials are stopped: to be asked after each epoch for a reason to stop.
+        notify: Called when a trial begins and when it ends.
+        tally: Counts together with other workers of this process.
+        stop: Ends the run when it is set, as an interrupt does; for a worker in a thread.
+
+    Returns:
+        What was done. An exception in a trial fails that trial only.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or holds another sweep under this name.
+        KeyboardInterrupt: The user stopped it; the next call continues.
+    """
+    with created(file) as found:
+        queue = Queue(file, found, units.grid(file))
+        worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
+        worker.run()
+        return worker.tally.summary()
+
+
+def _add_due(queue: Queue) -> list[Unit]:
+    """Add the units that are missing; all units there are then."""
+    known = queue.read()
+    added = list(units.due(queue.file, queue.known, known))
+    for record in added:
+        queue.add(record)
+    return queue.read() if added else known
+
+
+@dataclass
+class _Worker:
+    """One worker: claims units, one after the other, until there are no more."""
+
+    file: StudyFile
+    queue: Queue
+    execute: Execute
+    notify: Notify
+    tally: Tally
+    stop: threading.Event
+
+    def run(self) -> None:
+        if not self.tally.total:
+            self.tally.total = units.standing(
+                self.file, self.queue.known, self.queue.read()
+            ).trials_left
+        while not self.stop.is_set():
+            unit, others = self._patiently(self._next)
+            if unit is not None:
+                self._run_claimed(unit)
+            elif others:
+                self.stop.wait(_LOOK)
+            else:
+                return
+        raise KeyboardInterrupt
+
+    def _next(self) -> tuple[Unit | None, bool]:
+        """A unit that is this worker's now; else, whether others have units to run."""
+        queue = self.queue
+        queue.end_lost(queue.read())
+        known = units.counting(_add_due(queue))
+        units.standing(self.file, queue.known, known)
+        mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
+        waiting = [unit for unit in mine if unit.state == "waiting"]
+        for unit in sorted(waiting, key=lambda unit: (not unit.key, unit.number)):
+            if queue.claim(unit):
+                return unit, True
+        return None, bool(mine)
+
+    def _standing(self) -> Standing:
+        return units.standing(self.file, self.queue.known, self.queue.read())
+
+    def _may_draw(self, unit: Unit) -> bool:
+        return not unit.key and unit.draw is not None and unit.draw < self.file.config.sweep.trials
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  # what the call returns
+        """Call again while the storage cannot be reached, for as long as a unit may be silent."""
+        until = time.monotonic() + 2 * self.file.config.sweep.heartbeat_interval
+        while True:
+            try:
+                return call()
+            except (OperationalError, StorageInternalError) as error:
+                away = isinstance(error.__cause__ or error, OperationalError)
+                if not away or time.monotonic() > until or self.stop.wait(_LOOK):
+                    raise
+                _log.warning("the storage cannot be reached; trying again")
+
+    def _run_claimed(self, unit: Unit) -> None:
+        try:
+            with self.queue.alive(unit):
+                point = self._patiently(lambda: self._point(unit))
+                if point is not None:
+                    self._run_point(unit, point)
+        except TakenAwayError:
+            _log.warning("unit %d was taken up by another worker meanwhile", unit.number)
+        except KeyboardInterrupt:
+            self._give_back(unit)
+            raise
+
+    def _give_back(self, unit: Unit) -> None:
+        try:
+            self.queue.note(unit, {"given_back": True})
+            self.queue.end(unit)
+        except (TakenAwayError, OperationalError, StorageInternalError):
+            _log.info("unit %d could not be given back", unit.number)
+
+    def _point(self, unit: Unit) -> Point | None:
+        """The point of a unit, proposed by the sampler if it has none; nothing if it is wrong."""
+        if unit.key:
+            return self.queue.known[unit.key]
+        values = self.queue.propose(unit)
+        try:
+            point = points.point(self.file, values)
+        except ConfigError as error:
+            self.queue.note(unit, {"reason": _one_line(error)})
+            self.queue.end(unit)
+            self.tally.fail(f"point {unit.number}: {_one_line(error)}")
+            return None
+        self.queue.known[point.key] = point
+        self.queue.note(unit, {"values": json.dumps(values), "point": point.key})
+        return point
+
+    def _run_point(self, unit: Unit, point: Point) -> None:
+        attempt = self._patiently(self._standing).attempts[point.key]
+        outcomes: dict[int, Outcome] = {}
+        for seed in unit.seeds:
+            known = attempt.outcomes.get(seed)
+            if known is None or (isinstance(known, Failure) and unit.record.get("again")):
+                known = self._run_trial(unit, point, seed, attempt.numbers[seed])
+            if known is None:  # lost, and due again
+                self._patiently(lambda: self.queue.end(unit))
+                return
+            outcomes[seed] = known
+            self._note(unit, {f"seed:{seed}": points.to_json(known)})
+        self._end(unit, outcomes)
+
+    def _note(self, unit: Unit, entries: dict[str, str]) -> None:
+        self._patiently(lambda: self.queue.note(unit, entries))
+
+    def _end(self, unit: Unit, outcomes: dict[int, Outcome]) -> None:
+        failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
+        reasons = failed + [o.reason for o in outcomes.values() if isinstance(o, Ended)]
+        complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
+        values = None if reasons else _values(self.file.config, complete)
+        if reasons:
+            self._note(unit, {"reason": reasons[0]})
+        excesses = _excesses(self.file.config, list(outcomes.values()))
+        self._patiently(lambda: self.queue.constrain(unit, excesses))
+        self._patiently(lambda: self.queue.end(unit, values, by_rule=not failed))
+
+    def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
+        """Run a trial; nothing if it was lost with its process and is tried again."""
+        notice = Notice(self.tally.begin(), self.tally.total, point, seed)
+        self.notify(notice)
+        outcome = self._outcome(unit, point, seed, number)
+        lost = isinstance(outcome, Failure) and outcome.passing
+        again = lost and unit.record.get("losses", 0) < self.file.config.sweep.retries
+        if isinstance(outcome, Failure) and again:
+            outcome = replace(outcome, reason=f"{outcome.reason}; it is tried again")
+        elif isinstance(outcome, Failure):
+            self.tally.fail(f"trial {number} ({point}, seed {seed}): {outcome.reason}")
+        self.notify(replace(notice, outcome=outcome, done=self.tally.end()))
+        return None if again else outcome
+
+    def _judge(self, unit: Unit, progress: "Progress") -> str:
+        """A reason to stop a trial for what it has just reported; empty if it is to go on."""
+        accuracy = progress.metrics.get("validation_accuracy")
+        if progress.phase != "evaluate" or accuracy is None:
+            return ""
+        poor = self._patiently(lambda: self.queue.is_poor(unit, progress.done, accuracy))
+        if not poor or progress.done == progress.total:
+            return ""
+        return (
+            f"sweep.early_stopping ({self.file.config.sweep.early_stopping.name}): validation "
+            f"accuracy {accuracy:.2f} % after {progress.done} of {progress.total} epochs"
+        )
+
+    def _outcome(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome:
+        stopping = self.file.config.sweep.early_stopping.name != "none"
+        judging = {"judge": functools.partial(self._judge, unit)} if stopping else {}
+        try:
+            outcome = self.execute(point, seed, number, **judging)
+            if isinstance(outcome, TrialOutcome):
+                _check_objectives(self.file.config, outcome)
+        except ZostudyError as error:
+            return Failure(_one_line(error), passing=isinstance(error, LostError))
+        except Exception as error:  # noqa: BLE001  # whatever fails a trial, the study goes on
+            _log.warning("trial %d failed unexpectedly", number, exc_info=error)
+            return Failure(f"{type(error).__name__}: {_one_line(error)}")
+        return outcome
+
+
+def _one_line(error: Exception) -> str:
+    return redacted("; ".join(str(error).split("\n"))) or type(error).__name__
+
+
+def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:
+    for objective in config.sweep.objectives:
+        value = outcome.metrics.get(objective.metric, math.nan)
+        if not math.isfinite(value):
+            raise ZostudyError(f"objective {objective.metric} is {value}; needs a finite number")
+
+
+def _excesses(config: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """By which part of its limit each constrained figure is above it, at the worst of the seeds."""
+    known = [o.metrics for o in outcomes if not isinstance(o, Failure)]
+    return {
+        name: max(metrics[name] / limit.most - 1 for metrics in known if name in metrics)
+        for name, limit in config.sweep.constraints.items()
+        if any(name in metrics for metrics in known)
+    }
+
+
+def _values(config: StudyConfig, outcomes: list[TrialOutcome]) -> list[float]:
+    objectives = config.sweep.objectives
+    return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in objectives] or [0.0]

@@ -1,0 +1,52 @@
+"""What a finished phase leaves in its run: figures, and files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zostudy.pruning.greedy import Round
+from zostudy.study.pictures import drawing
+from zostudy.study.store.store import Record
+from zostudy.study.tracking.tracking import CACHE_FROM, CACHE_HIT, Run
+from zostudy.study.trial.computing import PREDICTED
+from zostudy.study.trial.phases import TrialPhases
+
+#: Figures of an evaluation, those that only a table tells among them.
+_MEASURED = (
+    *("test_accuracy", "validation_accuracy", "parameters", "macs"),
+    *("regret", "rank", "percentile"),
+)
+
+
+def measured(values: Mapping[str, Any]) -> dict[str, float]:
+    """The figures in an evaluate phase's values, as the trial's metrics."""
+    return {name: values[name] for name in _MEASURED if values.get(name) is not None}
+
+
+def log_source(run: Run, record: Record) -> None:
+    """Whether a phase was computed by its run, or by which it was."""
+    source = record.origin["mlflow_run_id"]
+    run.tags({CACHE_HIT: str(source != run.id)})
+    if source != run.id:
+        run.tags({CACHE_FROM: source})
+    for step, figures in enumerate(record.values.get("history", ()), start=1):
+        run.metrics(figures, step=step)  # those of a cached phase, or lost before a checkpoint
+
+
+def log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
+    """A finished phase's figures and artifacts."""
+    shown = ("seconds", "peak_bytes", *PREDICTED)
+    run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
+    if name == "prune":
+        run.json(values["mask"], "mask.json")
+        trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
+        run.json(trajectory, "trajectory.json")
+        run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
+        if values["rounds"]:
+            first = Round.of(values["rounds"][0], phases.mask(values))
+            run.figure(drawing.scores_figure(first), "scores.png")
+    if name == "search":
+        run.json(values["genotype"], "genotype.json")
+        run.json(values["alpha_history"], "alpha_history.json")
+        run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
+    if name == "evaluate":
+        run.metrics(measured(values))

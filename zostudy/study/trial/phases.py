@@ -1,0 +1,282 @@
+"""The three phases of a trial as cached computations: settings in, plain values and tensors out.
+
+A phase's key is the digest of all that determines its result: the code of the engine, the data,
+the machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over
+enters by its value, so that two trials which prune to the same mask share their search.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from zostudy import registry
+from zostudy.config.loading import digest, evaluation_document, to_document
+from zostudy.config.settings import TrialConfig
+from zostudy.data.dataset import Dataset
+from zostudy.evaluation import cost
+from zostudy.evaluation.table import Table
+from zostudy.evaluation.training import evaluate, standalone
+from zostudy.runtime import Runtime
+from zostudy.search.bilevel import search
+from zostudy.space import genotype as genotypes
+from zostudy.space import mask as masks
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace, search_space
+from zostudy.stage import StageContext
+from zostudy.study.planning.changes import with_settings
+from zostudy.study.planning.prediction import Predictions, mask_source, prune_context
+
+_ENGINE = ("space", "networks", "data", "proxies", "pruning", "search", "evaluation", "runtime.py")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a phase hands over.
+
+    Attributes:
+        values: Plain JSON values.
+        tensors: Tensors by name.
+    """
+
+    values: dict[str, Any]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A computation and the digests that name it.
+
+    Attributes:
+        name: ``prune``, ``search`` or ``evaluate``.
+        key: Digest of all that determines its result.
+        checkpoint_key: Digest under which its unfinished state is kept.
+        lasting: Whether that state is kept after the phase, because others go on from it.
+        settings: The settings it depends on, to be shown.
+        compute: The computation.
+        predict: Its peak memory in bytes, without computing it; 0 where it needs none to speak of.
+    """
+
+    name: str
+    key: str
+    checkpoint_key: str
+    lasting: bool
+    settings: Mapping[str, Any]
+    compute: Callable[[StageContext], Computed]
+    predict: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class TrialPhases:
+    """The phases of one trial.
+
+    Attributes:
+        config: Settings of the trial.
+        seed: Its seed.
+        dataset: Its data.
+        predictions: Device and precision, and what is known of memory.
+        table: Accuracies of the search space, where nothing is trained.
+    """
+
+    config: TrialConfig
+    seed: int
+    dataset: Dataset
+    predictions: Predictions
+    table: Table | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and precision."""
+        return self.predictions.runtime
+
+    @functools.cached_property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return search_space(self.config.search_space.name, self.config.extensions)
+
+    def prune(self) -> Phase:
+        """From the full search space to a mask, or to a genotype."""
+        config = self.config
+        component = mask_source(config)
+        settings: dict[str, Any] = {
+            "prune": to_document(config.prune),
+            "supernet": to_document(config.supernet),
+            "architecture_fraction": config.search.architecture_fraction,
+        }
+        continues = component.facts.get("continues", ())
+        further = continues if isinstance(continues, tuple) else ()
+        start = {k: v for k, v in settings["prune"].items() if k not in further}
+
+        def compute(stage: StageContext) -> Computed:
+            context = prune_context(config, self.dataset, stage)
+            result = component.load()(context, **config.prune.options)
+            names = self.space.operations
+            return Computed(
+                {
+                    "mask": result.mask.to_dict(),
+                    "added": [[kind, edge, names[column]] for kind, edge, column in result.added],
+                    "rounds": [done.to_dict() for done in result.rounds],
+                    "edges": [
+                        [kind, edge, score, result.edge_errors.get((kind, edge))]
+                        for (kind, edge), score in result.edge_scores.items()
+                    ],
+                    "genotype": result.genotype.to_dict() if result.genotype else None,
+                    "operations": result.mask.count(),
+                    "seconds": result.seconds,
+                    "peak_bytes": result.peak_bytes,
+                    "figures": dict(result.figures),
+                }
+            )
+
+        return Phase(
+            "prune",
+            self._key("prune", settings),
+            self._key("prune", settings | {"prune": start}),
+            bool(further),
+            settings,
+            compute,
+            lambda: self.predictions.prune(config, self.dataset),
+        )
+
+    def search(self, mask: OperationMask) -> Phase:
+        """From a mask to a genotype."""
+        config = self.config
+        settings = {
+            "search": to_document(config.search),
+            "supernet": to_document(config.supernet),
+            "mask": mask.digest(),
+        }
+
+        def compute(stage: StageContext) -> Computed:
+            result = search(
+                mask, self.dataset, config.supernet, config.search, stage, config.extensions
+            )
+            return Computed(
+                {
+                    "genotype": result.genotype.to_dict(),
+                    "history": list(result.history),
+                    "alpha_history": list(result.alpha_history),
+                    "seconds": result.seconds,
+                    "peak_bytes": result.peak_bytes,
+                    "figures": dict(result.figures),
+                }
+            )
+
+        def predict() -> int:
+            return self.predictions.search(config, mask, self.dataset)
+
+        return self._phase("search", settings, compute, predict)
+
+    def evaluate(self, genotype: Genotype) -> Phase:
+        """From a genotype to a trained network, or to its row in the table."""
+        config = self.config
+        settings = {
+            "evaluate": evaluation_document(config.evaluate),
+            "genotype": genotype.to_dict(),
+        }
+        if self.table is not None:
+            return self._lookup(genotype, self.table, settings)
+
+        def compute(stage: StageContext) -> Computed:
+            result = evaluate(
+                genotype, self.dataset, config.evaluate, stage, extensions=config.extensions
+            )
+            values = {
+                "test_accuracy": result.test_accuracy,
+                "validation_accuracy": result.validation_accuracy,
+                "history": list(result.history),
+                "parameters": result.parameters,
+                "macs": result.macs,
+                "seconds": result.seconds,
+                "peak_bytes": result.peak_bytes,
+                "figures": dict(result.memory),
+            }
+            return Computed(values, result.weights)
+
+        def predict() -> int:
+            batch = config.evaluate.batch_size
+            share = max(2, -(-batch // self.runtime.processes.count))
+            shared = with_settings(config, "evaluate", batch_size=share)
+            return self.predictions.evaluate(shared, genotype, self.dataset)
+
+        return self._phase("evaluate", settings, compute, predict)
+
+    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase:
+        """From a genotype to its row in the table; neither seed nor arithmetic matters."""
+        dataset, evaluate = self.dataset, self.config.evaluate
+        pictures = [dataset.channels, dataset.height, dataset.width, len(dataset.classes)]
+        determined = settings | {
+            "engine": self._engine,
+            "evaluate": settings["evaluate"] | {"path": table.digest},
+            "pictures": pictures,
+        }
+
+        def compute(stage: StageContext) -> Computed:
+            del stage
+            network = standalone(genotype, dataset, evaluate, self.config.extensions)
+            size = {
+                "parameters": cost.parameters(network),
+                "macs": cost.macs(network, dataset.channels, dataset.height, dataset.width),
+            }
+            return Computed(asdict(table(genotype)) | size | {"figures": {}})
+
+        key = digest({"phase": "evaluate"} | determined)
+        return Phase("evaluate", key, key, False, settings, compute, lambda: 0)
+
+    def mask(self, values: Mapping[str, Any]) -> OperationMask:
+        """The mask in a prune phase's values."""
+        return masks.from_dict(values["mask"], self.space)
+
+    def genotype(self, values: Mapping[str, Any]) -> Genotype:
+        """The genotype in a phase's values."""
+        return genotypes.from_dict(values["genotype"], self.config.extensions)
+
+    def _phase(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        compute: Callable[[StageContext], Computed],
+        predict: Callable[[], int],
+    ) -> Phase:
+        key = self._key(name, settings)
+        return Phase(name, key, key, False, settings, compute, predict)
+
+    def _key(self, name: str, settings: Mapping[str, Any]) -> str:
+        return digest({"phase": name} | self.common() | dict(settings))
+
+    @property
+    def _engine(self) -> str:
+        return code_digest(self.config.extensions)
+
+    def common(self) -> dict[str, Any]:
+        """What determines every phase's result beside its own settings."""
+        device = self.runtime.device.type
+        threads = self.config.runtime.threads if device == "cpu" else 0
+        count = self.runtime.processes.count
+        return {
+            "engine": self._engine,
+            "data": self.dataset.digest,
+            "space": self.config.search_space.name,
+            "arithmetic": [device, self.runtime.precision, threads, count],
+            "seed": self.seed,
+        }
+
+
+@functools.cache
+def code_digest(extensions: tuple[str, ...]) -> str:
+    """Digest of the source of the engine and of a study's extensions."""
+    root = registry.source("zostudy").parent
+    files = [
+        path
+        for part in _ENGINE
+        for path in (sorted((root / part).rglob("*.py")) if "." not in part else [root / part])
+    ]
+    files += [registry.source(extension) for extension in extensions]
+    content = hashlib.sha256()
+    for path in files:
+        content.update(path.read_bytes())
+    return content.hexdigest()

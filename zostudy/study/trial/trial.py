@@ -1,0 +1,309 @@
+"""One trial: prune, search, evaluate; from the cache where it can be, tracked in MLflow."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
+from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.data.dataset import Dataset, load
+from zostudy.errors import ArchitectureError
+from zostudy.evaluation.table import Table, read
+from zostudy.runtime import environment, memory_budget, prepare
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import search_space
+from zostudy.stage import StageContext, StoppedEarly
+from zostudy.study.pictures import drawing
+from zostudy.study.planning.constraints import broken, costs, named
+from zostudy.study.planning.plan import Plan, Planner, check_batches
+from zostudy.study.planning.prediction import Predictions, check_source
+from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
+from zostudy.study.store.store import Store
+from zostudy.study.tracking.tracking import Run, Tracker
+from zostudy.study.trial import shared
+from zostudy.study.trial.computing import PREDICTED, Computing, Report
+from zostudy.study.trial.logs import log_phase, log_source, measured
+from zostudy.study.trial.phases import Phase, TrialPhases
+
+#: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
+_TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial that is being run.
+
+    Attributes:
+        name: Its name.
+        phases: Its phases.
+        run: Its run.
+        using: Keeps the records that it has read from being cleared.
+        metrics: What is known of it so far.
+    """
+
+    name: str
+    phases: TrialPhases
+    run: Run
+    using: contextlib.ExitStack
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Trials:
+    """Runs the trials of a study; what they share is opened once.
+
+    Args:
+        file: The study.
+        report: Called after every epoch and round.
+        device: The device; ``study`` for that of the study file.
+        known: Predicted peaks of memory, as :attr:`known` has them.
+        begins: Called with the name and the key of each trial's run before it begins.
+
+    Attributes:
+        tracker: Writes what is tracked of them.
+
+    Raises:
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: StudyFile,
+        report: Report,
+        device: str = "study",
+        known: Mapping[str, int] = {},
+        begins: Callable[[str, str], None] = lambda _name, _key: None,
+    ) -> None:
+        config = file.config
+        self._file = file
+        self._config = config
+        self._begins = begins
+        other = {} if device == "study" else {"device": device}
+        self._runtime = prepare(config.runtime.model_copy(update=other))
+        self._predictions = Predictions(self._runtime, known)
+        self._budget = memory_budget(config.runtime, self._runtime.device)
+        folder = Path(config.storage.folder)
+        self._computing = Computing(Store(folder), self._runtime, self._budget, report)
+        self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
+        self._datasets: dict[str, Dataset] = {}
+        self._tables: dict[str, Table] = {}
+
+    @property
+    def known(self) -> dict[str, int]:
+        """Predicted peaks of memory, in bytes, by what determines them."""
+        return self._predictions.known
+
+    def check(self, points: list[Point]) -> None:
+        """Whether every point has its data and its files, before anything is computed.
+
+        Raises:
+            InputError: Something is missing or does not fit.
+        """
+        for point in points:
+            dataset = self._dataset(point.config.dataset)
+            check_batches(point.config, dataset)
+            check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            self._table(point.config)
+
+    def plan(self, points: Sequence[Point]) -> Plan:
+        """What memory and how many steps points take; what is known of it serves the trials too."""
+        outlines = {key: dataset.outline() for key, dataset in self._datasets.items()}
+        planner = Planner(
+            self._predictions,
+            self._budget,
+            self._config.sweep.seeds,
+            lambda settings: outlines[settings.model_dump_json()],
+            self._config.sweep.constraints,
+        )
+        return planner.plan(points)
+
+    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
+        """Run a trial, or go on with it where it was stopped.
+
+        Args:
+            point: Its settings.
+            seed: Its seed.
+            number: Its number in the study.
+
+        Raises:
+            ZostudyError: The trial failed.
+        """
+        config = point.config
+        phases = self._phases_of(config, seed)
+        sweep = self._config.sweep
+        if sweep.constraints:
+            (planned,) = self.plan([point]).configurations
+            if planned.excluded:
+                return Ended.by(sweep, "excluded", planned.excluded, named(planned.limited))
+        key = digest([self._config.study, point.key, phases.common()])
+        params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
+        tags = {
+            "zostudy.study": self._config.study,
+            "zostudy.trial": str(number),
+            "zostudy.data": phases.dataset.digest,
+        }
+        name = f"trial-{number}"
+        self._begins(name, key)
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
+            self._describe(trial, f"{point}")
+            genotype = self._found(trial, lambda: self._relatives(point, phases))
+            above = self._above_limits(trial, genotype)
+            if above:
+                run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
+                return Ended.by(sweep, "excluded", above, trial.metrics, run.mlflow_id)
+            try:
+                self._phase(phases.evaluate(genotype), trial)
+            except StoppedEarly as stopped:
+                run.tags({"zostudy.state": "stopped", "zostudy.reason": str(stopped)})
+                return Ended.by(sweep, "stopped", str(stopped), trial.metrics, run.mlflow_id)
+            run.metrics(trial.metrics)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def cached(self, point: Point, seed: int) -> bool:
+        """Whether every phase of a trial is in the cache."""
+        store, phases = self._computing.store, self._phases_of(point.config, seed)
+        phase = phases.prune()
+        found = store.record(phase.name, phase.key)
+        if found is not None and found.values["genotype"] is None:
+            phase = phases.search(phases.mask(found.values))
+            found = store.record(phase.name, phase.key)
+        if found is None:
+            return False
+        phase = phases.evaluate(phases.genotype(found.values))
+        return store.record(phase.name, phase.key) is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first of the processes that share batches, or alone."""
+        return self._runtime.processes.rank == 0
+
+    def follow(self, genotype: Genotype, seed: int) -> None:
+        """Take part in what the first process does in :meth:`evaluate`."""
+        phase = self._phases_of(self._config, seed).evaluate(genotype)
+        shared.follow(phase, StageContext(self._runtime, seed))
+
+    def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
+        """Train and measure a given genotype with the study's settings, as a run of its own.
+
+        Args:
+            genotype: The architecture.
+            seed: The seed of its training.
+
+        Raises:
+            ArchitectureError: The genotype is of another search space than the study.
+            ZostudyError: The training failed.
+        """
+        config = self._config
+        if genotype.space.name != config.search_space.name:
+            raise ArchitectureError(
+                f"genotype: is of the search space {genotype.space.name!r}; "
+                f"the study has {config.search_space.name!r}"
+            )
+        phases = self._phases_of(config, seed)
+        phase = shared.led(phases.evaluate(genotype), self._runtime.processes)
+        key = digest([config.study, "genotype", phase.key])
+        params = {"seed": seed} | flat(phase.settings)
+        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
+        name = "genotype"
+        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(name, phases, run, using)
+            self._describe(trial, "a given genotype")
+            self._keep_genotype(run, genotype)
+            self._phase(phase, trial)
+            run.metrics(trial.metrics)
+            shared.dismiss(self._runtime.processes)
+            return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
+
+    def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
+        """Which constraints a genotype does not keep to; what it costs is added to the metrics."""
+        constraints = self._config.sweep.constraints
+        figures = costs(constraints, genotype, trial.phases.dataset, trial.phases.config)
+        trial.metrics.update(named(figures))
+        trial.run.metrics(named(figures))
+        return broken(figures)
+
+    def _dataset(self, settings: DatasetSettings) -> Dataset:
+        key = settings.model_dump_json()
+        if key not in self._datasets:
+            self._datasets[key] = load(settings, self._config.extensions)
+        return self._datasets[key]
+
+    def _table(self, config: TrialConfig) -> Table | None:
+        if config.evaluate.by != "table":
+            return None
+        key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
+        if key not in self._tables:
+            space = search_space(config.search_space.name, config.extensions)
+            self._tables[key] = read(config.evaluate, space)
+        return self._tables[key]
+
+    def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
+        dataset, table = self._dataset(config.dataset), self._table(config)
+        return TrialPhases(config, seed, dataset, self._predictions, table)
+
+    def _describe(self, trial: _Trial, what: str) -> None:
+        """What a trial's run carries whatever comes of it."""
+        run, phases = trial.run, trial.phases
+        config, dataset = phases.config, phases.dataset
+        run.note(f"{self._config.study}: {what}, seed {phases.seed}")
+        run.json(to_document(config) | {"seed": phases.seed}, "settings.json")
+        run.json(environment(), "environment.json")
+        run.json(dataset.record(config.search.architecture_fraction), "splits.json")
+        run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
+        if phases.table is not None:
+            run.tags({"zostudy.table": phases.table.digest})
+
+    def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase]]) -> Genotype:
+        """Prune and search."""
+        phases, run, metrics = trial.phases, trial.run, trial.metrics
+        pruned = self._phase(phases.prune(), trial, relatives)
+        mask = phases.mask(pruned)
+        metrics["operations"] = pruned["operations"]
+        metrics |= {f"prune_{n}": pruned["figures"][n] for n in _TRUST if n in pruned["figures"]}
+        run.json(pruned["mask"], "mask.json")
+        if pruned["genotype"] is None:
+            found = self._phase(phases.search(mask), trial)
+        else:
+            found = pruned
+            metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
+        genotype = phases.genotype(found)
+        self._keep_genotype(run, genotype)
+        run.metrics(metrics)
+        return genotype
+
+    def _keep_genotype(self, run: Run, genotype: Genotype) -> None:
+        run.json(genotype.to_dict(), "genotype.json")
+        run.figure(drawing.genotype_figure(genotype), "genotype.png")
+
+    def _phase(
+        self,
+        phase: Phase,
+        trial: _Trial,
+        relatives: Callable[[], Sequence[Phase]] = tuple,
+    ) -> dict[str, Any]:
+        """A phase's values, from the cache or computed; its figures are added to the trial's."""
+        phases = trial.phases
+        cached = self._computing.store.record(phase.name, phase.key) is not None
+        settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
+        with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
+            origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
+            record = self._computing.record(phase, phases.seed, child, origin, relatives)
+            log_source(child, record)
+            log_phase(child, phase.name, record.values, phases)
+        trial.using.enter_context(self._computing.store.using(record))
+        for name in ("seconds", "peak_bytes", *PREDICTED):
+            if name in record.values:
+                trial.metrics[f"{phase.name}_{name}"] = record.values[name]
+        if phase.name == "evaluate":
+            trial.metrics.update(measured(record.values))
+        return record.values
+
+    def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
+        """The other prunings of the study that follow the same trajectory as a point's."""
+        own = phases.prune()
+        configs = alternatives(self._file, point.values, ("technique", "prune"))
+        others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
+        shared = own.lasting and own.checkpoint_key
+        return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
