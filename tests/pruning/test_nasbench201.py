@@ -5,9 +5,9 @@ import random
 
 import pytest
 import torch
-from tests.pruning.test_rankings import CASES, bound, expected, value
 
 from tests.conftest import pictures
+from tests.proxies.test_rankings import CASES, bound, expected, value
 from tests.pruning.test_exact import NNGP, batch
 from tests.pruning.test_first_order import slope
 from tests.reference import pruning as reference

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zostudy.networks.convolution import Conv2d, corrected
 from zostudy.registry import find, operation
 
 Pictures = Float[Tensor, "batch channels height width"]
@@ -84,9 +85,9 @@ class FactorizedReduction(nn.Module):
     def __init__(self, channels: int, out_channels: int, *, affine: bool) -> None:
         super().__init__()
         first = out_channels - out_channels // 2
-        self.first = nn.Conv2d(channels, first, 1, stride=2, bias=False)
+        self.first = Conv2d(channels, first, 1, stride=2, bias=False)
         self.second = (
-            nn.Conv2d(channels, out_channels // 2, 1, stride=2, bias=False)
+            Conv2d(channels, out_channels // 2, 1, stride=2, bias=False)
             if out_channels > 1
             else None
         )
@@ -131,7 +132,7 @@ class SeparableConvolution(nn.Module):
             step = stride if index == 0 else 1
             stages += [
                 nn.ReLU(),
-                nn.Conv2d(
+                Conv2d(
                     channels,
                     channels,
                     kernel,
@@ -141,7 +142,7 @@ class SeparableConvolution(nn.Module):
                     groups=channels,
                     bias=False,
                 ),
-                nn.Conv2d(channels, channels, 1, bias=False),
+                Conv2d(channels, channels, 1, bias=False),
                 batch_norm(channels, affine=affine),
             ]
         self.stages = nn.Sequential(*stages)
@@ -158,9 +159,7 @@ class ReLUConvBN(nn.Module):
         self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, affine: bool
     ) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(
-            channels, out_channels, kernel, stride, kernel // 2, bias=False
-        )
+        self.convolution = Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False)
         self.norm = batch_norm(out_channels, affine=affine)
 
     def forward(
@@ -261,4 +260,4 @@ def build(
     module = factory(channels, stride, affine)
     if not isinstance(module, nn.Module):
         raise TypeError(f"operation {name!r} must give an nn.Module")
-    return module
+    return corrected(module)

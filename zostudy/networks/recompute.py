@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from zostudy.networks.convolution import Convolution
 from zostudy.networks.operations import pool
 
 T = TypeVar("T")
@@ -34,31 +35,6 @@ Images = Float[Tensor, "batch channels height width"]
 _EPSILON = 1e-5
 _AXES = 2
 _CACHE_LINE = 16  # in numbers of four bytes
-
-
-class Convolution(NamedTuple):
-    """The geometry of a square convolution without a bias."""
-
-    stride: int
-    padding: int
-    dilation: int
-    groups: int
-
-    def __call__(self, images: Images, kernel: Float[Tensor, "out in side side"]) -> Images:
-        """Convolved pictures."""
-        return functional.conv2d(
-            images, kernel, None, self.stride, self.padding, self.dilation, self.groups
-        )
-
-    def backward(
-        self, grad: Images, images: Images, kernel: Tensor, needed: tuple[bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the pictures and of the kernel, each where it is needed."""
-        geometry = ([size] * _AXES for size in (self.stride, self.padding, self.dilation))
-        found = torch.ops.aten.convolution_backward(
-            grad, images, kernel, None, *geometry, False, [0] * _AXES, self.groups, [*needed, False]
-        )
-        return found[0], found[1]
 
 
 class Statistics(NamedTuple):

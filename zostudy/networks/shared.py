@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional, init
 
+from zostudy.networks.convolution import Convolution
 from zostudy.networks.operations import (
     FactorizedReduction,
     Pool,
@@ -36,13 +37,15 @@ from zostudy.networks.operations import (
     shifted,
 )
 from zostudy.networks.recompute import (
-    Convolution,
     Pooling,
     normalized,
     pooled_rows,
     recomputed,
     separable,
 )
+
+#: The 1×1 convolutions of a factorized reduction.
+_HALVING = Convolution(stride=2)
 
 #: What the backward pass computes again.
 Recompute = Literal["none", "partial", "full"]
@@ -169,7 +172,7 @@ class SharedReduction(nn.Module):
         halves = []
         for kernel, images in ((self.first, active), (self.second, shifted(active))):
             if kernel.shape[1]:
-                flat = functional.conv2d(images, kernel.flatten(0, 1)[..., None, None], stride=2)
+                flat = _HALVING(images, kernel.flatten(0, 1)[..., None, None])
                 halves.append(flat.reshape(len(flat), *kernel.shape[:2], *flat.shape[2:]))
         return normalized(torch.cat(halves, dim=2).flatten(1, 2), scale)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.errors import ArchitectureError
+from zostudy.networks.convolution import Conv2d
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN
 from zostudy.space.search_space import SearchSpace
 
@@ -28,8 +29,8 @@ def _norm(channels: int, *, searched: bool) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, track_running_stats=not searched)
 
 
-def _convolution(channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False)
+def _convolution(channels: int, out_channels: int, stride: int = 1) -> Conv2d:
+    return Conv2d(channels, out_channels, 3, stride, padding=1, bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -50,7 +51,7 @@ class ResidualBlock(nn.Module):
             _convolution(out_channels, out_channels),
             _norm(out_channels, searched=searched),
         )
-        self.shortcut = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.shortcut = Conv2d(channels, out_channels, 1, bias=False)
 
     def forward(self, images: Pictures) -> Float[Tensor, "batch out half_height half_width"]:
         """Pictures of half the side."""

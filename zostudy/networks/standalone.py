@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.networks import skeleton
+from zostudy.networks.convolution import Conv2d
 from zostudy.networks.operations import batch_norm, build
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import Node, SearchSpace
@@ -162,10 +163,10 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         narrow, wide = _AUXILIARY_CHANNELS
         self.features = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1, bias=False),
+            Conv2d(channels, narrow, 1, bias=False),
             batch_norm(narrow, affine=True),
             nn.ReLU(),
-            nn.Conv2d(narrow, wide, 2, bias=False),
+            Conv2d(narrow, wide, 2, bias=False),
             batch_norm(wide, affine=True),
             nn.ReLU(),
         )
