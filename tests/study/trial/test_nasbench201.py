@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from tests.study.test_trial import write, zostudy
+
+from tests.study.trial.test_trial import write, zostudy
 
 
 @pytest.mark.slow

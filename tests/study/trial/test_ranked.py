@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tests.study.test_trial import results, write, zostudy
+
+from tests.study.trial.test_trial import results, write, zostudy
 
 PRUNE = {
     "source": "zero_shot",
