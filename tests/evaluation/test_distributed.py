@@ -57,7 +57,7 @@ def one_of(environment: dict, results, *what) -> None:
     os.environ |= environment
     found = trained(*what)
     weights = {name: tensor.tolist() for name, tensor in found.weights.items()}
-    figures = (found.test_accuracy, found.parameters, found.macs)
+    figures = (found.test_accuracy, found.costs)
     results.put((int(environment["RANK"]), found.history, weights, figures))
 
 
@@ -97,7 +97,7 @@ def assert_same(alone: EvaluationResult, found: tuple, tolerance: float) -> None
     _, history, weights, figures = found
     for mine, theirs in zip(alone.history, history, strict=True):
         assert mine == pytest.approx(theirs, rel=tolerance, abs=tolerance)
-    assert figures == (alone.test_accuracy, alone.parameters, alone.macs)
+    assert figures == (alone.test_accuracy, alone.costs)
     for name, tensor in alone.weights.items():
         torch.testing.assert_close(
             tensor, torch.tensor(weights[name], dtype=tensor.dtype), rtol=tolerance, atol=tolerance

@@ -6,15 +6,7 @@ from pydantic import AfterValidator, Field
 
 from zostudy.config.base import Settings
 from zostudy.config.sizes import size
-
-#: Figures that are known before a trial has been paid for.
-LIMITED = (
-    "prune_peak_bytes",
-    "search_peak_bytes",
-    "evaluate_peak_bytes",
-    "parameters",
-    "macs",
-)
+from zostudy.metrics import LIMITED, METRICS
 
 
 class ConstraintSettings(Settings):
@@ -57,7 +49,7 @@ def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, Constraint
                 f"allowed: {', '.join(LIMITED)}; anything else may be an objective"
             )
         if isinstance(limit.at_most, str):
-            if not name.endswith("_bytes"):
+            if METRICS[name].unit != "bytes":
                 raise ValueError(f"{name}.at_most: {limit.at_most!r}; needs a number above 0")
             size(limit.at_most, f"{name}.at_most")
         elif limit.at_most <= 0:

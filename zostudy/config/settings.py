@@ -22,6 +22,7 @@ from zostudy.config.base import Settings
 from zostudy.config.sizes import size
 from zostudy.config.sweep import SweepSettings
 from zostudy.errors import ConfigError
+from zostudy.metrics import METRICS
 
 
 class DatasetSettings(Settings):
@@ -363,8 +364,8 @@ class StudyConfig(TrialConfig):
                 "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
                 "evaluate.by is 'table'; or compare without selecting: objectives: []"
             )
-        for metric in ("evaluate_seconds", "evaluate_peak_bytes"):
-            if metric in metrics:
+        for metric in metrics:
+            if METRICS[metric].by == "training":
                 raise ValueError(
                     f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
                     "which trains nothing; allowed: another metric, or objectives: []"

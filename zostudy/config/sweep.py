@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
 from zostudy.config.limits import Constraints, EarlyStoppingSettings
+from zostudy.metrics import OBJECTIVES
+from zostudy.registry import nearest
 
 #: One more than the largest seed that torch takes.
 _SEEDS = 2**63
@@ -52,20 +54,17 @@ class SamplerSettings(Settings):
 class ObjectiveSettings(Settings):
     """A metric to be made large or small."""
 
-    metric: Literal[
-        "validation_accuracy",
-        "prune_seconds",
-        "search_seconds",
-        "evaluate_seconds",
-        "prune_peak_bytes",
-        "search_peak_bytes",
-        "evaluate_peak_bytes",
-        "parameters",
-        "macs",
-    ] = "validation_accuracy"
+    metric: str = Field(default="validation_accuracy", json_schema_extra={"enum": [*OBJECTIVES]})
     """The metric; test accuracy is no objective, because selection never sees the test part."""
     direction: Literal["maximize", "minimize"] = "maximize"
     """Which way is better."""
+
+    @model_validator(mode="after")
+    def _can_be_optimized(self) -> Self:
+        if self.metric not in OBJECTIVES:
+            hint = nearest(self.metric, OBJECTIVES) or f"; allowed: {', '.join(OBJECTIVES)}"
+            raise ValueError(f"metric: {self.metric!r} is not allowed{hint}")
+        return self
 
 
 class SweepSettings(Settings):

@@ -242,6 +242,28 @@ def described(values: Mapping[str, Any]) -> str:
     return without_password(text) or "(nothing swept)"
 
 
+def label(values: Mapping[str, Any], seed: int) -> str:
+    """What distinguishes a trial, as short as it can be: ``xi=0.25 zero_shot none · seed 0``."""
+    short = short_paths(list(values))
+    named = [v if isinstance(v, str) else f"{short[path]}={v}" for path, v in values.items()]
+    return without_password(" ".join([*named, *(["·"] if named else []), f"seed {seed}"]))
+
+
+def short_paths(paths: Sequence[str]) -> dict[str, str]:
+    """For each path, the end of it that no other has; ``regularizer.name`` is ``regularizer``."""
+
+    def end(path: str, parts: int) -> str:
+        return ".".join(path.removesuffix(".name").split(".")[-parts:])
+
+    short = {}
+    for path in paths:
+        parts = 1
+        while sum(end(other, parts) == end(path, parts) for other in paths) > 1:
+            parts += 1
+        short[path] = end(path, parts)
+    return short
+
+
 def point(file: StudyFile, values: Mapping[str, Any]) -> Point:
     """The point at these values.
 

@@ -204,8 +204,8 @@ def test_what_is_above_a_constraint_is_not_run_or_not_evaluated(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["prune", "search", "trial-0"]
-    (trial,) = [run for run in runs if run.info.run_name == "trial-0"]
+    assert sorted(run.info.run_name for run in runs) == ["prune", "search", "xi=0.3 · seed 1"]
+    (trial,) = [run for run in runs if run.info.run_name == "xi=0.3 · seed 1"]
     assert trial.data.tags["zostudy.state"] == "excluded"
     assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
 
@@ -227,7 +227,7 @@ def test_a_poor_trial_is_stopped_in_its_evaluation_and_its_run_says_so(tmp_path)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.state` = 'stopped'")
-    assert [run.info.run_name for run in runs] == [f"trial-{poor['number']}"]
+    assert [run.info.run_name for run in runs] == ["learning_rate=1e-09 · seed 0"]
     assert runs[0].info.status == "FINISHED"
     assert runs[0].data.tags["zostudy.reason"] == poor["reason"]
     assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr

@@ -38,6 +38,10 @@ ERRORS = (MlflowException, SQLAlchemyError, OSError)
 _VIEW = "zostudy"
 _VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 
+#: The experiment's tag that says whether MLflow's page opens on model training or on the part for
+#: language models.
+_KIND_TAG = "mlflow.experimentKind"
+
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 3
 #: Of HTTP's client errors, those that say nothing against what was sent.
@@ -98,6 +102,7 @@ class MlflowStore:
         wanted = {
             mlflow_tags.MLFLOW_RUN_NOTE: without_password(description),
             _VIEW_TAG: json.dumps({"selectedColumns": columns}),
+            _KIND_TAG: "custom_model_development",
         }
         there = self.client.get_experiment(self.experiment_id).tags
         for name, value in wanted.items():

@@ -10,8 +10,8 @@ from rich.table import Table
 from zostudy.config.sizes import counted
 from zostudy.space import genotype
 from zostudy.study.analysis.random_choice import sentences
-from zostudy.study.points import Standing
-from zostudy.study.report.results_table import results_table, short_paths
+from zostudy.study.points import Standing, short_paths
+from zostudy.study.report.results_table import results_table
 from zostudy.study.report.trust import warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.

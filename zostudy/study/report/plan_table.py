@@ -6,7 +6,7 @@ from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
 from zostudy.study.planning.plan import Plan
-from zostudy.study.report.results_table import short_paths
+from zostudy.study.points import short_paths
 
 _PHASES = ("prune", "search", "evaluate")
 

@@ -189,8 +189,7 @@ class TrialPhases:
                 "test_accuracy": result.test_accuracy,
                 "validation_accuracy": result.validation_accuracy,
                 "history": list(result.history),
-                "parameters": result.parameters,
-                "macs": result.macs,
+                **result.costs,
                 "seconds": result.seconds,
                 "peak_bytes": result.peak_bytes,
                 "figures": dict(result.memory),
@@ -218,10 +217,7 @@ class TrialPhases:
         def compute(stage: StageContext) -> Computed:
             del stage
             network = standalone(genotype, dataset, evaluate, self.config.extensions)
-            size = {
-                "parameters": cost.parameters(network),
-                "macs": cost.macs(network, dataset.channels, dataset.height, dataset.width),
-            }
+            size = cost.of_genotype(genotype, network, dataset)
             return Computed(asdict(table(genotype)) | size | {"figures": {}})
 
         key = digest({"phase": "evaluate"} | determined)

@@ -11,6 +11,7 @@ from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset, load
 from zostudy.errors import ArchitectureError
 from zostudy.evaluation.table import Table, read
+from zostudy.metrics import readable
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
@@ -19,16 +20,13 @@ from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.planning.prediction import Predictions, check_source
-from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
+from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.store import Store
 from zostudy.study.tracking.tracking import Run, Tracker
 from zostudy.study.trial import shared
-from zostudy.study.trial.computing import PREDICTED, Computing, Report
+from zostudy.study.trial.computing import Computing, Report
 from zostudy.study.trial.logs import log_phase, log_source, measured
 from zostudy.study.trial.phases import Phase, TrialPhases
-
-#: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
-_TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
 
 
 @dataclass(frozen=True)
@@ -143,10 +141,10 @@ class Trials:
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
         }
-        name = f"trial-{number}"
-        self._begins(name, key)
-        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
-            trial = _Trial(name, phases, run, using)
+        shown = label(point.values, seed)
+        self._begins(shown, key)
+        with self.tracker.trial(shown, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(f"trial-{number}", phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             above = self._above_limits(trial, genotype)
@@ -158,7 +156,7 @@ class Trials:
             except StoppedEarly as stopped:
                 run.tags({"zostudy.state": "stopped", "zostudy.reason": str(stopped)})
                 return Ended.by(sweep, "stopped", str(stopped), trial.metrics, run.mlflow_id)
-            run.metrics(trial.metrics)
+            run.metrics(readable(trial.metrics))
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def cached(self, point: Point, seed: int) -> bool:
@@ -212,7 +210,7 @@ class Trials:
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
-            run.metrics(trial.metrics)
+            run.metrics(readable(trial.metrics))
             shared.dismiss(self._runtime.processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
@@ -260,8 +258,6 @@ class Trials:
         phases, run, metrics = trial.phases, trial.run, trial.metrics
         pruned = self._phase(phases.prune(), trial, relatives)
         mask = phases.mask(pruned)
-        metrics["operations"] = pruned["operations"]
-        metrics |= {f"prune_{n}": pruned["figures"][n] for n in _TRUST if n in pruned["figures"]}
         run.json(pruned["mask"], "mask.json")
         if pruned["genotype"] is None:
             found = self._phase(phases.search(mask), trial)
@@ -270,7 +266,7 @@ class Trials:
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         genotype = phases.genotype(found)
         self._keep_genotype(run, genotype)
-        run.metrics(metrics)
+        run.metrics(readable(metrics))
         return genotype
 
     def _keep_genotype(self, run: Run, genotype: Genotype) -> None:
@@ -293,11 +289,7 @@ class Trials:
             log_source(child, record)
             log_phase(child, phase.name, record.values, phases)
         trial.using.enter_context(self._computing.store.using(record))
-        for name in ("seconds", "peak_bytes", *PREDICTED):
-            if name in record.values:
-                trial.metrics[f"{phase.name}_{name}"] = record.values[name]
-        if phase.name == "evaluate":
-            trial.metrics.update(measured(record.values))
+        trial.metrics.update(measured(phase.name, record.values))
         return record.values
 
     def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
