@@ -36,6 +36,10 @@ Device = Annotated[
     str,
     typer.Option(metavar="DEV", help="auto, cpu, cuda or cuda:N; study: that of the study file."),
 ]
+SkipCheck = Annotated[
+    bool,
+    typer.Option("--skip-check", help="Do not compare operations with float64 on a new machine."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -1,6 +1,7 @@
 """Commands that write, check, plan and run a study."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from zostudy.cli.app import (
     AsJson,
     Assignments,
     Device,
+    SkipCheck,
     StudyPath,
     app,
     end_with,
@@ -118,27 +120,47 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
     ] = False,
+    skip_check: SkipCheck = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
     file = load_study(study, assignments)
     with stopping():
-        failures = _run(file, workers, device, again=retry_failed)
+        failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
     end_with(failures)
 
 
-def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
+@dataclass(frozen=True)
+class Workers:
+    """How a study is run.
+
+    Attributes:
+        count: Trials at a time.
+        device: Their device; ``study`` for that of the study file.
+        unchecked: Whether a new machine is used without a check.
+    """
+
+    count: int
+    device: str
+    unchecked: bool
+
+
+def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
     from zostudy.study.report import console
     from zostudy.study.sweep import sweep
+    from zostudy.study.sweep.crashes import hopeless
 
     standing = sweep.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
-    if standing.trials_left:
+    given_up = hopeless(standing, file.config.sweep)
+    if given_up:
+        typer.echo(f"stopped: {given_up}", err=True)
+    elif standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
-        done = _run_missing(file, standing, workers, device, again=again)
+        done = _run_missing(file, standing, workers, again=again)
         return max(len(done.failures), sweep.standing(file).trials_failed)
-    if not standing.trials_failed:
+    elif not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
     _deliver_what_waits(file)
     return standing.trials_failed
@@ -157,32 +179,39 @@ def _deliver_what_waits(file: "StudyFile") -> None:
 
 
 def _run_missing(
-    file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
+    file: "StudyFile", standing: "Standing", how: Workers, *, again: bool
 ) -> "SweepSummary":
     from zostudy.study.workers import trial_process
 
-    trial_process.start_server()
+    server = trial_process.start_server()
 
     from zostudy.runtime import spread
     from zostudy.study import points
     from zostudy.study.delivery import delivery
+    from zostudy.study.machine import gate
+    from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
     from zostudy.study.sweep import sweep
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
-    trials = Trials(file, reporter.report, device)
+    trials = Trials(file, reporter.report, how.device)
     left = [p for p in standing.points if standing.left(p)] or [points.first(file)]
     trials.check(list(standing.points) or left)
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
+    devices = [how.device] * how.count
+    if how.device == "study":
+        devices = spread(file.config.runtime, how.count)
+    machine = SKIPPED if how.unchecked else gate.require(server, file, devices, reporter.say)
     sweep.prepare(file, again=again)
-    devices = [device] * count if device != "study" else spread(file.config.runtime, count)
     with delivery.for_study(file.config) as delivering, reporter:
-        done = workers.run(file, devices, reporter, trials.known)
+        done = workers.run(file, devices, reporter, trials.known, machine)
     delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+    if done.hopeless:
+        typer.echo(f"stopped: {done.hopeless}", err=True)
     return done
 
 

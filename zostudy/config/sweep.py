@@ -93,6 +93,10 @@ class SweepSettings(Settings):
     retries: int = Field(default=2, ge=0)
     """How often a trial that was lost with its worker or its process is tried again."""
 
+    stop_after_crashes: int = Field(default=3, ge=0)
+    """How many trials may crash in the same way and in the same phase before the study stops, as
+    long as none has come to an end; 0 never stops it."""
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         for path, values in self.parameters.items():

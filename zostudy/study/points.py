@@ -64,10 +64,14 @@ class Failure:
     Attributes:
         reason: In one line.
         passing: Whether it was lost with its worker or process, and not by what it computes.
+        crash: The signal or the exit code that its process ended with, if it crashed.
+        phase: The phase in which it did.
     """
 
     reason: str
     passing: bool = False
+    crash: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True)

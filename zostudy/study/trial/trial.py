@@ -22,7 +22,7 @@ from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.planning.prediction import Predictions, check_source
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.store import Store
-from zostudy.study.tracking.tracking import Run, Tracker
+from zostudy.study.tracking.tracking import MACHINE, Run, Tracker
 from zostudy.study.trial import shared
 from zostudy.study.trial.computing import Computing, Report
 from zostudy.study.trial.logs import log_phase, log_source, measured
@@ -57,6 +57,8 @@ class Trials:
         device: The device; ``study`` for that of the study file.
         known: Predicted peaks of memory, as :attr:`known` has them.
         begins: Called with the name and the key of each trial's run before it begins.
+        enters: Called with the name of each phase of a trial before it begins.
+        machine: How the machine stands in the check of its operations; a tag of each run.
 
     Attributes:
         tracker: Writes what is tracked of them.
@@ -72,11 +74,15 @@ class Trials:
         device: str = "study",
         known: Mapping[str, int] = {},
         begins: Callable[[str, str], None] = lambda _name, _key: None,
+        enters: Callable[[str], None] = lambda _phase: None,
+        machine: str = "",
     ) -> None:
         config = file.config
         self._file = file
         self._config = config
         self._begins = begins
+        self._enters = enters
+        self._machine = machine
         other = {} if device == "study" else {"device": device}
         self._runtime = prepare(config.runtime.model_copy(update=other))
         self._predictions = Predictions(self._runtime, known)
@@ -140,7 +146,7 @@ class Trials:
             "zostudy.study": self._config.study,
             "zostudy.trial": str(number),
             "zostudy.data": phases.dataset.digest,
-        }
+        } | ({MACHINE: self._machine} if self._machine else {})
         shown = label(point.values, seed)
         self._begins(shown, key)
         with self.tracker.trial(shown, key, params, tags) as run, contextlib.ExitStack() as using:
@@ -281,6 +287,7 @@ class Trials:
     ) -> dict[str, Any]:
         """A phase's values, from the cache or computed; its figures are added to the trial's."""
         phases = trial.phases
+        self._enters(phase.name)
         cached = self._computing.store.record(phase.name, phase.key) is not None
         settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
         with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:

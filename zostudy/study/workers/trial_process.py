@@ -122,7 +122,10 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     def begins(name: str, key: str) -> None:
         _send(connection, {"run": [name, key]})
 
-    trials = Trials(file, report, begins=begins, **told["further"])
+    def enters(phase: str) -> None:
+        _send(connection, {"phase": phase})
+
+    trials = Trials(file, report, begins=begins, enters=enters, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
     kind = "ended" if isinstance(outcome, Ended) else "outcome"
     return {kind: asdict(outcome), "known": trials.known}
