@@ -115,7 +115,7 @@ def _usage(error: _click.exceptions.ClickException) -> str:
 def _refused(error: OSError) -> str:
     """What the system refuses, and of which file."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    place = " → ".join(names) or "a file or stream"
+    place = " → ".join(names) or "standard output or a file"
     return f"{place}: {error.strerror or error}"
 
 

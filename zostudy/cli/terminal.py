@@ -9,7 +9,7 @@ import sys
 #: What stands for a character that a terminal's encoding lacks.
 _PLAIN = str.maketrans(
     dict(pair.split(" ") for pair in (
-        "± +/-", "× x", "… ...", "– -", "— -", "− -", "→ ->", "≤ <=", "≥ >=", "• *", "² ^2",
+        "× x", "… ...", "– -", "— -", "− -", "→ ->", "≤ <=", "≥ >=", "• *", "² ^2",
         "α alpha", "β beta", "ξ xi", "λ lambda", "σ sigma", "ρ rho", "τ tau", "γ gamma",
         "╸ -", "╺ -", "━ -", "─ -", "│ |",
     ))
@@ -30,7 +30,10 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     """What to write for characters that cannot be encoded: words for them, or their numbers."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    text = error.object[error.start : error.end].translate(_PLAIN)
+    found = error.object[error.start : error.end]
+    if found == "±":  # in tables: as wide as with the space after it
+        return "+-", error.end + (error.object[error.end : error.end + 1] == " ")
+    text = found.translate(_PLAIN)
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
