@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zostudy.cli import terminal
 from zostudy.config.sizes import counted
 
 if TYPE_CHECKING:
@@ -93,4 +94,4 @@ def load_study(path: Path, assignments: list[str]) -> "StudyFile":
 
 def print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value
     """Print a JSON document on stdout, and nothing else."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=not terminal.takes_all()))

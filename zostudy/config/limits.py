@@ -31,13 +31,13 @@ class EarlyStoppingSettings(Settings):
     """``median`` stops a trial that has never been as good as half of the complete ones were at the
     same epoch; ``successive_halving`` goes on with the best share at epochs that are ever further
     apart (asynchronously, as ASHA)."""
-    startup_trials: int = Field(default=5, ge=1)
+    startup_trials: int = Field(default=5, ge=1, le=1_000_000)
     """Of ``median``: trials that are complete before one is stopped."""
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0, le=1_000_000)
     """Of ``median``: epochs in which no trial is stopped."""
-    first_epochs: int = Field(default=1, ge=1)
+    first_epochs: int = Field(default=1, ge=1, le=1_000_000)
     """Of ``successive_halving``: epochs after which trials are compared for the first time."""
-    reduction: int = Field(default=4, ge=2)
+    reduction: int = Field(default=4, ge=2, le=1_000_000)
     """Of ``successive_halving``: one trial of so many goes on, for so many times as long."""
 
 

@@ -59,7 +59,7 @@ def outline_image_folder(*, root: str, resize: int, channels: str) -> Source:
 def image_folder(
     *,
     root: str,
-    resize: Annotated[int, "[0, inf)"] = 0,
+    resize: Annotated[int, "[0, 4096]"] = 0,
     channels: Literal["as_stored", "grey", "colour"] = "as_stored",
 ) -> Source:
     """Your own pictures: ``CLASS/*``, or ``train/CLASS/*`` with or without ``test/CLASS/*``.

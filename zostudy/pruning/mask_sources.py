@@ -178,7 +178,7 @@ def read_mask(path: str, space: SearchSpace) -> OperationMask:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"prune.path: {path!r} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"prune.path: {path!r} is no JSON ({error})") from error
     mask = masks.from_dict(data, space)
     for (kind, target), lacking in mask.missing_edges().items():
