@@ -245,6 +245,9 @@ def test_a_plan_has_what_is_missing(zostudy, study, monkeypatch):
     zostudy("run", study)
     plan = json.loads(zostudy("plan", study, "--json")[1])
     configurations = plan.pop("configurations")
+    (data,) = plan.pop("datasets")
+    assert (data["name"], data["pictures"], data["classes"]) == ("digits", 1797, 10)
+    assert (data["ignored"], data["remarks"]) == ({}, [])
     assert [c["params"] for c in configurations] == [{"prune.xi": 0.25}, {"prune.xi": 0.5}]
     assert plan == {
         "study": "small",

@@ -198,7 +198,7 @@ def test_a_class_with_one_picture_is_refused(folder):
 
 def test_a_class_without_pictures_is_refused(folder):
     (folder / "bird").mkdir()
-    with pytest.raises(DataError, match=r"bird holds no pictures; allowed: \.bmp"):
+    with pytest.raises(DataError, match=r"bird holds no pictures; allowed: \.apng, \.avif, \.bmp"):
         image_folder(root=str(folder))
 
 

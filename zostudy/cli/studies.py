@@ -93,10 +93,10 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the points of a study, the memory they need, what is done and what is missing."""
+    """Show the data and points of a study, the memory it needs, what is done, what is missing."""
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
-    from zostudy.study.report import console, plan_table
+    from zostudy.study.report import console, data_summary, plan_table
     from zostudy.study.sweep import sweep
 
     if budget is not None:
@@ -105,7 +105,9 @@ def plan(
     standing = sweep.standing(file)
     memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
-        print_json(_plan_document(file, standing) | {"configurations": plans.document(memory)})
+        data = [data_summary.document(dataset) for dataset in memory.datasets]
+        predicted = {"datasets": data, "configurations": plans.document(memory)}
+        print_json(_plan_document(file, standing) | predicted)
         return
     console.print_plan(file.config.study, standing, console.output())
     plan_table.print_plan(memory, console.output())

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,21 @@ class Pictures:
         return Pictures(torch.empty_like(self.images, device="meta"), self.labels)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files became pictures.
+
+    Attributes:
+        ignored: How many files were left out, by the reason.
+        remarks: Sentences on what a user may not expect.
+        bits: Bits in use where pixels of a file have more than 8.
+    """
+
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    bits: int = 16
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A data set as it is stored.
@@ -59,11 +74,13 @@ class Source:
         train: Training pictures, or all pictures where there is no test part.
         test: The data set's own test part, if it has one.
         classes: Names of the classes, in the order of the labels.
+        reading: How its files became pictures, where they did.
     """
 
     train: Pictures
     test: Pictures | None
     classes: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataset("digits")

@@ -25,6 +25,7 @@ FILES = [
     "genotype.png",
     "labels.json",
     "model.pt2",
+    "preprocess.py",
     "preprocessing.json",
     "weights.safetensors",
 ]

@@ -74,6 +74,7 @@ def export_trial(
         width=dataset.width,
         classes=dataset.classes,
         provenance=provenance,
+        bits=dataset.reading.bits,
     )
     return export(bundle, output)
 
