@@ -79,7 +79,9 @@ def ui(
     if study:
         settings = load_study(study, assignments).config
         uri = settings.tracking.uri
-        page = MlflowStore(uri, settings.experiment).page(page)
+        store = MlflowStore(uri, settings.experiment)
+        store.settle()
+        page = store.page(page)
     typer.echo(f"MLflow starts; open {page} (Ctrl-C ends it)", err=True)
     raise typer.Exit(run_ui(uri, port))
 

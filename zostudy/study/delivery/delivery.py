@@ -150,6 +150,7 @@ class Delivery:
     def _connected(self) -> MlflowStore:
         if self._store is None:
             store = MlflowStore(self._uri, self.journals.experiment)
+            store.settle()
             try:
                 self._present(store)
             except ERRORS as error:
