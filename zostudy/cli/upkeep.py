@@ -22,13 +22,19 @@ def doctor(
 
     file = load_study(study, assignments)
     results = (doctors.repair if repair else doctors.examine)(file)
+    notes = doctors.notes(file)
     wrong = sum(not result.repaired for result in results)
     if as_json:
         findings = [_document(result) for result in results]
-        print_json({"study": file.config.study, "wrong": wrong, "findings": findings})
+        study_name = file.config.study
+        print_json(
+            {"study": study_name, "wrong": wrong, "findings": findings, "notes": list(notes)}
+        )
     else:
         for result in results:
             typer.echo(_line(result, repair=repair))
+        for note in notes:
+            typer.echo(f"note: {note}")
         typer.echo(_summary(file.config.study, len(results), wrong, repair=repair))
     if wrong:
         raise typer.Exit(1)

@@ -55,7 +55,7 @@ def outline_image_folder(*, root: str, resize: int, channels: str) -> Source:
     return listed.source(images)
 
 
-@dataset("image_folder", outline="outline_image_folder")
+@dataset("image_folder", outline="outline_image_folder", files=("root",))
 def image_folder(
     *,
     root: str,

@@ -4,9 +4,12 @@ Keys: ``study``; ``trials``, each with ``number``, ``state`` (complete, failed, 
 constraint), ``params`` (the swept settings), ``seed``, ``metrics``, ``genotype``, ``mlflow_run_id``
 and, where it is not complete, its ``reason``; ``points``, each with ``params``, ``n`` (complete
 trials) and for every metric ``mean`` and ``sd``; ``pareto``, the points that no other one
-dominates; ``best``. Where a table tells accuracies, also ``random_choice`` and, in every point,
-``by_chance`` (`zostudy.study.analysis.random_choice`). Only points of the present study file are
-in it.
+dominates; ``best``; ``apart``, complete trials that are made of something else than the study is
+today and are not counted, with ``trials`` (their numbers) and ``differences`` (``ingredient``,
+``then``, ``now``); ``notes``, sentences on what the trials are made of. A trial's ``made_of`` has
+its ingredients (`zostudy.study.ingredients`) where they are recorded. Where a table tells
+accuracies, also ``random_choice`` and, in every point, ``by_chance``
+(`zostudy.study.analysis.random_choice`). Only points of the present study file are in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study.analysis.random_choice import with_random_choice
+from zostudy.study.ingredients import Apart
 from zostudy.study.points import Attempt, Ended, Standing, TrialOutcome
 from zostudy.study.sweep import sweep
 from zostudy.study.tracking.journal import known_runs
@@ -61,7 +65,17 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
         "points": [_point(attempt) for attempt in begun],
         "pareto": front,
         "best": front[0] if len(front) == 1 or (front and len(objectives) == 1) else None,
+        "apart": [_apart(apart) for apart in standing.apart],
+        "notes": list(standing.notes),
     }
+
+
+def _apart(apart: Apart) -> Document:
+    differences = [
+        {"ingredient": d.name, "then": d.then or None, "now": d.now or None}
+        for d in apart.differences
+    ]
+    return {"trials": list(apart.trials), "differences": differences}
 
 
 def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
@@ -78,6 +92,7 @@ def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
             "metrics": {},
             "genotype": None,
             "mlflow_run_id": None,
+            "made_of": dict(attempt.made_of.get(seed, {})),
         }
         if isinstance(outcome, Ended):
             trial |= {"state": outcome.state, "metrics": outcome.metrics, "reason": outcome.reason}

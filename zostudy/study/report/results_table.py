@@ -23,6 +23,9 @@ _COLUMNS = {
 #: Left out where random choice stands in the table, which is too wide for a terminal otherwise.
 _GIVE_WAY = ("prune_seconds", "parameters", "macs")
 
+#: Characters of the title that fit on its line however narrow the table would be.
+_TITLE_WIDTH = 78
+
 
 def figure(metric: str, value: float) -> str:
     """A metric's value in the unit it is shown in: MB of 2^20 bytes, seconds, millions of MACs."""
@@ -66,7 +69,8 @@ def results_table(document: Mapping[str, Any]) -> Table:
         for metric in _COLUMNS
         if metric not in left_out and any(metric in point["metrics"] for point in points)
     ]
-    table = Table(title=f"{document['study']}: mean ± standard deviation over seeds")
+    title = f"{document['study']}: mean ± standard deviation over seeds"
+    table = Table(title=title, min_width=min(len(title), _TITLE_WIDTH))
     for name in short_paths(paths).values():
         table.add_column(name)
     table.add_column("n", justify="right")
