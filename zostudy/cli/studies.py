@@ -259,5 +259,4 @@ def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
         "points_to_sample": standing.to_sample,
         "trials_to_run": standing.trials_left,
         "trials_failed": standing.trials_failed,
-        "notes": list(standing.notes),
-    }
+    } | ({"notes": list(standing.notes)} if standing.notes else {})

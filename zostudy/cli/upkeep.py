@@ -26,10 +26,8 @@ def doctor(
     wrong = sum(not result.repaired for result in results)
     if as_json:
         findings = [_document(result) for result in results]
-        study_name = file.config.study
-        print_json(
-            {"study": study_name, "wrong": wrong, "findings": findings, "notes": list(notes)}
-        )
+        said = {"notes": list(notes)} if notes else {}
+        print_json({"study": file.config.study, "wrong": wrong, "findings": findings} | said)
     else:
         for result in results:
             typer.echo(_line(result, repair=repair))

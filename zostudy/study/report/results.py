@@ -4,12 +4,12 @@ Keys: ``study``; ``trials``, each with ``number``, ``state`` (complete, failed, 
 constraint), ``params`` (the swept settings), ``seed``, ``metrics``, ``genotype``, ``mlflow_run_id``
 and, where it is not complete, its ``reason``; ``points``, each with ``params``, ``n`` (complete
 trials) and for every metric ``mean`` and ``sd``; ``pareto``, the points that no other one
-dominates; ``best``; ``apart``, complete trials that are made of something else than the study is
-today and are not counted, with ``trials`` (their numbers) and ``differences`` (``ingredient``,
-``then``, ``now``); ``notes``, sentences on what the trials are made of. A trial's ``made_of`` has
-its ingredients (`zostudy.study.ingredients`) where they are recorded. Where a table tells
-accuracies, also ``random_choice`` and, in every point, ``by_chance``
-(`zostudy.study.analysis.random_choice`). Only points of the present study file are in it.
+dominates; ``best``. Where a table tells accuracies, also ``random_choice`` and, in every point,
+``by_chance`` (`zostudy.study.analysis.random_choice`). Where complete trials are made of something
+else than the study is today, ``apart`` has their numbers (``trials``) and ``differences``
+(``ingredient``, ``then``, ``now``); they are not in the rest. ``notes`` are sentences on what the
+trials are made of. A trial's ``made_of`` has its ingredients (`zostudy.study.ingredients`), where
+they are recorded. Only points of the present study file are in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,9 +65,13 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
         "points": [_point(attempt) for attempt in begun],
         "pareto": front,
         "best": front[0] if len(front) == 1 or (front and len(objectives) == 1) else None,
-        "apart": [_apart(apart) for apart in standing.apart],
-        "notes": list(standing.notes),
-    }
+    } | _notes(standing)
+
+
+def _notes(standing: Standing) -> Document:
+    """What is to be said of what the trials are made of, where there is something."""
+    apart, notes = [_apart(apart) for apart in standing.apart], list(standing.notes)
+    return ({"apart": apart} if apart else {}) | ({"notes": notes} if notes else {})
 
 
 def _apart(apart: Apart) -> Document:
@@ -92,8 +96,9 @@ def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
             "metrics": {},
             "genotype": None,
             "mlflow_run_id": None,
-            "made_of": dict(attempt.made_of.get(seed, {})),
         }
+        if attempt.made_of.get(seed):
+            trial["made_of"] = dict(attempt.made_of[seed])
         if isinstance(outcome, Ended):
             trial |= {"state": outcome.state, "metrics": outcome.metrics, "reason": outcome.reason}
             trial["mlflow_run_id"] = outcome.mlflow_run_id or None
