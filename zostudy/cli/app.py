@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,16 +76,24 @@ def end_with(failures: int) -> None:
         raise typer.Exit(1)
 
 
-def load_study(path: Path, assignments: list[str]) -> "StudyFile":
+def load_study(path: Path, assignments: list[str], device: str = "") -> "StudyFile":
     """The study file with its overrides; extensions may lie beside it.
+
+    Args:
+        path: The file.
+        assignments: Overrides.
+        device: The device of its trials, ``study`` for that of the study file; empty where none is
+            run.
 
     Raises:
         InputError: The file, or an override, is not right.
     """
     from zostudy.config.loading import load
+    from zostudy.study.identity.today import Today
 
     sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
     file = load(path, tuple(assignments))
+    file = replace(file, made_of=Today(file.folder, device))
     if "fit" in file.batch_sizes:
         from zostudy.study.planning.plan import fitted
 

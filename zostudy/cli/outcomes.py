@@ -124,6 +124,9 @@ def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any
     complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
     if number not in complete:
         allowed = ", ".join(map(str, complete)) or "none"
+        for apart, note in zip(document.get("apart", ()), document.get("notes", ()), strict=False):
+            if number in apart["trials"]:
+                raise ConfigError(f"--trial: {note}; trials that can be exported: {allowed}")
         raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
     chosen: dict[str, Any] = complete[number]
     return chosen

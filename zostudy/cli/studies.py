@@ -123,9 +123,18 @@ def run(
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
     ] = False,
     skip_check: SkipCheck = False,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew", help="Run again what another engine or type of device ran, kept apart."
+        ),
+    ] = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
-    file = load_study(study, assignments)
+    from zostudy.study.sweep.beginning import check_machine
+
+    file = load_study(study, assignments, device)
+    check_machine(file, renew=renew)
     with stopping():
         failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
@@ -281,4 +290,4 @@ def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
         "points_to_sample": standing.to_sample,
         "trials_to_run": standing.trials_left,
         "trials_failed": standing.trials_failed,
-    }
+    } | ({"notes": list(standing.notes)} if standing.notes else {})

@@ -128,13 +128,17 @@ def _examine_study(file: "StudyFile", *, repair: bool, as_json: bool) -> None:
     from zostudy.study import doctor as doctors
 
     results = (doctors.repair if repair else doctors.examine)(file)
+    notes = doctors.notes(file)
     wrong = sum(not result.repaired for result in results)
     if as_json:
         findings = [_document(result) for result in results]
-        print_json({"study": file.config.study, "wrong": wrong, "findings": findings})
+        said = {"notes": list(notes)} if notes else {}
+        print_json({"study": file.config.study, "wrong": wrong, "findings": findings} | said)
     else:
         for result in results:
             typer.echo(_line(result, repair=repair))
+        for note in notes:
+            typer.echo(f"note: {note}")
         typer.echo(_summary(file.config.study, len(results), wrong, repair=repair))
     if wrong:
         raise typer.Exit(1)

@@ -33,7 +33,7 @@ def worker(
     """Join a study: run its trials beside other workers, one at a time, until none is left."""
     given = {"storage.optuna": storage, "tracking.uri": tracking_uri}
     further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
-    file = load_study(study, [*assignments, *further])
+    file = load_study(study, [*assignments, *further], device)
 
     from zostudy.study.workers import trial_process
 
@@ -44,10 +44,12 @@ def worker(
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, progress
     from zostudy.study.sweep import sweep
+    from zostudy.study.sweep.beginning import check_worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
+    check_worker(file)
     standing = sweep.standing(file)
     with stopping():
         trials = Trials(file, reporter.report, device)

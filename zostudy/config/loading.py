@@ -39,11 +39,14 @@ class StudyFile:
         document: The document, overrides applied.
         config: The settings of the study; its trial settings are those before any sweeping.
         resolve: Gives the settings of a point their numbers where they have words for them.
+        made_of: What else determines the results of settings, today (data, files, code, device):
+            digests or words by name. Trials that are made of different things are not compared.
     """
 
     document: Document
     config: StudyConfig
     resolve: Callable[[TrialConfig], TrialConfig] = lambda config: config
+    made_of: Callable[[TrialConfig], Mapping[str, str]] = lambda _config: {}
 
     @property
     def folder(self) -> Path:

@@ -44,7 +44,7 @@ def outline_image_folder(*, root: str, resize: int, channels: str) -> Source:
     return _source(listed, images, reading)
 
 
-@dataset("image_folder", outline="outline_image_folder")
+@dataset("image_folder", outline="outline_image_folder", files=("root",))
 def image_folder(
     *,
     root: str,

@@ -3,7 +3,9 @@
 A data set is a function that returns a :class:`Source`; its options are its keyword-only parameters
 (see :mod:`zostudy.registry`). Its fact ``outline`` names a function beside it that takes the same
 options and gives a Source of the same shapes and labels' counts whose pixels are on the ``meta``
-device, so that a plan reads no pictures. Nothing here is split, normalised or moved to a device.
+device, so that a plan reads no pictures. Its fact ``files`` lists the options that name all that it
+reads (``"root"``, or a part of it, ``"root/part"``), so that its digest is known without reading it
+again while those files stay as they are. Nothing here is split, normalised or moved to a device.
 Nothing is unpickled either: the CIFAR sets are read from their plain binary version.
 """
 
@@ -83,7 +85,7 @@ class Source:
     reading: Reading = field(default_factory=Reading)
 
 
-@dataset("digits")
+@dataset("digits", files=())
 def digits() -> Source:
     """1,797 scans of handwritten digits, 8×8 grey, embedded in scikit-learn; no own test part."""
     from sklearn.datasets import load_digits  # its import costs a second that others need not pay
@@ -173,7 +175,11 @@ def _cifar_outline(layout: CifarLayout, classes: int) -> Source:
     return Source(part(layout.train), part(layout.test), tuple(map(str, range(classes))))
 
 
-@dataset("cifar10", outline="outline_cifar10")
+@dataset(
+    "cifar10",
+    outline="outline_cifar10",
+    files=("root/cifar-10-batches-bin", "root/cifar-10-binary.tar.gz"),
+)
 def cifar10(*, root: str = "data") -> Source:
     """CIFAR-10: 50,000 + 10,000 colour pictures, 32×32, 10 classes; downloaded on first use.
 
@@ -186,7 +192,11 @@ def cifar10(*, root: str = "data") -> Source:
     return read_cifar(Path(root), CIFAR10)
 
 
-@dataset("cifar100", outline="outline_cifar100")
+@dataset(
+    "cifar100",
+    outline="outline_cifar100",
+    files=("root/cifar-100-binary", "root/cifar-100-binary.tar.gz"),
+)
 def cifar100(*, root: str = "data") -> Source:
     """CIFAR-100: 50,000 + 10,000 colour pictures, 32×32, 100 classes; downloaded on first use.
 

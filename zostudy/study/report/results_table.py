@@ -9,6 +9,9 @@ from rich.table import Table
 from zostudy.metrics import METRICS, Metric
 from zostudy.study.points import short_paths
 
+#: Characters of the title that fit on its line however narrow the table would be.
+_TITLE_WIDTH = 78
+
 
 def results_table(document: Mapping[str, Any]) -> Table:
     """The points of a results document: mean, and ± sample standard deviation where n > 1.
@@ -26,7 +29,8 @@ def results_table(document: Mapping[str, Any]) -> Table:
         and not (chosen and metric.wide)
         and any(metric.name in point["metrics"] for point in points)
     ]
-    table = Table(title=f"{document['study']}: mean ± standard deviation over seeds")
+    title = f"{document['study']}: mean ± standard deviation over seeds"
+    table = Table(title=title, min_width=min(len(title), _TITLE_WIDTH))
     for name in short_paths(paths).values():
         table.add_column(name)
     table.add_column("n", justify="right")

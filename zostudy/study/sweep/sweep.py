@@ -28,9 +28,9 @@ from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.redaction import redacted
 from zostudy.study import points
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
-from zostudy.study.sweep import units
+from zostudy.study.sweep import beginning, made_of, units
 from zostudy.study.sweep.crashes import hopeless
-from zostudy.study.sweep.queue import Queue, TakenAwayError, held
+from zostudy.study.sweep.queue import Queue, TakenAwayError
 from zostudy.study.sweep.storage import check_same_sweep, created, stored
 from zostudy.study.sweep.units import Unit
 
@@ -114,7 +114,10 @@ def standing(file: StudyFile) -> Standing:
         if found is None:
             return units.standing(file, known, [])
         check_same_sweep(found.study, file)
-        return units.standing(file, known, units.read(file, held(found.study)))
+        sorted_out = Queue(file, found, known).sorted_out()
+        plain = units.standing(file, known, sorted_out.units)
+        apart = made_of.apart(sorted_out.units)
+        return replace(plain, apart=apart, remarks=sorted_out.remarks)
 
 
 def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
@@ -150,6 +153,9 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         known = queue.read()
         queue.end_lost(known)
         units.standing(file, queue.known, known)
+        beginning.check_others(queue, known)
+        for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
+            found.study.set_user_attr(name, dict(ingredients))
         for record in units.revived(file, queue.known, known, own=again):
             queue.add(record)
         _add_due(queue)
@@ -320,6 +326,7 @@ class _Worker:
 
     def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
         """Run a trial; nothing if it was lost with its process and is tried again."""
+        point = replace(point, made_of=dict(self.file.made_of(point.config)))
         notice = Notice(self.tally.begin(), self.tally.total, point, seed)
         self.notify(notice)
         outcome = self._outcome(unit, point, seed, number)

@@ -8,14 +8,16 @@ from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
-from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError
+from zostudy.data.dataset import Dataset
+from zostudy.errors import ArchitectureError, LostError
 from zostudy.evaluation.table import Table, read
 from zostudy.metrics import readable
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
+from zostudy.study.identity.data import loaded
+from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
 from zostudy.study.planning.plan import Plan, Planner, check_batches
@@ -134,19 +136,22 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
+        self._file.folder.mkdir(parents=True, exist_ok=True)  # where digests of data are kept
         phases = self._phases_of(config, seed)
+        _check_unchanged(point, phases)
         sweep = self._config.sweep
         if sweep.constraints:
             (planned,) = self.plan([point]).configurations
             if planned.excluded:
                 return Ended.by(sweep, "excluded", planned.excluded, named(planned.limited))
-        key = digest([self._config.study, point.key, phases.common()])
+        key = digest([self._config.study, point.key, phases.common(), dict(phases.made_of)])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
             "zostudy.study": self._config.study,
             "zostudy.trial": str(number),
-            "zostudy.data": phases.dataset.digest,
-        } | ({MACHINE: self._machine} if self._machine else {})
+        } | {f"zostudy.{ingredient}": value for ingredient, value in phases.made_of.items()}
+        if self._machine:
+            tags[MACHINE] = self._machine
         shown = label(point.values, seed)
         self._begins(shown, key)
         with self.tracker.trial(shown, key, params, tags) as run, contextlib.ExitStack() as using:
@@ -231,7 +236,8 @@ class Trials:
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
         if key not in self._datasets:
-            self._datasets[key] = load(settings, self._config.extensions)
+            extensions, folder = self._config.extensions, self._file.folder
+            self._datasets[key] = loaded(settings, extensions, folder)
         return self._datasets[key]
 
     def _table(self, config: TrialConfig) -> Table | None:
@@ -306,3 +312,17 @@ class Trials:
         others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
         shared = own.lasting and own.checkpoint_key
         return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
+
+
+def _check_unchanged(point: Point, phases: TrialPhases) -> None:
+    """Whether a trial is made of what its worker has seen.
+
+    Raises:
+        LostError: Something was changed since the worker began.
+    """
+    changed = differences(point.made_of, phases.made_of, tuple(point.made_of))
+    if changed:
+        raise LostError(
+            f"what the study is made of was changed while it ran: {'; '.join(map(str, changed))}; "
+            "run it again"
+        )

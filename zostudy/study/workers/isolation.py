@@ -145,6 +145,8 @@ class TrialProcesses:
             return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
+        if "lost" in ended:
+            raise LostError(ended["lost"])
         if ended and self.stop.wait(_LOOK):  # both were told to stop
             raise KeyboardInterrupt
         if ended:
