@@ -1,4 +1,4 @@
-"""Bilevel one-shot search: weights and architecture in alternating steps (METHOD section 4)."""
+"""Bilevel one-shot search: weights and architecture in turn (docs/method.md, section 4)."""
 
 import itertools
 import math
