@@ -228,7 +228,7 @@ class NodeOperations(nn.Module):
 
     Args:
         operations: Names of the candidate operations, in the order of the mask's columns.
-        mask: bool[edges that leave the node][operations].
+        mask: bool[edges that leave the node, operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
         recompute: What the backward pass computes again of separable convolutions, pools and

@@ -64,7 +64,7 @@ class SearchCell(nn.Module):
     Args:
         space: The search space.
         kind: The cell's type.
-        mask: bool[edge][operation] of that type.
+        mask: bool[edge, operation] of that type.
         entrance: What brings each input to the cell's channels.
         channels: Channels of the nodes.
         partial: k of the partial channels.

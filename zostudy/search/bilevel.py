@@ -39,7 +39,7 @@ class SearchResult:
     Attributes:
         genotype: The genotype of the last epoch's α.
         history: For each epoch, its figures.
-        alpha_history: For each epoch, softmax(α) by cell type, [edge][operation].
+        alpha_history: For each epoch, softmax(α) by cell type, edge and operation.
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes of a step (CPU), or the allocator's peak (CUDA).
         figures: Further figures of memory.
