@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint format clean
+.PHONY: demo test check lint format docs clean
 
 demo: .venv/installed  ## Install and run the ablation study.
 	$(BIN)/zostudy run studies/ablation.yaml
@@ -23,6 +23,10 @@ format: .venv/tested  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/documented  ## Build the documentation into build/site; broken links are errors.
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
 clean:  ## Remove the environment and what building leaves behind.
 	rm -rf .venv build *.egg-info
 
@@ -34,4 +38,8 @@ clean:  ## Remove the environment and what building leaves behind.
 
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/documented: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@

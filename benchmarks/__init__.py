@@ -1,1 +1,1 @@
-"""What the README's figures come from: each module prints one document (``--json``) or a table."""
+"""Where the documentation's figures come from: each module prints a table, or JSON (``--json``)."""

@@ -1,4 +1,4 @@
-"""Ranking, exact leave-one-out scores and Algorithm 1 in plain loops (METHOD section 5)."""
+"""Ranking, leave-one-out scores and Algorithm 1 in plain loops (docs/method.md, section 5)."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One step of the bilevel search in plain formulas (METHOD section 4)."""
+"""One step of the bilevel search in plain formulas (docs/method.md, section 4)."""
 
 import torch
 from torch.func import functional_call

@@ -1,7 +1,8 @@
 """The stand-alone network by its definition: one loop for every kernel position, no modules.
 
-Written from METHOD section 1 and Liu et al. 2018, sections 2.1, 3.2 and A.2. Weights are looked up
-by the names under which `StandaloneNetwork` saves them; all is computed in their precision.
+Written from docs/method.md, section 1, and Liu et al. 2018, sections 2.1, 3.2 and A.2. Weights are
+looked up by the names under which `StandaloneNetwork` saves them; all is computed in their
+precision.
 """
 
 import math

@@ -203,7 +203,7 @@ class Cell(nn.Module):
 
 
 class ReferenceSupernet(nn.Module):
-    """The supernet of METHOD sections 1 to 3, every BN on the statistics of the batch.
+    """The supernet of docs/method.md, sections 1 to 3, every BN on the statistics of the batch.
 
     `alpha[kind]` [14, 8] and `beta[kind]` [14] start at zero. `mask[kind]` holds 14 rows of 8
     booleans. `partial_channels` is k; 1 leaves no channel out.

@@ -1,4 +1,6 @@
-"""The eight techniques of the paper's Table 1 as plain settings (METHOD sections 4, 5 and 7).
+"""The eight techniques of the paper's Table 1 as plain settings.
+
+They are those of docs/method.md, sections 4, 5 and 7.
 
 A technique supplies settings that the study file leaves out; whatever the file says wins.
 """

@@ -35,7 +35,7 @@ from zostudy.space.search_space import SearchSpace
 #: Said where a table is not there.
 _SOURCE = (
     "the accuracies of NAS-Bench-201 can be had from NATS-Bench, "
-    "https://github.com/D-X-Y/NATS-Bench (see the README)"
+    "https://github.com/D-X-Y/NATS-Bench (see docs/tutorials/nasbench201.md)"
 )
 
 

@@ -1,4 +1,4 @@
-"""Training the stand-alone network of a genotype from scratch (METHOD section 6).
+"""Training the stand-alone network of a genotype from scratch (docs/method.md, section 6).
 
 Symbols:
     t, T   epoch from 0, and epochs in all
@@ -103,8 +103,8 @@ def evaluate(
         ConfigError: A batch has fewer pictures than there are processes.
 
     References:
-        METHOD section 6; Liu et al. 2018, "DARTS", appendix A.2. The accuracy is that of the last
-        epoch, because the best epoch's would be picked on the test part.
+        docs/method.md, section 6; Liu et al. 2018, "DARTS", appendix A.2. The accuracy is that of
+        the last epoch, because the best epoch's would be picked on the test part.
     """
     training = _Training(genotype, dataset, settings, context, extensions)
     while training.epoch < settings.epochs:

@@ -1,4 +1,4 @@
-"""Candidate operations (METHOD section 1; NAS-Bench-201, section 2.1, Dong and Yang 2020).
+"""Candidate operations (docs/method.md, section 1; NAS-Bench-201, section 2.1, Dong and Yang 2020).
 
 An operation is a function ``(channels, stride, affine) -> nn.Module`` that maps pictures of
 ``channels`` channels to pictures of the same channels, its side divided by the stride (rounded up).

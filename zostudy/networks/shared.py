@@ -13,7 +13,7 @@ Symbols:
     w    float[edges, operations], mixing weights of the edges that leave the node
 
 References:
-    METHOD sections 1, 2 and 9. The same function as the per-edge formulation, which
+    docs/method.md, sections 1, 2 and 9. The same function as the per-edge formulation, which
     tests/reference holds.
 """
 
@@ -228,7 +228,7 @@ class NodeOperations(nn.Module):
 
     Args:
         operations: Names of the candidate operations, in the order of the mask's columns.
-        mask: bool[edges that leave the node][operations].
+        mask: bool[edges that leave the node, operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
         recompute: What the backward pass computes again of separable convolutions, pools and
@@ -320,7 +320,7 @@ class NodeOperations(nn.Module):
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
-        """Kaiming-normal initialisation, fan out (METHOD section 5)."""
+        """Kaiming-normal initialisation, fan out (docs/method.md, section 5)."""
         for module in self.shared.values():
             for kernel, _, fan_out in module.convolutions():  # type: ignore[operator]  # ours
                 kernel.normal_(0, (2 / fan_out) ** 0.5, generator=generator)

@@ -1,4 +1,4 @@
-"""The stand-alone network of a genotype (METHOD sections 1 and 6).
+"""The stand-alone network of a genotype (docs/method.md, sections 1 and 6).
 
 Symbols:
     C      channels of the first cells; they double where the picture is halved
@@ -202,8 +202,8 @@ class StandaloneNetwork(nn.Module):
         extensions: Modules that may declare further operations.
 
     References:
-        METHOD sections 1 and 6; `NetworkCIFAR` of the public DARTS code; NAS-Bench-201, section
-        2.1 (Dong and Yang 2020).
+        docs/method.md, sections 1 and 6; `NetworkCIFAR` of the public DARTS code; NAS-Bench-201,
+        section 2.1 (Dong and Yang 2020).
     """
 
     def __init__(

@@ -7,7 +7,7 @@ Symbols:
     k    the mixed operation acts on 1/k of the channels
 
 References:
-    METHOD sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
+    docs/method.md, sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ class SearchCell(nn.Module):
     Args:
         space: The search space.
         kind: The cell's type.
-        mask: bool[edge][operation] of that type.
+        mask: bool[edge, operation] of that type.
         entrance: What brings each input to the cell's channels.
         channels: Channels of the nodes.
         partial: k of the partial channels.
@@ -360,7 +360,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
-        """Initialise every weight for zero-shot scores (METHOD section 5)."""
+        """Initialise every weight for zero-shot scores (docs/method.md, section 5)."""
         kaiming_normal_(self, generator)
         for module in self.modules():
             if isinstance(module, NodeOperations):

@@ -31,7 +31,7 @@ _KAPPA = 1e-5
     "nngp",
     sign=1,
     reads=("logits", "features"),
-    source="Rumiantsev and Coates 2023; Park et al. 2020; METHOD section 5",
+    source="Rumiantsev and Coates 2023; Park et al. 2020; docs/method.md, section 5",
 )
 def nngp(
     logits: Float[Tensor, "batch classes"],

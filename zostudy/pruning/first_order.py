@@ -15,7 +15,7 @@ Symbols:
     g   ∂r/∂w, averaged over the batches
 
 References:
-    METHOD section 9.
+    docs/method.md, section 9.
 """
 
 import contextlib

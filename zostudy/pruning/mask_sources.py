@@ -123,7 +123,7 @@ def random(context: PruneContext, *, xi: Annotated[float, "(0, 1]"]) -> PruneRes
         xi: Probability to keep an operation.
 
     References:
-        The paper, section 5.2; METHOD section 5.
+        The paper, section 5.2; docs/method.md, section 5.
     """
     started = time.perf_counter()
     space = context.space

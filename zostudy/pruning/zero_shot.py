@@ -97,7 +97,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     Args:
         context: What is pruned.
         xi: Pruning level; no round starts at or below it.
-        measure: What the level counts (METHOD section 8).
+        measure: What the level counts (docs/method.md, section 8).
         operations_per_round: Operations that an edge loses in one round.
         until: ``level``, or ``genotype`` for one operation an edge and as many edges a node as the
             search space keeps.
@@ -113,7 +113,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
             ``{until_reliability: R, at_most: N}``: as many as it takes until the reliability is R.
 
     References:
-        The paper, Algorithm 1; METHOD sections 5 and 9.
+        The paper, Algorithm 1; docs/method.md, sections 5 and 9.
     """
     schedule = Schedule(context.space, xi, measure, operations_per_round, until, none_operation)
     course = Trajectory(context.stage, schedule, Repeats.of(repeats))

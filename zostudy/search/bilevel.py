@@ -1,4 +1,4 @@
-"""Bilevel one-shot search: weights and architecture in alternating steps (METHOD section 4)."""
+"""Bilevel one-shot search: weights and architecture in turn (docs/method.md, section 4)."""
 
 import itertools
 import math
@@ -39,7 +39,7 @@ class SearchResult:
     Attributes:
         genotype: The genotype of the last epoch's α.
         history: For each epoch, its figures.
-        alpha_history: For each epoch, softmax(α) by cell type, [edge][operation].
+        alpha_history: For each epoch, softmax(α) by cell type, edge and operation.
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes of a step (CPU), or the allocator's peak (CUDA).
         figures: Further figures of memory.

@@ -1,4 +1,4 @@
-"""From mixing weights and a mask to a genotype (METHOD section 4)."""
+"""From mixing weights and a mask to a genotype (docs/method.md, section 4)."""
 
 from zostudy.errors import ArchitectureError
 from zostudy.networks.supernet import Mixing
@@ -21,7 +21,7 @@ def discretize(mixing: Mixing, mask: OperationMask) -> Genotype:
         ArchitectureError: The mask leaves a node without enough usable edges.
 
     References:
-        METHOD section 4; DARTS, section 2.4 (Liu et al. 2018).
+        docs/method.md, section 4; DARTS, section 2.4 (Liu et al. 2018).
     """
     space = mask.space
     cells: dict[str, tuple[Node, ...]] = {}

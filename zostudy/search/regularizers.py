@@ -49,8 +49,8 @@ def beta_decay(  # the interface and two options
         schedule: ``linear`` for λ(t) = weight · t / epochs, ``constant`` for λ(t) = weight.
 
     References:
-        METHOD section 4; β-DARTS, section 3 (Ye et al. 2022). With 50 epochs and weight 25 the
-        linear schedule is the public code's 0.5 · t.
+        docs/method.md, section 4; β-DARTS, section 3 (Ye et al. 2022). With 50 epochs and weight 25
+        the linear schedule is the public code's 0.5 · t.
     """
     strength = weight * epoch / epochs if schedule == "linear" else weight
     return strength * torch.logsumexp(alpha.masked_fill(~mask, -torch.inf), dim=1).mean()

@@ -13,7 +13,7 @@ Second order:  ∇_α L_a(w', α) − η (∇_α L_t(w⁺, α) − ∇_α L_t(w�
                with w' = w less one SGD step on L_t, and w± = w ± ε ∇_w' L_a(w', α)
 
 References:
-    METHOD section 4; DARTS, Eqs. 6 to 8 (Liu et al. 2018).
+    docs/method.md, section 4; DARTS, Eqs. 6 to 8 (Liu et al. 2018).
 """
 
 import contextlib

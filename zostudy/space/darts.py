@@ -1,4 +1,4 @@
-"""The DARTS search space (METHOD section 1; Liu et al. 2018, section 2.1)."""
+"""The DARTS search space (docs/method.md, section 1; Liu et al. 2018, section 2.1)."""
 
 from zostudy.registry import search_space
 from zostudy.space.notation import TupleNotation

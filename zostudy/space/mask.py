@@ -1,7 +1,7 @@
 """The pruning mask: which candidate operations remain, per cell type and edge.
 
 Symbols:
-    1[o]   bool, True where the operation remains          METHOD section 2, Eq. 1
+    1[o]   bool, True where the operation remains          docs/method.md, section 2, Eq. 1
     E_i    remaining operations of mixed operation i
     ξ      pruning level in (0, 1]                         Algorithm 1
 """

@@ -201,8 +201,8 @@ class SearchSpace:
             cells: Number of cells, at least 1; a stage's where residual blocks part stages.
 
         References:
-            METHOD section 1; DARTS, section 3.1 (Liu et al. 2018); NAS-Bench-201, section 2.1
-            (Dong and Yang 2020).
+            docs/method.md, section 1; DARTS, section 3.1 (Liu et al. 2018); NAS-Bench-201, section
+            2.1 (Dong and Yang 2020).
         """
         normal = next(kind for kind in self.cell_types if kind not in self.reduction_types)
         if self.skeleton.halving == "blocks":
