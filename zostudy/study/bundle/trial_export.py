@@ -124,7 +124,7 @@ def _found(
     if record is None:
         return None
     network = _network(phases, genotype, record.tensors())
-    metrics = measured(record.values)
+    metrics = measured(phase.name, record.values)
     return _Found(network, metrics | (_measured_again(phases, network) if changed else {}))
 
 
@@ -181,9 +181,9 @@ def _trained(
             "where it was run, or `zostudy run --renew` runs it again here"
         )
     stage = StageContext(phases.runtime, phases.seed, report=report)
-    computed = phases.evaluate(genotype).compute(stage)
-    figures = measured(computed.values)
-    figures |= {f"evaluate_{n}": computed.values[n] for n in ("seconds", "peak_bytes")}
+    phase = phases.evaluate(genotype)
+    computed = phase.compute(stage)
+    figures = measured(phase.name, computed.values)
     return _Found(_network(phases, genotype, computed.tensors), figures, anew=True)
 
 

@@ -13,9 +13,9 @@ from zostudy.config.loading import digest
 from zostudy.config.settings import RuntimeSettings
 from zostudy.runtime import planned
 from zostudy.study.disk.files import write_whole
+from zostudy.study.identity.source import engine_digest, extensions_digest
 from zostudy.study.machine.cases import Case
 from zostudy.study.machine.process import Setting
-from zostudy.study.trial.phases import code_digest
 
 #: Variables that choose other kernels.
 _VARIABLES = (
@@ -88,6 +88,6 @@ class Passed:
         determined = {
             "machine": machine(setting.runtime),
             "cases": sorted(json.dumps(asdict(case)) for case in cases),
-            "code": code_digest(setting.extensions),
+            "code": [engine_digest(), extensions_digest(setting.extensions)],
         }
         return self._folder / f"{digest(determined)}.json"
