@@ -113,4 +113,4 @@ def test_the_demo_completes_with_avx2_alone(tmp_path):
     if not there(needed):
         pytest.skip("this processor has no AVX2")
     found = demo(tmp_path, variables)
-    assert [trial["status"] for trial in found["trials"]] == ["complete", "complete"]
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
