@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import typer
 
+from zostudy import host
 from zostudy.cli.app import Terminated, app
 from zostudy.errors import InputError, ZostudyError
 from zostudy.redaction import redacted, show_no_password
@@ -33,9 +34,7 @@ __all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "upkeep", "w
 
 def main() -> None:
     """Run the command line; expected errors are lines on stderr and an exit code."""
-    # How long torch's threads spin for each other before they sleep: microseconds, not the default
-    # milliseconds, which another busy process on the machine turns into a standstill.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    host.wait_briefly(os.environ)
     signal.signal(signal.SIGTERM, _terminate)
     show_no_password()
     try:
