@@ -16,7 +16,7 @@ from torch import distributed as dist
 
 from zostudy import host
 from zostudy.config.settings import RuntimeSettings
-from zostudy.config.sizes import size
+from zostudy.config.sizes import counted, size
 from zostudy.errors import ConfigError
 
 
@@ -164,6 +164,23 @@ def spread(settings: RuntimeSettings, workers: int) -> list[str]:
     if settings.device != "auto" or there < 2 or workers < 2:
         return [settings.device] * workers
     return [f"cuda:{worker % there}" for worker in range(workers)]
+
+
+def crowding(settings: RuntimeSettings, workers: int) -> str:
+    """What to say where trials on the CPU have more threads than processors; nothing elsewhere.
+
+    Args:
+        settings: Of them, device and threads.
+        workers: How many trials run at a time.
+    """
+    threads, there = settings.threads * workers, host.processors()
+    if planned(settings).device.type != "cpu" or threads <= there:
+        return ""
+    return (
+        f"{counted(threads, 'thread')} of {counted(workers, 'trial')} at a time share the "
+        f"{counted(there, 'processor')} that may be used here; results stay the same, but each "
+        "trial takes longer"
+    )
 
 
 def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:

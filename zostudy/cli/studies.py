@@ -163,7 +163,7 @@ def _run_missing(
 
     trial_process.start_server()
 
-    from zostudy.runtime import spread
+    from zostudy.runtime import crowding, spread
     from zostudy.study import points
     from zostudy.study.delivery import delivery
     from zostudy.study.report import console, plan_table, progress
@@ -178,6 +178,11 @@ def _run_missing(
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
+    settings = file.config.runtime
+    if device != "study":
+        settings = settings.model_copy(update={"device": device})
+    if crowded := crowding(settings, count):
+        typer.echo(crowded, err=True)
     sweep.prepare(file, again=again)
     devices = [device] * count if device != "study" else spread(file.config.runtime, count)
     with delivery.for_study(file.config) as delivering, reporter:
