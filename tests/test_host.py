@@ -153,7 +153,7 @@ def _printed(code):
 def test_threads_sleep_soon_unless_the_user_says_how_they_wait():
     environment = {"HOME": "/"}
     host.wait_briefly(environment)
-    assert environment == {"HOME": "/", "GOMP_SPINCOUNT": "20000"}
+    assert environment == {"HOME": "/", "GOMP_SPINCOUNT": "2000"}
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         environment = {name: "active"}
         host.wait_briefly(environment)

@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path, PurePosixPath
 
-#: How often a waiting thread looks before it sleeps: for microseconds. The default is milliseconds,
-#: in which another busy process on the machine waits for the core that the looking takes.
-#: ``benchmarks/waiting.py`` measures both.
-_SPIN_COUNT = 20_000
+#: How often a waiting thread looks before it sleeps: for microseconds. Ten times as many, and
+#: libgomp's own milliseconds, make a step with a busy process on each core about five times as
+#: long, since the looking takes the core from the thread that is waited for. Not to look at all
+#: makes a step on a quiet machine a third longer. ``benchmarks/waiting.py`` measures them.
+_SPIN_COUNT = 2000
 
 _PROCESS = Path("/proc/self")
 
