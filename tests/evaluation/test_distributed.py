@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import pictures
+from tests.patience import PATIENCE
 from zostudy import runtime
 from zostudy.config.settings import AugmentSettings, EvaluateSettings, RuntimeSettings
 from zostudy.errors import ConfigError
@@ -86,7 +87,7 @@ def trained_by(count: int, data, settings: RuntimeSettings, genotype: Genotype) 
     ]
     for process in started:
         process.start()
-    found = sorted(results.get(timeout=60) for _ in started)
+    found = sorted(results.get(timeout=PATIENCE) for _ in started)
     for process in started:
         process.join()
         assert process.exitcode == 0

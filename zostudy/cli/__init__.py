@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from zostudy import host
 from zostudy.cli import ending, terminal
 from zostudy.cli.app import Terminated, app
 from zostudy.redaction import show_no_password
@@ -31,9 +32,7 @@ __all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "upkeep", "w
 
 def main() -> None:
     """Run the command line; expected errors are lines on stderr and an exit code."""
-    # How long torch's threads spin for each other before they sleep: microseconds, not the default
-    # milliseconds, which another busy process on the machine turns into a standstill.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    host.wait_briefly(os.environ)
     signal.signal(signal.SIGTERM, _terminate)
     terminal.prepare()
     show_no_password()

@@ -196,7 +196,7 @@ def _run_missing(
 
     server = trial_process.start_server()
 
-    from zostudy.runtime import spread
+    from zostudy.runtime import crowding, spread
     from zostudy.study import points
     from zostudy.study.delivery import delivery
     from zostudy.study.machine import gate
@@ -213,6 +213,11 @@ def _run_missing(
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
+    settings = file.config.runtime
+    if how.device != "study":
+        settings = settings.model_copy(update={"device": how.device})
+    if crowded := crowding(settings, how.count):
+        typer.echo(crowded, err=True)
     devices = [how.device] * how.count
     if how.device == "study":
         devices = spread(file.config.runtime, how.count)

@@ -9,8 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from zostudy import host
 from zostudy.config.base import Settings
 from zostudy.config.names import (
     Device,
@@ -272,6 +280,20 @@ class StorageSettings(Settings):
     """Folder for cache and checkpoints."""
 
 
+def _number_of_threads(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """A number of threads; that of the processors that may be used, for ``auto``."""
+    if value == "auto":
+        return host.processors()
+    try:
+        return check(value)
+    except ValidationError as error:
+        text = "Needs a whole number from 1 up, or 'auto'"
+        raise PydanticCustomError("threads", "{text}", {"text": text}) from error
+
+
+_Threads = Annotated[int, Field(ge=1, le=1024)]
+
+
 class RuntimeSettings(Settings):
     """The machine."""
 
@@ -279,8 +301,13 @@ class RuntimeSettings(Settings):
     """``auto`` (CUDA if there is a device, else CPU), ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16`` runs the networks under autocast."""
-    threads: int = Field(default=2, ge=1, le=1024)
-    """CPU threads of one trial; part of what fixes the bits of a result on the CPU."""
+    threads: Annotated[
+        _Threads,
+        WrapValidator(_number_of_threads, json_schema_input_type=_Threads | Literal["auto"]),
+    ] = 2
+    """CPU threads of one trial; part of what fixes the bits of a result on the CPU, so that the
+    default is the same on every machine. ``auto`` is the number of processors that may be used
+    (affinity and control groups count), which depends on the machine."""
     memory_budget: str = "device"
     """Memory that a trial may take: a size such as ``8GiB`` or ``512MiB``, or ``device`` for all
     that the device has. It changes no result."""

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from PIL import Image
+
+from tests.patience import PATIENCE, wait_for
 
 TINY = {
     "study": "tiny",
@@ -53,7 +54,12 @@ def command(*arguments):
 
 def zostudy(folder, *arguments, code=0):
     done = subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=280, check=False
+        command(*arguments),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == code, done.stderr
     return done
@@ -146,13 +152,10 @@ def test_a_study_killed_in_the_middle_of_a_search_ends_bit_for_bit_the_same(
         command("run", "study.yaml"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     checkpoints = tmp_path / ".zostudy" / "checkpoints" / "search"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.pt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or list(checkpoints.glob("*.pt")))
+    assert process.poll() is None
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
     if number == signal.SIGTERM:
         assert "run the same command to continue" in errors
@@ -234,6 +237,7 @@ def test_a_poor_trial_is_stopped_in_its_evaluation_and_its_run_says_so(tmp_path)
 
 
 HALVING = """
+from tests.patience import PATIENCE, wait_for
 from zostudy.registry import regularizer
 
 @regularizer("halving")
@@ -309,7 +313,7 @@ print(100 * float((logits.argmax(1) == dataset.test.labels).double().mean()))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "bundle")],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     document = results(undisturbed)
     best = next(t for t in document["trials"] if t["number"] == document["best"]["number"])
@@ -420,7 +424,7 @@ def test_a_trial_that_runs_out_of_memory_fails_alone_and_says_what_it_asked_for(
     )
     done = subprocess.run(
         [sys.executable, "-c", OUT_OF_MEMORY],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     states = {t["params"]["supernet.channels"]: t for t in results(tmp_path)["trials"]}

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from zostudy import host
 from zostudy.config.loading import StudyFile
 from zostudy.errors import CrashError, LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
@@ -208,16 +209,8 @@ def memory_kills() -> int:
 
 def _counters() -> list[Path]:
     """Files that count them: those of this process's control groups, and that of the machine."""
-    root = Path("/sys/fs/cgroup")
-    found = [root / "memory.events", root / "memory" / "memory.oom_control", Path("/proc/vmstat")]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                found.append(root / path.strip("/") / "memory.events")
-            elif "memory" in controllers.split(","):
-                found.append(root / "memory" / path.strip("/") / "memory.oom_control")
-    return found
+    names = ("memory.events", "memory.oom_control")
+    return [Path("/proc/vmstat"), *(g / name for g in host.groups("memory") for name in names)]
 
 
 def _counted(path: Path) -> int:
