@@ -143,8 +143,9 @@ def ask(
         with ours:
             try:
                 at, late = _follow(ours, report, limit)
+                if not late:
+                    process.join(_BEGINNING)  # it has ended, or does now
             finally:
-                process.join(0 if ours.closed else 1)
                 if process.exitcode is None:
                     process.kill()
                     process.join()
