@@ -17,6 +17,10 @@ def test_what_is_not_known_today_is_not_compared():
     assert differences({"data": "a", "device": "cpu"}, {"data": "", "device": ""}) == ()
 
 
+def test_of_a_trial_that_recorded_nothing_nothing_is_different():
+    assert differences({}, {"data": "b"}, ()) == ()
+
+
 def test_only_the_ingredients_that_are_named_are_compared():
     assert differences({"data": "a"}, {"data": "b", "engine": "c"}, ("engine",)) == (
         Difference("engine", "", "c"),

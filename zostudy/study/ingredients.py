@@ -87,7 +87,8 @@ def _back(inputs: Sequence[Difference], them: str) -> str:
 
 def title(name: str) -> str:
     """An ingredient in words."""
-    return _TITLES.get(name, f"the file that {name} names")
+    plain, _, where = name.partition(" ")  # a sampled sweep may have more than one, by a setting
+    return f"{_TITLES.get(plain, f'the file that {plain} names')} {where}".rstrip()
 
 
 def shown(value: str) -> str:
@@ -118,7 +119,7 @@ def machine(made_of: Ingredients) -> dict[str, str]:
 
 
 def differences(
-    then: Ingredients, now: Ingredients, names: Sequence[str] = ()
+    then: Ingredients, now: Ingredients, names: Sequence[str] | None = None
 ) -> tuple[Difference, ...]:
     """The ingredients whose values are not the same.
 
@@ -127,7 +128,7 @@ def differences(
         now: Those of today; one without a value is not known, and is not compared.
         names: Which are compared; all where none are named.
     """
-    compared = names or list(dict.fromkeys([*then, *now]))
+    compared = list(dict.fromkeys([*then, *now])) if names is None else names
     return tuple(
         Difference(name, then.get(name, ""), now.get(name, ""))
         for name in compared

@@ -107,9 +107,11 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     from zostudy.stage import StoppedEarly
     from zostudy.study.trial.trial import Trials
 
-    file = StudyFile(told["document"], StudyConfig.model_validate_json(json.dumps(told["config"])))
     place = told["point"]
     config = TrialConfig.model_validate_json(json.dumps(place["config"]))
+    study = StudyConfig.model_validate_json(json.dumps(told["config"]))
+    # Device, precision and threads may be swept: those of the point count.
+    file = StudyFile(told["document"], study.model_copy(update={"runtime": config.runtime}))
     point = Point(place["values"], config, place["key"], made_of=place["made_of"])
 
     judging = file.config.sweep.early_stopping.name != "none"
