@@ -258,11 +258,13 @@ def test_remarks_say_how_transparent_deep_and_moving_pictures_are_read(folder):
     image.convert("RGBA").save(folder / "cat" / "a.png")
     frames = [Image.fromarray(pixels(seed)) for seed in (1, 2)]
     image.save(folder / "cat" / "b.gif", save_all=True, append_images=frames)
-    Image.fromarray(pixels(0, (10, 12)).astype(np.uint16) * 16).save(folder / "cat" / "c.png")
+    deep = pixels(0, (10, 12)).astype(np.uint16) * 16
+    Image.fromarray(deep).save(folder / "cat" / "c.png")
+    highest = int(deep.max())
     source = image_folder(root=str(folder))
     assert source.reading.remarks == (
-        f"1 picture may hold 16 bits a pixel; the highest value is {int(pixels(0, (10, 12)).max()) * 16:,}, so that the upper "
-        "8 of 12 bits are kept",
+        f"1 picture may hold 16 bits a pixel; the highest value is {highest:,}, so that the upper 8 "
+        "of 12 bits are kept",
         "1 picture may have transparent parts; these are shown on white",
         "of 1 file with several frames or pages the first is read",
     )
