@@ -263,8 +263,8 @@ def test_remarks_say_how_transparent_deep_and_moving_pictures_are_read(folder):
     highest = int(deep.max())
     source = image_folder(root=str(folder))
     assert source.reading.remarks == (
-        f"1 picture may hold 16 bits a pixel; the highest value is {highest:,}, so that the upper 8 "
-        "of 12 bits are kept",
+        f"1 picture may hold 16 bits a pixel; the highest value is {highest:,}, so that the upper "
+        "8 of 12 bits are kept",
         "1 picture may have transparent parts; these are shown on white",
         "of 1 file with several frames or pages the first is read",
     )
