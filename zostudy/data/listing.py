@@ -61,7 +61,8 @@ def list_pictures(root: Path) -> Listing:
             f"dataset.root: {shown(root)} is no folder; needs a folder of class folders"
         )
     left_out: Counter[str] = Counter()
-    has_parts = _is_folder(root / "train") and bool(_folders(root / "train", Counter()))
+    is_open = bool(_entries(root))
+    has_parts = is_open and _is_folder(root / "train") and bool(_folders(root / "train", Counter()))
     found = _class_files(root / "train" if has_parts else root, left_out)
     test_files = _test_files(root, found, left_out) if has_parts else []
     if len(found) < 2:

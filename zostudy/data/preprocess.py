@@ -18,6 +18,7 @@ decides:
 import contextlib
 import io
 import logging
+import os
 import stat
 import warnings
 import zlib
@@ -106,16 +107,35 @@ def read(path: str | Path, *, mode: str, bits: int = 16, size: tuple[int, int] |
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow from warning; for a thread that waits for those that read."""
+    """Keep decoders from warning and printing; for a thread that waits for those that read.
+
+    What libtiff prints goes past Python, straight to the process's standard error.
+    """
     logger = logging.getLogger("PIL")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_stderr():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed already
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # the name is not a path everywhere
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def pixels(path: Path, *, mode: str, bits: int, size: tuple[int, int] | None) -> Bytes:
@@ -183,15 +203,12 @@ def _content(path: Path) -> bytes:
 def _opened(content: bytes) -> Image.Image:
     """The picture, of which only the header has been read."""
     Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]
     try:
-        opened = Image.open(io.BytesIO(content), formats=formats)
-    except UnidentifiedImageError as error:
-        if any(True for _ in _without_metadata(content)):
-            raise
-        raise PictureError(f"its content has none of the formats {', '.join(formats)}") from error
+        opened = Image.open(io.BytesIO(content), formats=[f for f in FORMATS if f in Image.OPEN])
     except Image.DecompressionBombError as error:
-        raise PictureError(f"it has more than {MOST_PIXELS:,} pixels, which are allowed") from error
+        raise PictureError(
+            f"it has more than {MOST_PIXELS:,} pixels; allowed: up to that"
+        ) from error
     width, height = opened.size
     if width * height > MOST_PIXELS:
         raise PictureError(f"it has {width}×{height} pixels; allowed: {MOST_PIXELS:,} in all")
@@ -201,7 +218,7 @@ def _opened(content: bytes) -> Image.Image:
 def _reason(error: Exception) -> str:
     """One line on why a file cannot be read."""
     if isinstance(error, UnidentifiedImageError):
-        return "its header is damaged"
+        return f"it is damaged, or in none of the formats {', '.join(FORMATS)}"
     if isinstance(error, MemoryError):
         return "there is too little memory to decode it"
     if isinstance(error, OSError) and error.strerror:

@@ -217,13 +217,18 @@ def read_cifar(root: Path, layout: CifarLayout) -> Source:
     """
     root = root.expanduser()
     folder = root / layout.folder
-    if all((folder / name).is_file() for name in layout.files):
-        contents = {name: (folder / name).read_bytes() for name in layout.files}
-        return _cifar_source(folder, contents, layout)
     archive = root / layout.archive
-    if not archive.exists():
-        _download(root, layout)
-    return _cifar_source(archive, _archived(archive, layout), layout)
+    try:
+        if all((folder / name).is_file() for name in layout.files):
+            contents = {name: (folder / name).read_bytes() for name in layout.files}
+            return _cifar_source(folder, contents, layout)
+        if not archive.exists():
+            _download(root, layout)
+        return _cifar_source(archive, _archived(archive, layout), layout)
+    except OSError as error:
+        raise DataError(
+            f"dataset.root: {error.filename or root} cannot be read ({error.strerror})"
+        ) from error
 
 
 def _download(root: Path, layout: CifarLayout) -> None:
@@ -283,5 +288,11 @@ def _cifar_source(place: Path, contents: Mapping[str, bytes], layout: CifarLayou
         images = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32)
         return Pictures(images, records[:, layout.label_bytes - 1].long())
 
-    classes = tuple(contents[layout.names].decode("ascii").split())
+    try:
+        classes = tuple(contents[layout.names].decode("ascii").split())
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"dataset.root: {place / layout.names} is damaged: byte {error.start} is not ASCII; "
+            "needs the name of a class in each line"
+        ) from error
     return Source(part(layout.train), part(layout.test), classes)

@@ -13,7 +13,7 @@ def sentences(dataset: Dataset) -> list[str]:
     parts = {name: count for name, count in _parts(dataset).items() if count}
     colours = _COLOURS.get(dataset.channels, f"{dataset.channels} channels")
     read = (
-        f"data set {dataset.name}: {counted(sum(parts.values()), 'picture')} of "
+        f"data set {dataset.name}: {sum(parts.values()):,} pictures of "
         f"{dataset.width}×{dataset.height} pixels ({colours}) in {len(dataset.classes)} classes; "
         + ", ".join(f"{count:,} {name}" for name, count in parts.items())
     )
