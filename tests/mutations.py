@@ -1,6 +1,8 @@
 """Study files and other files, spoilt in many ways, the same for the same seed."""
 
+import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,3 +145,83 @@ def damaged(content: bytes, seed: int) -> bytes:
             lambda: page[: len(page) // 2],
         ]
     )()
+
+
+# -- genotypes -------------------------------------------------------------------------------------
+
+DARTS = (
+    "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_pool_3x3",
+    "skip_connect",
+)  # fmt: skip
+
+
+def genotype_cells(draw: random.Random) -> dict[str, list[list[tuple[str, int]]]]:
+    """The cells of a genotype of DARTS, by nodes."""
+    return {
+        kind: [
+            [(draw.choice(DARTS), source) for source in sorted(draw.sample(range(target), 2))]
+            for target in range(2, 6)
+        ]
+        for kind in ("normal", "reduction")
+    }
+
+
+def genotype_texts(cells: dict[str, list[list[tuple[str, int]]]]) -> list[str]:
+    """The same genotype in all ways in which it can be written."""
+    flat = {kind: [pair for node in nodes for pair in node] for kind, nodes in cells.items()}
+    normal, reduce = flat["normal"], flat["reduction"]
+    lines = "".join(f"    {pair!r},  # an edge\n" for pair in normal)
+    nested = tuple(tuple(node) for node in cells["normal"])
+    fields = {"normal": normal, "normal_concat": [2, 3, 4, 5], "reduce": reduce}
+    choices = {
+        f"{name}/{what}_{target}_{index}": value
+        for kind, name in (("normal", "normal"), ("reduction", "reduce"))
+        for target, node in enumerate(cells[kind], 2)
+        for index, pair in enumerate(node)
+        for what, value in zip(("op", "input"), pair, strict=True)
+    }
+    short = f"Genotype(normal={normal!r}, reduce={reduce!r})"
+    order = "Genotype = namedtuple('Genotype', 'reduce normal')\nPRIMITIVES = ['none']\n"
+    return [
+        json.dumps({"search_space": "darts", "cells": cells}),
+        json.dumps(fields | {"reduce_concat": [2, 3, 4, 5]}),
+        json.dumps(choices),
+        json.dumps({k: [v] if isinstance(v, int) else v for k, v in choices.items()}),
+        short,
+        f"# the best\nBEST: Genotype = {short}\nLATEST = BEST\n",
+        f"Genotype(normal={normal!r}, normal_concat=[2, 3, 4, 5], reduce={reduce!r}, "
+        "reduce_concat=range(2, 6))",
+        f"Genotype({normal!r}, range(2, 6), {reduce!r}, list(range(2, 6)))",
+        f"from collections import namedtuple\n{order}X = g.Genotype({reduce!r}, {normal!r})",
+        f"'''Found.'''\nA = Genotype(\n  normal=[\n{lines}  ],\n  normal_concat=tuple(range(2, 6)),"
+        f"\n  reduce={reduce!r}, reduce_concat=(2, 3, 4, 5),\n  connectN=None, connects=None)\n",
+        f"Genotype(normal={nested!r}, normal_concat=range(2, 6, 1), reduce={reduce!r})",
+    ]
+
+
+#: What a part of a genotype's text may be replaced with, and with what.
+_PARTS = (
+    (r"\d+", ("0", "1", "2", "5", "6", "-1", "99", "1.0", "True", "None", "0x2", "9" * 5000)),
+    (r"\[", ("[[", "(", "[None, ", "")),
+    (r"\]", ("]]", ")", ", []]", "]]]", "")),
+    (r"(sep|dil|max|avg|skip)_\w+", ("none", "nor_conv_3x3", "sep_conv_7x7", "é", "x" * 10**5)),
+    (r"normal|reduce|reduction", ("normal", "reduce", "reduction", "normal_concat", "__x__")),
+    (r"range\(2, 6", ("range(2, 5", "range(2, 10**9", "range(6", "range(2, 6, 0", "set(2, 6")),
+    (r", ", (",, ", " ", "; ", ",\n#", " + ", "**")),
+    (r"Genotype", ("genotype", "eval", "Genotype(Genotype", "", "Genotype.x")),
+    (r"$", (" x", "\n\nB = A", ", extra=1)", "\nGenotype()", "\x00", "(" * 10**4, "-" * 10**5)),
+    (r"^", ("x", "B = ", "[" * 10**5, "import os\n", "\ufeff", "{", "|none~0|", "-" * 9000)),
+)  # fmt: skip
+
+
+def genotype_file(seed: int) -> tuple[bytes, str]:
+    """A genotype file with something wrong in it, most probably; and how its text was before."""
+    draw = random.Random(seed)
+    before = text = draw.choice(genotype_texts(genotype_cells(draw)))
+    for _ in range(draw.choice([1, 1, 2])):
+        pattern, replacements = draw.choice(_PARTS)
+        found = list(re.finditer(pattern, text)) or [re.search("$", text)]
+        place = draw.choice(found)
+        text = text[: place.start()] + draw.choice(replacements) + text[place.end() :]
+    content = text.encode("utf-8", "surrogatepass")
+    return damaged(content, seed) if draw.random() < 0.1 else content, before

@@ -26,8 +26,11 @@ def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False)
 @app.command()
 def evaluate(
     study: StudyPath,
-    genotype: Annotated[Path, typer.Argument(metavar="GENOTYPE", help="JSON or tuple notation.")],
+    genotype: Annotated[
+        Path, typer.Argument(metavar="GENOTYPE", help="File with JSON or the space's notation.")
+    ],
     assignments: Assignments,
+    name: Annotated[str, typer.Option(help="Which genotype, where a file names several.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +42,8 @@ def evaluate(
     from zostudy.space.genotype import read
 
     file = load_study(study, assignments)
-    given = read(genotype, file.config.extensions)
+    config = file.config
+    given = read(genotype, config.extensions, name=name, space=config.search_space.name)
 
     from zostudy.study.delivery import delivery
     from zostudy.study.report import console, progress
