@@ -31,7 +31,8 @@ def lines(
     found: dict[Place, str] = {}
     for item in error.errors(include_url=False):
         at = _place(document, item)
-        found.setdefault(at, _line(model, document, item, at, place))
+        if at not in found or item["type"] == "value_error":  # which says more than a wrong kind
+            found[at] = _line(model, document, item, at, place)
     # Of a value that may be of several kinds, all are reported; what lies deepest says most.
     return [text for at, text in found.items() if not _has_deeper(at, found, document)]
 
