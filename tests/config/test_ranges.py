@@ -158,7 +158,7 @@ def test_a_number_outside_its_range_is_refused_with_path_value_and_what_is_allow
                     },
                 }
             },
-            r"^search\.warmup_epochs: 30 leaves no epoch .*\(sampler draws search\.epochs=20 search",
+            r"^search\.warmup_epochs: 30 leaves no epoch .*\(sampler draws search\.epochs=20",
         ),
     ],
 )
