@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zostudy.cli import terminal
+from zostudy.config.names import DEVICE, DEVICE_ALLOWED
 from zostudy.config.sizes import counted
+from zostudy.errors import ConfigError
 
 if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
@@ -34,9 +37,26 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _device(name: str) -> str:
+    """The word for a device, or ``study``.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if name != "study" and not re.fullmatch(DEVICE, name):
+        raise ConfigError(f"--device: {name!r} is not allowed; allowed: study, or {DEVICE_ALLOWED}")
+    return name
+
+
 Device = Annotated[
     str,
-    typer.Option(metavar="DEV", help="auto, cpu, cuda or cuda:N; study: that of the study file."),
+    typer.Option(
+        metavar="DEV",
+        help="auto, cpu, cuda or cuda:N; study: that of the study file.",
+        callback=_device,
+    ),
 ]
 SkipCheck = Annotated[
     bool,

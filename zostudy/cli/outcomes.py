@@ -31,7 +31,7 @@ def evaluate(
     ],
     assignments: Assignments,
     name: Annotated[str, typer.Option(help="Which genotype, where a file names several.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the training.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a given genotype as a study's evaluation would, and measure it.
@@ -73,7 +73,7 @@ def ui(
     study: Annotated[
         Path | None, typer.Argument(metavar="[STUDY]", help="Study whose tracking.uri is shown.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page of all runs on 127.0.0.1."""
     from zostudy.study.delivery.mlflow_store import MlflowStore

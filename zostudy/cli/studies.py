@@ -117,7 +117,7 @@ def plan(
 def run(
     study: StudyPath,
     assignments: Assignments,
-    workers: Annotated[int, typer.Option(min=1, help="Trials to run at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials to run at a time.")] = 1,
     device: Device = "study",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")

@@ -31,7 +31,8 @@ def lines(
     found: dict[Place, str] = {}
     for item in error.errors(include_url=False):
         at = _place(document, item)
-        found.setdefault(at, _line(model, document, item, at, place))
+        if at not in found or item["type"] == "value_error":  # which says more than a wrong kind
+            found[at] = _line(model, document, item, at, place)
     # Of a value that may be of several kinds, all are reported; what lies deepest says most.
     return [text for at, text in found.items() if not _has_deeper(at, found, document)]
 
@@ -184,14 +185,14 @@ def _range(schema: Schema) -> str:
     """The interval of a number, such as ``from 1 to 64``."""
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    ends = [
-        f" from {low:g}" if low is not None else "",
-        f" above {above:g}" if above is not None else "",
-        (f" to {high}" if isinstance(high, int) else f" to {high:g}") if high is not None else "",
-        f" below {below:g}" if below is not None else "",
-    ]
-    if low is not None and high is None and below is None:
-        ends[0] += " up"
-    if low is None and above is None and high is not None:
-        ends[2] = f" up{ends[2]}"
-    return " and".join(end for end in ends if end)
+    start = (
+        f" from {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
+    )
+    if high is not None:
+        most = f"{high}" if isinstance(high, int) else f"{high:g}"
+        return (
+            f"{start} to {most}" if low is not None else f"{start}{',' * bool(start)} up to {most}"
+        )
+    if below is not None:
+        return f"{start}{',' * bool(start)} below {below:g}"
+    return f"{start} up" if low is not None else start

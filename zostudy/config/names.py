@@ -46,13 +46,15 @@ def _schema(allowed: str, **facts: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **facts, "x-allowed": allowed})
 
 
-_DEVICE = r"^(auto|cpu|cuda|cuda:(0|[1-9][0-9]?))$"
+#: The word for a device, as a pattern and in words.
+DEVICE = r"^(auto|cpu|cuda|cuda:(0|[1-9][0-9]?))$"
+DEVICE_ALLOWED = "auto, cpu, cuda or cuda:N (N from 0 to 99)"
 _STUDY = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 #: The word for a device.
 Device = Annotated[
     str,
-    Field(pattern=_DEVICE),
-    _schema("auto, cpu, cuda or cuda:N (N from 0 to 99)", pattern=_DEVICE),
+    Field(pattern=DEVICE),
+    _schema(DEVICE_ALLOWED, pattern=DEVICE),
 ]
 #: The name of a study, which files and folders begin with.
 StudyName = Annotated[
