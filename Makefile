@@ -32,7 +32,7 @@ format: .venv/tested  ## Format the code.
 	$(BIN)/ruff check --fix .
 
 docs: .venv/documented  ## Build the documentation into build/site; broken links are errors.
-	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 	@echo "open build/site/index.html"
 
 clean:  ## Remove the environment and what building leaves behind.

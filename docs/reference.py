@@ -130,10 +130,12 @@ def command_line() -> str:
     for name, command in _commands(group, ""):
         text += [f"## zostudy {name}", "", inspect.cleandoc(command.help or ""), ""]
         arguments = [_argument(p) for p in command.params if p.param_type_name == "argument"]
-        usage = " ".join(["zostudy", name, *arguments, "[OPTIONS]"])
+        options = ["[OPTIONS]"] if len(command.params) > len(arguments) else []
+        usage = " ".join(["zostudy", name, *arguments, *options])
         text += [f"```text\n{usage}\n```", ""]
         rows = [row for parameter in command.params for row in _parameter(parameter)]
-        text += [*_table(("argument or option", "default", "meaning"), rows), ""]
+        if rows:
+            text += [*_table(("argument or option", "default", "meaning"), rows), ""]
     return "\n".join(text)
 
 

@@ -212,4 +212,6 @@ def test_every_release_of_the_changelog_has_the_sections_of_keep_a_changelog():
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= allowed
     releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert releases
-    assert all(re.fullmatch(r"\[(Unreleased|\d+\.\d+\.\d+)\]( [-–] .+)?", r) for r in releases)
+    assert all(
+        re.fullmatch(r"\[Unreleased\]|\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", r) for r in releases
+    )
