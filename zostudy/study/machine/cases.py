@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from zostudy import registry
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset, outline
@@ -98,9 +99,9 @@ def of_study(file: StudyFile) -> list[Case]:
 
 
 def of_every_space() -> list[Case]:
-    """The cases of a usual study in either search space, where no study is given."""
+    """The cases of a usual study in every search space that there is, where no study is given."""
     found: dict[Case, None] = {}
-    for name in ("darts", "nasbench201"):
+    for name in registry.components("search_space"):
         for partial in (1, 4):
             document = {
                 "study": "any",
