@@ -4,7 +4,6 @@ from zostudy.config import document
 from zostudy.config.loading import load
 from zostudy.errors import ConfigError
 
-
 PAIRS = ("ab", "bc", "cd", "de", "ef")
 
 
