@@ -4,6 +4,8 @@ from zostudy.config import document
 from zostudy.config.loading import load
 from zostudy.errors import ConfigError
 
+PAIRS = ("ab", "bc", "cd", "de", "ef")
+
 
 @pytest.mark.parametrize(
     ("text", "value"),
@@ -66,10 +68,7 @@ def test_wrong_yaml_is_an_error_that_names_the_line(text, message):
         ("[" * 5000, r"^line 1: is nested too deeply; allowed: 50 levels$"),
         (
             "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
-            + "".join(
-                f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
-                for a, b in zip("abcde", "bcdef", strict=True)
-            ),
+            + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in PAIRS),
             r"^line 1: .*its aliases make more than 200,000 values$",
         ),
     ],
