@@ -42,7 +42,11 @@ def test_a_mask_file_that_is_missing_has_an_empty_value():
 def test_a_table_is_known_by_its_content_where_it_is_used(here):
     table = {"by": "table", "path": "t.csv", "column": "c", "architecture_column": "a"}
     (here / "t.csv").write_text("a,c\n")
-    sections = {"search_space": {"name": "nasbench201"}, "evaluate": table}
+    sections = {
+        "search_space": {"name": "nasbench201"},
+        "evaluate": table,
+        "sweep": {"objectives": []},
+    }
     first = files(config(**sections))
     assert first.keys() == {"evaluate.path"}
     (here / "t.csv").write_text("a,c\nx,1\n")
