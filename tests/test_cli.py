@@ -224,7 +224,8 @@ def test_a_complete_study_says_so_and_nothing_changes(zostudy, study, tmp_path):
 
 
 def test_results_are_one_json_document(zostudy, study):
-    zostudy("run", study)
+    code, _, err = zostudy("run", study)
+    assert code == 0, err
     code, out, err = zostudy("results", study, "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
