@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from zostudy import host
+from zostudy.config.loading import from_document
 from zostudy.config.settings import RuntimeSettings
 from zostudy.errors import ConfigError
 from zostudy.runtime import crowding, environment, prepare, seeded
@@ -17,10 +18,15 @@ def test_the_same_key_gives_the_same_stream_and_every_other_key_another():
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", "cuda:x"])
-def test_a_device_that_is_not_there_is_an_error(device):
+def test_a_device_that_is_not_there_is_an_error():
     with pytest.raises(ConfigError, match=r"runtime\.device"):
-        prepare(RuntimeSettings(device=device))
+        prepare(RuntimeSettings(device="cuda:99"))
+
+
+@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:x"])
+def test_a_word_that_is_no_device_is_refused_with_the_file(device):
+    with pytest.raises(ConfigError, match=r"runtime\.device: '.*' is not allowed: needs auto"):
+        from_document({"study": "s", "runtime": {"device": device}})
 
 
 def test_auto_is_cuda_where_there_is_one():

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zostudy.cli import terminal
-from zostudy.config.names import DEVICE, DEVICE_ALLOWED
 from zostudy.config.sizes import counted
 from zostudy.errors import ConfigError
 
@@ -45,6 +44,8 @@ def _device(name: str) -> str:
     Raises:
         ConfigError: It is neither.
     """
+    from zostudy.config.names import DEVICE, DEVICE_ALLOWED
+
     if name != "study" and not re.fullmatch(DEVICE, name):
         raise ConfigError(f"--device: {name!r} is not allowed; allowed: study, or {DEVICE_ALLOWED}")
     return name

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
-from pydantic import ValidationError
 from typer import _click
 
 from zostudy.cli import terminal
@@ -102,6 +101,8 @@ def _usage(error: _click.exceptions.ClickException) -> str:
     """What is wrong with the command line, and where help is."""
     context = getattr(error, "ctx", None)
     help_ = f"; see {context.command_path} --help" if context is not None else ""
+    from pydantic import ValidationError  # Typer has imported it if it is the cause
+
     cause, parameter = error.__cause__, getattr(error, "param", None)
     if isinstance(cause, ValidationError) and parameter is not None:
         found = cause.errors(include_url=False)[0]

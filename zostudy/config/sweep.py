@@ -106,7 +106,7 @@ class SweepSettings(Settings):
     retries: int = Field(default=2, ge=0, le=1000)
     """How often a trial that was lost with its worker or its process is tried again."""
 
-    stop_after_crashes: int = Field(default=3, ge=0)
+    stop_after_crashes: int = Field(default=3, ge=0, le=1_000_000)
     """How many trials may crash in the same way and in the same phase before the study stops, as
     long as none has come to an end; 0 never stops it."""
 
