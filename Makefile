@@ -1,8 +1,11 @@
 # Everything sets itself up: a virtual environment in .venv, then what the target needs.
 PYTHON ?= python3
+# Those of `make versions`, each in an environment of its own.
+PYTHON_lowest ?= python3.11
+PYTHON_highest ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test check lint format docs clean
+.PHONY: demo test check versions versions-lowest versions-highest lint format docs clean
 
 demo: .venv/installed  ## Install and run the ablation study.
 	$(BIN)/zostudy run studies/ablation.yaml
@@ -12,6 +15,11 @@ test: lint  ## Install and run every check and test.
 
 check: lint  ## Format, lint, types, imports and the tests that are not slow.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+versions: versions-lowest versions-highest  ## The tests that are not slow, with the lowest and the highest versions.
+
+versions-lowest versions-highest: versions-%: .venv-%/tested
+	.venv-$*/bin/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/tested  ## Format, lint, types and imports.
 	$(BIN)/ruff format --check .
@@ -28,7 +36,7 @@ docs: .venv/documented  ## Build the documentation into build/site; broken links
 	@echo "open build/site/index.html"
 
 clean:  ## Remove the environment and what building leaves behind.
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-lowest .venv-highest build *.egg-info
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zostudy needs Python 3.11 or later; set PYTHON=python3.11")'
@@ -42,4 +50,9 @@ clean:  ## Remove the environment and what building leaves behind.
 
 .venv/documented: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+.venv-lowest/tested .venv-highest/tested: .venv-%/tested: pyproject.toml constraints/%.txt
+	$(PYTHON_$*) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --constraint constraints/$*.txt --editable '.[test]'
 	touch $@

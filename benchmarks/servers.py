@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: Seconds in which it has to answer.
-_STARTING = 120.0
+_STARTING = 1200.0
 
 
 def free_port() -> int:

@@ -1,10 +1,15 @@
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from benchmarks.servers import free_port, mlflow_server
 from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
+
+# Properties hold on a slow machine too, however long an example takes there.
+settings.register_profile("zostudy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zostudy")
 
 
 @pytest.fixture(autouse=True)

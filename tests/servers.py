@@ -5,6 +5,8 @@ import http.client
 import http.server
 import threading
 
+from tests.patience import PATIENCE
+
 
 class Proxy:
     """Passes requests on, or not.
@@ -49,7 +51,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def passed_on(self, target, request, body):
-        connection = http.client.HTTPConnection("127.0.0.1", target, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", target, timeout=PATIENCE)
         with contextlib.closing(connection):
             headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
             connection.request(request.command, request.path, body, headers)

@@ -65,7 +65,7 @@ class Trials:
 class TrialProcesses:
     """Runs them where it is called."""
 
-    def __init__(self, file, report, device, _stop, _known):
+    def __init__(self, file, report, device, _stop, _known, _machine):
         self.trials = Trials(file, report, device)
 
     def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
@@ -89,6 +89,7 @@ def zostudy(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "zostudy.study.bundle.trial_export", exporting)
     monkeypatch.setattr("zostudy.study.workers.workers.TrialProcesses", TrialProcesses)
     monkeypatch.setattr("zostudy.study.workers.trial_process.start_server", lambda: None)
+    monkeypatch.setattr("zostudy.study.machine.gate.require", lambda *_: "passed")
     monkeypatch.setattr(Trials, "error", None)
     monkeypatch.setattr(Trials, "bad_data", None)
     before = signal.getsignal(signal.SIGTERM)
@@ -244,6 +245,9 @@ def test_a_plan_has_what_is_missing(zostudy, study, monkeypatch):
     zostudy("run", study)
     plan = json.loads(zostudy("plan", study, "--json")[1])
     configurations = plan.pop("configurations")
+    (data,) = plan.pop("datasets")
+    assert (data["name"], data["pictures"], data["classes"]) == ("digits", 1797, 10)
+    assert (data["ignored"], data["remarks"]) == ({}, [])
     assert [c["params"] for c in configurations] == [{"prune.xi": 0.25}, {"prune.xi": 0.5}]
     assert plan == {
         "study": "small",

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests import mutations
+from tests.tables import SPACE, made_up, settings, write
 from zostudy import cli
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.errors import ConfigError, ZostudyError
+from zostudy.errors import ConfigError, InputError, ZostudyError
+from zostudy.evaluation.table import read
 from zostudy.study.delivery.mlflow_store import MlflowStore
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.report import results
@@ -41,7 +43,8 @@ def assert_clear(code: int, err: str) -> None:
     if code:
         lines = err.splitlines()
         assert lines
-        assert all(line.startswith("error: ") for line in lines), err
+        assert all(line.startswith(("error: ", "warning: ")) for line in lines), err
+        assert lines[-1].startswith("error: ")
         assert max(map(len, lines)) < 2000
         assert len(lines) < 100
     assert "Traceback" not in err
@@ -58,6 +61,40 @@ def test_a_spoilt_study_file_is_valid_or_a_clear_error_and_leaves_nothing(comman
         codes.append(code)
         assert list(tmp_path.iterdir()) == [path]
     assert codes.count(2) > len(codes) / 2
+
+
+INTERNALS = (
+    "Input should", "function-after", "validation error", "type=", "tag:yaml.org", "<class",
+    "pydantic", "expected <", "literal[",
+)  # fmt: skip
+
+
+def test_odd_yaml_is_valid_or_a_clear_error_without_internals_of_libraries(command, tmp_path):
+    codes = []
+    for seed in range(60):
+        path = tmp_path / "study.yaml"
+        path.write_bytes(mutations.yaml_scalars(STUDIES[seed % len(STUDIES)].read_text(), seed))
+        code, _, err = command("validate", path)
+        assert_clear(code, err)
+        assert not [word for word in INTERNALS if word in err], err
+        codes.append(code)
+    assert set(codes) == {0, 2}
+
+
+def test_a_spoilt_table_is_read_or_one_clear_line(tmp_path):
+    errors = []
+    content = write(tmp_path / "t.csv", made_up()).read_text()
+    whole = read(settings(tmp_path / "t.csv"), SPACE)
+    for seed in range(60):
+        path = tmp_path / f"{seed}.csv"
+        path.write_bytes(mutations.table(content, seed))
+        try:
+            assert read(settings(path), SPACE).rows.keys() == whole.rows.keys()
+        except InputError as error:
+            errors.append(str(error).replace(str(path), "PATH"))
+    assert len(errors) > 20
+    assert all("PATH" in error and len(error.splitlines()) == 1 for error in errors)
+    assert max(map(len, errors)) < 1000
 
 
 # -- damaged files ---------------------------------------------------------------------------------

@@ -65,7 +65,9 @@ def test_declarations_are_read_without_importing_the_module(extension):
         summary="Pull α to the mean.",
     )
     assert "my_extension" not in sys.modules
-    with pytest.raises(RuntimeError, match="imported"):
+    with pytest.raises(
+        ConfigError, match=r"my_extension.*RuntimeError: imported; .*my_extension\.py:9"
+    ):
         found.load()
 
 

@@ -3,9 +3,10 @@ import itertools
 import pytest
 import torch
 
+from zostudy import host
 from zostudy.config.settings import RuntimeSettings
 from zostudy.errors import ConfigError
-from zostudy.runtime import environment, prepare, seeded
+from zostudy.runtime import crowding, environment, prepare, seeded
 
 
 def test_the_same_key_gives_the_same_stream_and_every_other_key_another():
@@ -29,3 +30,23 @@ def test_auto_is_cuda_where_there_is_one():
 
 def test_the_environment_names_the_versions_that_matter():
     assert {"torch", "python", "zostudy", "cpu_count"} <= set(environment())
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "expected"),
+    [
+        (2, 1, ""),
+        (1, 2, ""),
+        (2, 2, "4 threads of 2 trials at a time share the 2 processors that may be used here"),
+        (3, 1, "3 threads of 1 trial at a time share the 2 processors that may be used here"),
+    ],
+)
+def test_more_threads_than_processors_are_told(threads, workers, expected, monkeypatch):
+    monkeypatch.setattr(host, "processors", lambda: 2)
+    told = crowding(RuntimeSettings(device="cpu", threads=threads), workers)
+    assert told.partition(";")[0] == expected
+
+
+def test_threads_count_for_trials_on_the_processor_only(monkeypatch):
+    monkeypatch.setattr(host, "processors", lambda: 1)
+    assert crowding(RuntimeSettings(device="cuda", threads=8), 2) == ""

@@ -8,6 +8,7 @@ ZostudyError
 └── TrialError            a trial cannot go on: fails that trial with its reason
     ├── NumericalError    a loss, a score or a kernel that is not finite
     ├── MemoryShortageError  a phase that needs more memory than there is
+    ├── CrashError        its process crashed, with the phase that it was computing
     └── LostError         nothing that the trial did: tried again, a few times
 """
 
@@ -42,6 +43,21 @@ class NumericalError(TrialError):
 
 class MemoryShortageError(TrialError):
     """A phase needs more memory than there is, or than the budget allows."""
+
+
+class CrashError(TrialError):
+    """A trial's process crashed.
+
+    Args:
+        text: How, in one line.
+        crash: The signal or the exit code that it ended with.
+        phase: The phase that it was computing; empty where it had begun none.
+    """
+
+    def __init__(self, text: str, crash: str, phase: str) -> None:
+        super().__init__(text)
+        self.crash = crash
+        self.phase = phase
 
 
 class LostError(TrialError):

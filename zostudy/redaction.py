@@ -56,9 +56,13 @@ class RedactingFormatter(logging.Formatter):
 
 def show_no_password() -> None:
     """Make this process write its logs and tracebacks to stderr without passwords."""
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, RedactingFormatter):
+            root.removeHandler(old)
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter())
-    logging.getLogger().addHandler(handler)
+    root.addHandler(handler)
     sys.excepthook = _report
 
 

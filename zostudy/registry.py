@@ -13,12 +13,15 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from zostudy.errors import ConfigError
+from zostudy.paths import PATH_ALLOWED, path_problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +43,10 @@ BUILTIN_MODULES = (
     "zostudy.proxies.geometry",
     "zostudy.search.regularizers",
 )
+
+
+#: Characters of a value that a message shows.
+_LONGEST_SHOWN = 200
 
 
 def _marker(kind: Kind) -> Callable[..., Callable[[F], F]]:
@@ -69,6 +76,7 @@ class Option:
         allowed: What a value may be: names of scalar types, or the literal choices.
         choices: The literal choices; empty where any value of a type is allowed.
         interval: The interval of allowed numbers, such as ``(0, 1]``; empty where all are.
+        fields: Of a dictionary, the interval of each of its keys; all are needed.
         default: The default value.
         required: Whether there is no default.
     """
@@ -77,6 +85,7 @@ class Option:
     allowed: tuple[str, ...]
     choices: tuple[object, ...] = ()
     interval: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
     default: object = None
     required: bool = False
 
@@ -90,18 +99,45 @@ class Option:
             if not any(value == c and type(value) is type(c) for c in self.choices):
                 listed = ", ".join(repr(c) for c in self.choices)
                 near = nearest(str(value), [str(c) for c in self.choices])
-                raise ConfigError(f"{place}: {value!r} is not allowed{near}; allowed: {listed}")
+                raise ConfigError(
+                    f"{place}: {shown(value)} is not allowed{near}; allowed: {listed}"
+                )
             return value
         kind = type(value).__name__
         if kind == "int" and "float" in self.allowed and "int" not in self.allowed:
-            value, kind = float(value), "float"  # type: ignore[arg-type]  # it is an int
+            value, kind = _widened(place, value), "float"
         if kind not in self.allowed and not (kind == "list" and "tuple" in self.allowed):
             raise ConfigError(
-                f"{place}: {value!r} is of type {kind}; allowed: {' or '.join(self.allowed)}"
+                f"{place}: {shown(value)} is of type {kind}; allowed: {' or '.join(self.allowed)}"
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{place}: {value!r} is not allowed; allowed: finite numbers")
         if self.interval and isinstance(value, int | float) and not _inside(self.interval, value):
-            raise ConfigError(f"{place}: {value!r} is not allowed; allowed: {self.interval}")
+            raise ConfigError(f"{place}: {shown(value)} is not allowed; allowed: {self.interval}")
+        if self.path and isinstance(value, str):
+            _check_path(place, value)
+        if isinstance(value, dict) and self.fields:
+            self._check_fields(place, value)
         return value
+
+    def _check_fields(self, place: str, value: Mapping[str, object]) -> None:
+        if set(value) != set(self.fields):
+            keys = ", ".join(f"{name}: {interval}" for name, interval in self.fields.items())
+            other = f"a number in {self.interval}, or " if self.interval else ""
+            raise ConfigError(
+                f"{place}: {shown(dict(value))} is not allowed; allowed: {other}{{{keys}}}"
+            )
+        for name, interval in self.fields.items():
+            held = value[name]
+            number = isinstance(held, int | float) and not isinstance(held, bool)
+            if not number or not _inside(interval, held):  # type: ignore[arg-type]  # a number
+                text = f"{place}.{name}: {shown(held)} is not allowed; allowed: {interval}"
+                raise ConfigError(text)
+
+    @property
+    def path(self) -> bool:
+        """Whether it is the path of a file or folder, which its name says."""
+        return self.name in ("path", "root") and self.allowed == ("str",)
 
 
 @dataclass(frozen=True)
@@ -132,12 +168,43 @@ class Component:
 
     def sibling(self, attribute: str) -> Callable[..., Any]:
         """A function beside the component, such as one that its facts name."""
-        found: Callable[..., Any] = getattr(importlib.import_module(self.module), attribute)
+        if self.module in BUILTIN_MODULES:
+            found: Callable[..., Any] = getattr(importlib.import_module(self.module), attribute)
+            return found
+        try:
+            found = getattr(importlib.import_module(self.module), attribute)
+        except Exception as error:  # an extension's own code may raise anything
+            raise ConfigError(
+                f"extensions: module {self.module!r} cannot be imported ({_where(error)})"
+            ) from error
         return found
 
     def option(self, name: str) -> Option | None:
         """The option of that name, if the component has it."""
         return next((option for option in self.options if option.name == name), None)
+
+
+def _widened(place: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # it is an int
+    except OverflowError as error:
+        raise ConfigError(
+            f"{place}: {shown(value)} is not allowed; allowed: finite numbers"
+        ) from error
+
+
+def _check_path(place: str, value: str) -> None:
+    problem = path_problem(value) if value else "is empty"
+    if problem:
+        raise ConfigError(f"{place}: {shown(value)} {problem}; allowed: {PATH_ALLOWED}")
+
+
+def bounds(interval: str) -> dict[str, float]:
+    """An interval such as ``(0, 1]`` as JSON schema has it."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    found = {"exclusiveMinimum" if interval[0] == "(" else "minimum": low}
+    found["exclusiveMaximum" if interval[-1] == ")" else "maximum"] = high
+    return {name: end for name, end in found.items() if math.isfinite(end)}
 
 
 def _inside(interval: str, value: float) -> bool:
@@ -148,8 +215,21 @@ def _inside(interval: str, value: float) -> bool:
 
 def nearest(value: str, allowed: Iterable[str]) -> str:
     """The clause that names the nearest match, or nothing."""
-    match = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    others = [name for name in allowed if name != value]
+    plain = value.strip().casefold()
+    same = next((name for name in others if name.strip().casefold() == plain), None)
+    if same is not None:
+        case = value.strip() != same.strip()
+        why = "upper and lower case count" if case else "spaces count"
+        return f"; did you mean {same!r}? ({why})"
+    match = difflib.get_close_matches(value[:200], others, n=1, cutoff=0.6)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
@@ -160,9 +240,9 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
         node = inits[0]
     found = []
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        annotation, interval = argument.annotation, ""
+        annotation, interval, inner = argument.annotation, "", dict[str, str]()
         if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
-            annotation, interval = _annotated(annotation)
+            annotation, interval, inner = _annotated(annotation)
         text = ast.unparse(annotation) if annotation else "str"
         choices: tuple[object, ...] = ()
         if text.startswith("Literal["):
@@ -170,16 +250,27 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
         allowed = tuple(part.split("[")[0].strip() for part in text.split("|"))
         value = None if default is None else ast.literal_eval(default)
         required = default is None
-        found.append(Option(argument.arg, allowed, choices, interval, value, required=required))
+        option = Option(argument.arg, allowed, choices, interval, inner, value, required=required)
+        found.append(option)
     return tuple(found)
 
 
-def _annotated(annotation: ast.Subscript) -> tuple[ast.expr, str]:
-    """The type and the interval of ``Annotated[float, "(0, 1]"]``."""
+def _annotated(annotation: ast.Subscript) -> tuple[ast.expr, str, dict[str, str]]:
+    """The type and the intervals of ``Annotated[float, "(0, 1]"]``, those of keys included."""
     if not isinstance(annotation.slice, ast.Tuple):
-        return annotation, ""
-    kind, interval = annotation.slice.elts
-    return kind, str(ast.literal_eval(interval))
+        return annotation, "", {}
+    kind, *facts = (annotation.slice.elts[0], *map(ast.literal_eval, annotation.slice.elts[1:]))
+    interval = next((fact for fact in facts if isinstance(fact, str)), "")
+    inner = next((fact for fact in facts if isinstance(fact, dict)), {})
+    return kind, interval, inner
+
+
+def _where(error: BaseException) -> str:
+    """An error of an extension's code in one line, with the place that raised it."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    return f"{text}; {own[-1].filename}:{own[-1].lineno}" if own else text
 
 
 def source(module: str) -> Path:
@@ -190,8 +281,9 @@ def source(module: str) -> Path:
     """
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"extensions: module {module!r} cannot be found ({error})") from error
+    except Exception as error:  # of a package, which is imported: its code may raise anything
+        text = f"extensions: module {module!r} cannot be found ({_where(error)})"
+        raise ConfigError(text) from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise ConfigError(f"extensions: module {module!r} cannot be found; is it on the path?")
     return Path(spec.origin)
@@ -206,9 +298,11 @@ def scan(module: str) -> tuple[Component, ...]:
     """
     path = source(module)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise ConfigError(f"extensions: {path}:{error.lineno}: {error.msg}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"extensions: {path} cannot be read ({error})") from error
     found = []
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):

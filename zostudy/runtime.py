@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import distributed as dist
 
+from zostudy import host
 from zostudy.config.settings import RuntimeSettings
-from zostudy.config.sizes import size
+from zostudy.config.sizes import counted, size
 from zostudy.errors import ConfigError
 
 
@@ -166,6 +166,23 @@ def spread(settings: RuntimeSettings, workers: int) -> list[str]:
     return [f"cuda:{worker % there}" for worker in range(workers)]
 
 
+def crowding(settings: RuntimeSettings, workers: int) -> str:
+    """What to say where trials on the CPU have more threads than processors; nothing elsewhere.
+
+    Args:
+        settings: Of them, device and threads.
+        workers: How many trials run at a time.
+    """
+    threads, there = settings.threads * workers, host.processors()
+    if planned(settings).device.type != "cpu" or threads <= there:
+        return ""
+    return (
+        f"{counted(threads, 'thread')} of {counted(workers, 'trial')} at a time share the "
+        f"{counted(there, 'processor')} that may be used here; results stay the same, but each "
+        "trial takes longer"
+    )
+
+
 def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:
     """Bytes that a trial may take.
 
@@ -181,20 +198,7 @@ def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:
     if device.type == "cuda":
         there = (device.index or 0) < torch.cuda.device_count()
         return torch.cuda.get_device_properties(device).total_memory if there else sys.maxsize
-    return _machine_memory()
-
-
-def _machine_memory() -> int:
-    """Bytes of memory that the machine has, or that a control group leaves of it."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [whole]
-    for path in (
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ):
-        with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-            limits.append(int(Path(path).read_text(encoding="ascii")))
-    return min(limits)
+    return host.memory()
 
 
 def seed_everything(seed: int) -> None:
@@ -206,12 +210,13 @@ def seed_everything(seed: int) -> None:
 
 def environment() -> dict[str, str]:
     """Versions and machine, for the record of a run."""
-    packages = ("zostudy", "torch", "torchvision", "numpy", "optuna", "mlflow", "scikit-learn")
+    packages = ("zostudy", "torch", "numpy", "optuna", "mlflow", "scikit-learn")
     record = {name: metadata.version(name) for name in packages}
     record["python"] = platform.python_version()
     record["platform"] = platform.platform()
     record["processor"] = platform.processor() or platform.machine()
     record["cpu_count"] = str(os.cpu_count())
+    record["usable_cpu_count"] = str(host.processors())
     record["torch_threads"] = str(torch.get_num_threads())
     if torch.cuda.is_available():
         record["cuda_device"] = torch.cuda.get_device_name()

@@ -1,7 +1,10 @@
 import pytest
 
 from zostudy.config import document
+from zostudy.config.loading import load
 from zostudy.errors import ConfigError
+
+PAIRS = ("ab", "bc", "cd", "de", "ef")
 
 
 @pytest.mark.parametrize(
@@ -35,14 +38,74 @@ def test_values_are_read_as_they_look(text, value):
         ("1: a", r"line 1: key 1 is no text"),
         ("a: [1, 2", r"line 1: "),
         ("a: b: c", r"line 1: mapping values are not allowed here"),
-        ("a: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.getcwd []",
+            r"line 1: a: tag !!python/object/apply:os\.getcwd is not allowed here",
+        ),
         ("a: &x {b: 1}\nc: {<<: *x}", r"line 2: merge keys \(<<\) are not allowed"),
-        ("a: &x [*x]", r"line 1: found unconstructable recursive node"),
+        ("a: &x [*x]", r"line 1: a\[0\]: an alias leads back to what it"),
     ],
 )
 def test_wrong_yaml_is_an_error_that_names_the_line(text, message):
     with pytest.raises(ConfigError, match=message):
         document.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nstudy: 2024-05-01", r"^line 2: study: 2024-05-01 is a date .*: '2024-05-01'$"),
+        ("a:\n  b: 2024-13-45", r"^line 2: a\.b: 2024-13-45 is a date in YAML"),
+        ('a: [1, !!int "x"]', r"^line 1: a\[1\]: 'x' is no whole number$"),
+        ("a: !!binary aGk=", r"^line 1: a: tag !!binary is not allowed here; allowed: text"),
+        ("a: 1\nb: \x07", r"^line 2: holds the control character U\+0007; remove it"),
+        ('a: "\\0"', r"^line 1: a: holds the control character U\+0000; remove it$"),
+        ("a: 1e400", r"^line 1: a: 1e400 is not allowed; allowed: finite numbers"),
+        ("a: .nan", r"^line 1: a: \.nan is not allowed; allowed: finite numbers"),
+        ("a: " + "9" * 5000, r"^line 1: a: '9{80}…' is no whole number$"),
+        ("a: 1\n---\nb: 1", r"^line 2: a second document begins here"),
+        ("a:\n\tb: 1", r"^line 2: a tab, or a character that cannot stand here; indent with"),
+        ("[" * 5000, r"^line 1: is nested too deeply; allowed: 50 levels$"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in PAIRS),
+            r"^line 1: .*its aliases make more than 200,000 values$",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_setting_can_be_is_named_by_line_and_key(text, message):
+    with pytest.raises(ConfigError, match=message):
+        document.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            "a: 010",
+            "line 1: a: 010 is 8 in YAML, which takes it for an octal number; write 8, or 10",
+        ),
+        ("a: [1:30]", "line 1: a[0]: 1:30 is 90 in YAML, which takes it for a number of base 60"),
+        ("a: 007", ""),
+        ("a: '010'", ""),
+    ],
+)
+def test_numbers_that_are_not_read_as_they_look_are_warned_of(tmp_path, caplog, text, warning):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    document.read(path)
+    assert warning in caplog.text
+    assert bool(caplog.text) == bool(warning)
+
+
+def test_an_error_says_what_was_written_where_that_looks_else(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("study: no\nsearch:\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    first, second = sorted(str(caught.value).splitlines(), reverse=True)
+    assert first.endswith("(line 1: no is false in YAML; for text: 'no')")
+    assert second.endswith("(line 2 has no value)")
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 from zostudy.config.settings import DatasetSettings
 from zostudy.data import sources
 from zostudy.data.dataset import load
-from zostudy.data.folders import image_folder
+from zostudy.data.folders import image_folder, outline_image_folder
 from zostudy.data.sources import read_cifar
 from zostudy.errors import ConfigError, DataError
 
@@ -198,7 +198,7 @@ def test_a_class_with_one_picture_is_refused(folder):
 
 def test_a_class_without_pictures_is_refused(folder):
     (folder / "bird").mkdir()
-    with pytest.raises(DataError, match=r"bird holds no pictures; allowed: \.bmp"):
+    with pytest.raises(DataError, match=r"bird holds no pictures; allowed: \.apng, \.avif, \.bmp"):
         image_folder(root=str(folder))
 
 
@@ -222,6 +222,54 @@ def test_pixels_without_a_range_are_refused(folder):
     Image.fromarray(np.zeros((10, 12), np.float32)).save(folder / "dog" / "5.tif")
     with pytest.raises(DataError, match=r"5\.tif cannot be read .*mode 'F' have no fixed range"):
         image_folder(root=str(folder))
+
+
+def test_every_picture_that_cannot_be_read_is_counted_and_the_first_are_named(folder):
+    for index in range(7):
+        (folder / "dog" / f"bad{index}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError) as caught:
+        image_folder(root=str(folder))
+    lines = str(caught.value).splitlines()
+    assert [line.split("dog/")[1][:4] for line in lines[:5]] == [
+        "bad0",
+        "bad1",
+        "bad2",
+        "bad3",
+        "bad4",
+    ]
+    assert lines[5] == (
+        "dataset.root: 7 of 14 pictures cannot be read, 2 more than are named here; mend or remove "
+        "them"
+    )
+    with pytest.raises(DataError, match=r"7 of 14 pictures cannot be read"):
+        outline_image_folder(root=str(folder), resize=0, channels="grey")
+
+
+def test_a_first_picture_that_is_damaged_hides_no_other(folder):
+    for name in ("cat/0.png", "dog/2.png"):
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"cat/0\.png .*\n.*dog/2\.png .*\n.*2 of 7 pictures"):
+        image_folder(root=str(folder))
+
+
+def test_remarks_say_how_transparent_deep_and_moving_pictures_are_read(folder):
+    image = Image.fromarray(pixels(0))
+    image.convert("RGBA").save(folder / "cat" / "a.png")
+    frames = [Image.fromarray(pixels(seed)) for seed in (1, 2)]
+    image.save(folder / "cat" / "b.gif", save_all=True, append_images=frames)
+    deep = pixels(0, (10, 12)).astype(np.uint16) * 16
+    Image.fromarray(deep).save(folder / "cat" / "c.png")
+    highest = int(deep.max())
+    source = image_folder(root=str(folder))
+    assert source.reading.remarks == (
+        f"1 picture may hold 16 bits a pixel; the highest value is {highest:,}, so that the upper "
+        "8 of 12 bits are kept",
+        "1 picture may have transparent parts; these are shown on white",
+        "of 1 file with several frames or pages the first is read",
+    )
+    outline = outline_image_folder(root=str(folder), resize=0, channels="as_stored")
+    assert outline.reading == source.reading
 
 
 @pytest.fixture
@@ -361,6 +409,22 @@ def test_a_cut_file_of_an_extracted_folder_is_refused(cifar, tmp_path):
     (tmp_path / layout.folder / "train2.bin").write_bytes(bytes(size))
     message = rf"tiny-bin/train2\.bin holds {size} bytes; Tiny has {2 * size}"
     with pytest.raises(DataError, match=message):
+        read_cifar(tmp_path, layout)
+
+
+def test_cifar_names_that_are_not_ascii_are_refused(cifar, tmp_path):
+    layout, files = cifar
+    (tmp_path / layout.folder).mkdir()
+    for name, content in (files | {"names.txt": b"cat\nd\xffg\n"}).items():
+        (tmp_path / layout.folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"names\.txt is damaged: byte 5 is not ASCII"):
+        read_cifar(tmp_path, layout)
+
+
+def test_a_folder_in_the_place_of_the_cifar_archive_is_named(cifar, tmp_path):
+    layout, _ = cifar
+    (tmp_path / layout.archive).mkdir()
+    with pytest.raises(DataError, match=r"tiny-binary\.tar\.gz cannot be read \(Is a directory\)"):
         read_cifar(tmp_path, layout)
 
 

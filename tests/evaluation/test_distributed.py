@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import pictures
+from tests.patience import PATIENCE
 from zostudy import runtime
 from zostudy.config.settings import AugmentSettings, EvaluateSettings, RuntimeSettings
 from zostudy.errors import ConfigError
@@ -57,7 +58,7 @@ def one_of(environment: dict, results, *what) -> None:
     os.environ |= environment
     found = trained(*what)
     weights = {name: tensor.tolist() for name, tensor in found.weights.items()}
-    figures = (found.test_accuracy, found.parameters, found.macs)
+    figures = (found.test_accuracy, found.costs)
     results.put((int(environment["RANK"]), found.history, weights, figures))
 
 
@@ -86,7 +87,7 @@ def trained_by(count: int, data, settings: RuntimeSettings, genotype: Genotype) 
     ]
     for process in started:
         process.start()
-    found = sorted(results.get(timeout=60) for _ in started)
+    found = sorted(results.get(timeout=PATIENCE) for _ in started)
     for process in started:
         process.join()
         assert process.exitcode == 0
@@ -97,7 +98,7 @@ def assert_same(alone: EvaluationResult, found: tuple, tolerance: float) -> None
     _, history, weights, figures = found
     for mine, theirs in zip(alone.history, history, strict=True):
         assert mine == pytest.approx(theirs, rel=tolerance, abs=tolerance)
-    assert figures == (alone.test_accuracy, alone.parameters, alone.macs)
+    assert figures == (alone.test_accuracy, alone.costs)
     for name, tensor in alone.weights.items():
         torch.testing.assert_close(
             tensor, torch.tensor(weights[name], dtype=tensor.dtype), rtol=tolerance, atol=tolerance

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import subprocess
 import sys
 
@@ -126,6 +127,43 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b"ArchitectureString,test\n\xff\xfe,3\n")
     with pytest.raises(DataError, match=r"t\.csv: is no text in UTF-8"):
+        read(settings(path), SPACE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(",", ";"), r"fields are separated by semicolons, and need comm"),
+        (
+            lambda text: text.replace("90.0,", '"90,0",'),
+            r"test '90,0' is no number; .*decimal point",
+        ),
+        (lambda text: text.replace("90.0,", "9_0,"), r"test '9_0' is no number"),
+        (lambda text: text.replace("90.0,", "90.0\0,"), r"holds a NUL character"),
+    ],
+)
+def test_how_a_table_is_written_wrong_is_said(tmp_path, change, message):
+    path = write(tmp_path / "t.csv", made_up())
+    path.write_text(change(path.read_text()))
+    with pytest.raises((ConfigError, DataError), match=message):
+        read(settings(path), SPACE)
+
+
+@pytest.mark.parametrize("column", ["test", "validation"])
+def test_accuracies_that_are_fractions_are_refused(tmp_path, column):
+    rows = made_up()
+    at = rows[0].index(column)
+    for row in rows[1:]:
+        row[at] = repr(float(row[at]) / 100)
+    path = write(tmp_path / "t.csv", rows)
+    with pytest.raises(DataError, match=rf"{column}: the best is 0\.\d+, .*multiply them by 100$"):
+        read(settings(path, validation_column="validation"), SPACE)
+
+
+def test_a_compressed_table_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(gzip.compress(b"ArchitectureString,test\n"))
+    with pytest.raises(DataError, match=r"is compressed \(gzip\) and no CSV"):
         read(settings(path), SPACE)
 
 

@@ -225,6 +225,14 @@ def test_a_file_that_holds_no_usable_mask_is_refused(prune, tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="is no JSON"):
         prune("file", path=str(path))
+    for text, reason in (
+        ('{"cells": {}, "cells": {}}', "the key 'cells' is there twice"),
+        ("[" * 10**5, "nested too deeply"),
+        ("9" * 5000, "Exceeds the limit"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=reason):
+            prune("file", path=str(path))
     data = OperationMask.full(SPACE).to_dict()
     data["cells"]["normal"][0] = ["none"]
     path.write_text(json.dumps(data))

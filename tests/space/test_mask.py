@@ -76,6 +76,12 @@ def test_levels_of_the_full_mask_and_after_one_operation_an_edge():
         (lambda d: d["cells"]["normal"][3].append("conv"), r"normal\[3\]: operation 'conv'"),
         (lambda d: d["cells"]["normal"][2].clear(), r"normal\[2\]: keeps no operation"),
         (lambda d: d["cells"].update(normal=7), "needs a list of lists"),
+        (lambda d: d.update(level=0.5), "exactly the keys .*; there are .*'level'"),
+        (lambda d: d["cells"].update(extra=[]), "cell types are 'normal', 'reduction', 'extra'"),
+        (lambda d: d["cells"]["normal"].append(["none"]), "15 edges; 'darts' has 14"),
+        (lambda d: d["cells"]["normal"][0].append("none"), "'none' is there twice"),
+        (lambda d: d["cells"]["normal"][0].append([]), r"operation \[\] is not in"),
+        (lambda d: d["cells"]["normal"].__setitem__(0, "none"), "needs a list of lists"),
     ],
 )
 def test_what_does_not_fit_the_space_is_named(change, message):

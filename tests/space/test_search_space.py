@@ -59,7 +59,7 @@ def test_no_code_asks_for_the_name_of_a_search_space():
     package = Path(zostudy.__file__).parent
     names = set(components("search_space"))
     known = {f"space/{name}.py" for name in names} | {"config/settings.py"}  # declared; a default
-    known |= {"config/techniques.py", "study/plan.py"}  # one is a technique's name as well
+    known |= {"config/techniques.py", "study/planning/plan.py"}  # one is a technique's name as well
     found = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")

@@ -6,11 +6,10 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import typer
-
+from zostudy import host
+from zostudy.cli import ending, terminal
 from zostudy.cli.app import Terminated, app
-from zostudy.errors import InputError, ZostudyError
-from zostudy.redaction import redacted, show_no_password
+from zostudy.redaction import show_no_password
 
 # isort: split
 # In the order of --help.
@@ -33,23 +32,11 @@ __all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "upkeep", "w
 
 def main() -> None:
     """Run the command line; expected errors are lines on stderr and an exit code."""
-    # How long torch's threads spin for each other before they sleep: microseconds, not the default
-    # milliseconds, which another busy process on the machine turns into a standstill.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    host.wait_briefly(os.environ)
     signal.signal(signal.SIGTERM, _terminate)
+    terminal.prepare()
     show_no_password()
-    try:
-        app()
-    except ZostudyError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {_shortened(redacted(line))}", err=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
-
-
-def _shortened(line: str) -> str:
-    """A line of bearable length: a value in it may be of any."""
-    most = 1000
-    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
+    sys.exit(ending.run(lambda: app(standalone_mode=False)))
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -2,14 +2,19 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zostudy.cli import terminal
+from zostudy.config.names import DEVICE, DEVICE_ALLOWED
 from zostudy.config.sizes import counted
+from zostudy.errors import ConfigError
 
 if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
@@ -32,9 +37,30 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _device(name: str) -> str:
+    """The word for a device, or ``study``.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if name != "study" and not re.fullmatch(DEVICE, name):
+        raise ConfigError(f"--device: {name!r} is not allowed; allowed: study, or {DEVICE_ALLOWED}")
+    return name
+
+
 Device = Annotated[
     str,
-    typer.Option(metavar="DEV", help="auto, cpu, cuda or cuda:N; study: that of the study file."),
+    typer.Option(
+        metavar="DEV",
+        help="auto, cpu, cuda or cuda:N; study: that of the study file.",
+        callback=_device,
+    ),
+]
+SkipCheck = Annotated[
+    bool,
+    typer.Option("--skip-check", help="Do not compare operations with float64 on a new machine."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -70,16 +96,24 @@ def end_with(failures: int) -> None:
         raise typer.Exit(1)
 
 
-def load_study(path: Path, assignments: list[str]) -> "StudyFile":
+def load_study(path: Path, assignments: list[str], device: str = "") -> "StudyFile":
     """The study file with its overrides; extensions may lie beside it.
+
+    Args:
+        path: The file.
+        assignments: Overrides.
+        device: The device of its trials, ``study`` for that of the study file; empty where none is
+            run.
 
     Raises:
         InputError: The file, or an override, is not right.
     """
     from zostudy.config.loading import load
+    from zostudy.study.identity.today import Today
 
     sys.path.append(str(path.resolve().parent))  # extensions may lie beside the study file
     file = load(path, tuple(assignments))
+    file = replace(file, made_of=Today(file.folder, device))
     if "fit" in file.batch_sizes:
         from zostudy.study.planning.plan import fitted
 
@@ -89,4 +123,4 @@ def load_study(path: Path, assignments: list[str]) -> "StudyFile":
 
 def print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value
     """Print a JSON document on stdout, and nothing else."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=not terminal.takes_all()))

@@ -26,9 +26,12 @@ def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False)
 @app.command()
 def evaluate(
     study: StudyPath,
-    genotype: Annotated[Path, typer.Argument(metavar="GENOTYPE", help="JSON or tuple notation.")],
+    genotype: Annotated[
+        Path, typer.Argument(metavar="GENOTYPE", help="File with JSON or the space's notation.")
+    ],
     assignments: Assignments,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    name: Annotated[str, typer.Option(help="Which genotype, where a file names several.")] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the training.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a given genotype as a study's evaluation would, and measure it.
@@ -39,7 +42,8 @@ def evaluate(
     from zostudy.space.genotype import read
 
     file = load_study(study, assignments)
-    given = read(genotype, file.config.extensions)
+    config = file.config
+    given = read(genotype, config.extensions, name=name, space=config.search_space.name)
 
     from zostudy.study.delivery import delivery
     from zostudy.study.report import console, progress
@@ -69,7 +73,7 @@ def ui(
     study: Annotated[
         Path | None, typer.Argument(metavar="[STUDY]", help="Study whose tracking.uri is shown.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page of all runs on 127.0.0.1."""
     from zostudy.study.delivery.mlflow_store import MlflowStore
@@ -79,7 +83,9 @@ def ui(
     if study:
         settings = load_study(study, assignments).config
         uri = settings.tracking.uri
-        page = MlflowStore(uri, settings.experiment).page(page)
+        store = MlflowStore(uri, settings.experiment)
+        store.settle()
+        page = store.page(page)
     typer.echo(f"MLflow starts; open {page} (Ctrl-C ends it)", err=True)
     raise typer.Exit(run_ui(uri, port))
 
@@ -122,6 +128,9 @@ def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any
     complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
     if number not in complete:
         allowed = ", ".join(map(str, complete)) or "none"
+        for apart, note in zip(document.get("apart", ()), document.get("notes", ()), strict=False):
+            if number in apart["trials"]:
+                raise ConfigError(f"--trial: {note}; trials that can be exported: {allowed}")
         raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
     chosen: dict[str, Any] = complete[number]
     return chosen

@@ -16,7 +16,7 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
     assignments: Assignments,
     mask: Annotated[str, typer.Option(help="Mask source: random, zero_shot, …")] = "random",
     xi: Annotated[float, typer.Option(help="Level that is kept, ξ.")] = 0.5,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N − 1.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Seeds 0 to N − 1.")] = 20,
     output: Annotated[
         Path | None, typer.Option(help="Picture of the distributions: .png, .svg or .pdf.")
     ] = None,

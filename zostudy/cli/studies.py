@@ -1,6 +1,7 @@
 """Commands that write, check, plan and run a study."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from zostudy.cli.app import (
     AsJson,
     Assignments,
     Device,
+    SkipCheck,
     StudyPath,
     app,
     end_with,
@@ -91,10 +93,10 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the points of a study, the memory they need, what is done and what is missing."""
+    """Show the data and points of a study, the memory it needs, what is done, what is missing."""
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
-    from zostudy.study.report import console, plan_table
+    from zostudy.study.report import console, data_summary, plan_table
     from zostudy.study.sweep import sweep
 
     if budget is not None:
@@ -103,7 +105,9 @@ def plan(
     standing = sweep.standing(file)
     memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
-        print_json(_plan_document(file, standing) | {"configurations": plans.document(memory)})
+        data = [data_summary.document(dataset) for dataset in memory.datasets]
+        predicted = {"datasets": data, "configurations": plans.document(memory)}
+        print_json(_plan_document(file, standing) | predicted)
         return
     console.print_plan(file.config.study, standing, console.output())
     plan_table.print_plan(memory, console.output())
@@ -113,32 +117,61 @@ def plan(
 def run(
     study: StudyPath,
     assignments: Assignments,
-    workers: Annotated[int, typer.Option(min=1, help="Trials to run at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials to run at a time.")] = 1,
     device: Device = "study",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
     ] = False,
+    skip_check: SkipCheck = False,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew", help="Run again what another engine or type of device ran, kept apart."
+        ),
+    ] = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
-    file = load_study(study, assignments)
+    from zostudy.study.sweep.beginning import check_machine
+
+    file = load_study(study, assignments, device)
+    check_machine(file, renew=renew)
     with stopping():
-        failures = _run(file, workers, device, again=retry_failed)
+        failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
     end_with(failures)
 
 
-def _run(file: "StudyFile", workers: int, device: str, *, again: bool) -> int:
+@dataclass(frozen=True)
+class Workers:
+    """How a study is run.
+
+    Attributes:
+        count: Trials at a time.
+        device: Their device; ``study`` for that of the study file.
+        unchecked: Whether a new machine is used without a check.
+    """
+
+    count: int
+    device: str
+    unchecked: bool
+
+
+def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
     from zostudy.study.report import console
     from zostudy.study.sweep import sweep
+    from zostudy.study.sweep.crashes import hopeless
 
     standing = sweep.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
-    if standing.trials_left:
+    given_up = hopeless(standing, file.config.sweep)
+    if given_up:
+        typer.echo(f"stopped: {given_up}", err=True)
+    elif standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
-        done = _run_missing(file, standing, workers, device, again=again)
+        done = _run_missing(file, standing, workers, again=again)
         return max(len(done.failures), sweep.standing(file).trials_failed)
-    if not standing.trials_failed:
+    elif not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
     _deliver_what_waits(file)
     return standing.trials_failed
@@ -157,32 +190,44 @@ def _deliver_what_waits(file: "StudyFile") -> None:
 
 
 def _run_missing(
-    file: "StudyFile", standing: "Standing", count: int, device: str, *, again: bool
+    file: "StudyFile", standing: "Standing", how: Workers, *, again: bool
 ) -> "SweepSummary":
     from zostudy.study.workers import trial_process
 
-    trial_process.start_server()
+    server = trial_process.start_server()
 
-    from zostudy.runtime import spread
+    from zostudy.runtime import crowding, spread
     from zostudy.study import points
     from zostudy.study.delivery import delivery
+    from zostudy.study.machine import gate
+    from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
     from zostudy.study.sweep import sweep
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
-    trials = Trials(file, reporter.report, device)
+    trials = Trials(file, reporter.report, how.device)
     left = [p for p in standing.points if standing.left(p)] or [points.first(file)]
     trials.check(list(standing.points) or left)
     memory = trials.plan(left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
+    settings = file.config.runtime
+    if how.device != "study":
+        settings = settings.model_copy(update={"device": how.device})
+    if crowded := crowding(settings, how.count):
+        typer.echo(crowded, err=True)
+    devices = [how.device] * how.count
+    if how.device == "study":
+        devices = spread(file.config.runtime, how.count)
+    machine = SKIPPED if how.unchecked else gate.require(server, file, devices, reporter.say)
     sweep.prepare(file, again=again)
-    devices = [device] * count if device != "study" else spread(file.config.runtime, count)
     with delivery.for_study(file.config) as delivering, reporter:
-        done = workers.run(file, devices, reporter, trials.known)
+        done = workers.run(file, devices, reporter, trials.known, machine)
     delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+    if done.hopeless:
+        typer.echo(f"stopped: {done.hopeless}", err=True)
     return done
 
 
@@ -250,4 +295,4 @@ def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
         "points_to_sample": standing.to_sample,
         "trials_to_run": standing.trials_left,
         "trials_failed": standing.trials_failed,
-    }
+    } | ({"notes": list(standing.notes)} if standing.notes else {})

@@ -8,6 +8,7 @@ import typer
 from zostudy.cli.app import (
     Assignments,
     Device,
+    SkipCheck,
     StudyPath,
     app,
     end_with,
@@ -27,28 +28,36 @@ def worker(
         str, typer.Option(metavar="URL", help="MLflow server; else that of the study file.")
     ] = "",
     device: Device = "study",
+    skip_check: SkipCheck = False,
 ) -> None:
     """Join a study: run its trials beside other workers, one at a time, until none is left."""
     given = {"storage.optuna": storage, "tracking.uri": tracking_uri}
     further = [f"{path}={json.dumps(url)}" for path, url in given.items() if url]
-    file = load_study(study, [*assignments, *further])
+    file = load_study(study, [*assignments, *further], device)
 
     from zostudy.study.workers import trial_process
 
-    trial_process.start_server()
+    server = trial_process.start_server()
 
     from zostudy.study.delivery import delivery
+    from zostudy.study.machine import gate
+    from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, progress
     from zostudy.study.sweep import sweep
+    from zostudy.study.sweep.beginning import check_worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import workers
 
     reporter = progress.reporter(console.output(stderr=True))
+    check_worker(file)
     standing = sweep.standing(file)
     with stopping():
         trials = Trials(file, reporter.report, device)
         trials.check(list(standing.points))
+        machine = SKIPPED if skip_check else gate.require(server, file, [device], reporter.say)
         with delivery.for_study(file.config) as delivering, reporter:
-            done = workers.run(file, [device], reporter, trials.known)
+            done = workers.run(file, [device], reporter, trials.known, machine)
         delivering.end_orphans(file.config.study, lambda: sweep.running(file))
-    end_with(len(done.failures))
+    if done.hopeless:
+        typer.echo(f"stopped: {done.hopeless}", err=True)
+    end_with(max(len(done.failures), bool(done.hopeless)))

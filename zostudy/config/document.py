@@ -1,43 +1,29 @@
 """Study files as documents: strict YAML, overrides by path, merging."""
 
+import codecs
 import copy
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from zostudy.config import strict_yaml
 from zostudy.errors import ConfigError
 
 Document = dict[str, Any]
 
+_log = logging.getLogger(__name__)
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that rejects duplicate keys and reads 1e-3 as a number."""
+#: Bytes of the largest study file that is read.
+_MOST_BYTES = 2**20
 
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Document:
-    found: Document = {}
-    for key_node, value_node in node.value:
-        place = f"line {key_node.start_mark.line + 1}"
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            raise ConfigError(f"{place}: merge keys (<<) are not allowed; write the keys out")
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise ConfigError(f"{place}: key {key!r} is no text")
-        if key in found:
-            raise ConfigError(f"{place}: key {key!r} stands twice")
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+_OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def parse(text: str) -> Any:  # noqa: ANN401  # a YAML document can be anything
@@ -46,14 +32,7 @@ def parse(text: str) -> Any:  # noqa: ANN401  # a YAML document can be anything
     Raises:
         ConfigError: The text is no YAML, holds a key twice, or is nested too deeply.
     """
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # derives from SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{place}{getattr(error, 'problem', None) or 'no YAML'}") from error
-    except RecursionError as error:
-        raise ConfigError("is nested too deeply") from error
+    return strict_yaml.load(text).value
 
 
 def read(path: Path) -> Document:
@@ -62,17 +41,48 @@ def read(path: Path) -> Document:
     Raises:
         ConfigError: The file cannot be read, or is no mapping.
     """
+    document: Document = read_with_lines(path).value
+    return document
+
+
+def read_with_lines(path: Path) -> strict_yaml.Read:
+    """A study file as a document, with what is not read as it looks, which is warned of.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no mapping.
+    """
     try:
-        document = parse(path.read_text(encoding="utf-8"))
+        found = strict_yaml.load(_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is no UTF-8 text") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(document, dict):
+    if not isinstance(found.value, dict):
         raise ConfigError(f"{path}: needs keys and values at its top; see `zostudy new`")
-    return document
+    for line in found.warnings():
+        _log.warning("warning: %s: %s", path, line)
+    return found
+
+
+def _text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: It is too large, or no UTF-8 text.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"is larger than {_MOST_BYTES:,} bytes; is it a study file?")
+    for mark, name in _OTHER_ENCODINGS.items():
+        if content.startswith(mark):
+            raise ConfigError(f"is no UTF-8 text but {name}; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise ConfigError(f"line {line}: byte 0x{byte:02x} is no UTF-8 text") from error
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -85,9 +95,12 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", path):
         raise ConfigError(f"--set {text!r}: needs the form path=value, such as search.epochs=10")
     try:
-        return path, parse(value)
+        found = strict_yaml.load(value)
     except ConfigError as error:
         raise ConfigError(f"--set {path}: {error}") from error
+    for line in found.warnings():
+        _log.warning("warning: --set %s: %s", path, line)
+    return path, found.value
 
 
 def override(document: Document, values: Mapping[str, Any]) -> Document:

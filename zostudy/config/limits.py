@@ -6,15 +6,7 @@ from pydantic import AfterValidator, Field
 
 from zostudy.config.base import Settings
 from zostudy.config.sizes import size
-
-#: Figures that are known before a trial has been paid for.
-LIMITED = (
-    "prune_peak_bytes",
-    "search_peak_bytes",
-    "evaluate_peak_bytes",
-    "parameters",
-    "macs",
-)
+from zostudy.metrics import LIMITED, METRICS
 
 
 class ConstraintSettings(Settings):
@@ -39,13 +31,13 @@ class EarlyStoppingSettings(Settings):
     """``median`` stops a trial that has never been as good as half of the complete ones were at the
     same epoch; ``successive_halving`` goes on with the best share at epochs that are ever further
     apart (asynchronously, as ASHA)."""
-    startup_trials: int = Field(default=5, ge=1)
+    startup_trials: int = Field(default=5, ge=1, le=1_000_000)
     """Of ``median``: trials that are complete before one is stopped."""
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0, le=1_000_000)
     """Of ``median``: epochs in which no trial is stopped."""
-    first_epochs: int = Field(default=1, ge=1)
+    first_epochs: int = Field(default=1, ge=1, le=1_000_000)
     """Of ``successive_halving``: epochs after which trials are compared for the first time."""
-    reduction: int = Field(default=4, ge=2)
+    reduction: int = Field(default=4, ge=2, le=1_000_000)
     """Of ``successive_halving``: one trial of so many goes on, for so many times as long."""
 
 
@@ -57,7 +49,7 @@ def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, Constraint
                 f"allowed: {', '.join(LIMITED)}; anything else may be an objective"
             )
         if isinstance(limit.at_most, str):
-            if not name.endswith("_bytes"):
+            if METRICS[name].unit != "bytes":
                 raise ValueError(f"{name}.at_most: {limit.at_most!r}; needs a number above 0")
             size(limit.at_most, f"{name}.at_most")
         elif limit.at_most <= 0:

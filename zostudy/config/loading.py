@@ -2,19 +2,21 @@
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from zostudy import registry
 from zostudy.config import document as documents
+from zostudy.config import messages
 from zostudy.config.document import Document
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
-from zostudy.config.sweep import SweepSettings
+from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
 from zostudy.errors import ConfigError
 from zostudy.registry import Component, Kind, nearest
@@ -37,11 +39,14 @@ class StudyFile:
         document: The document, overrides applied.
         config: The settings of the study; its trial settings are those before any sweeping.
         resolve: Gives the settings of a point their numbers where they have words for them.
+        made_of: What else determines the results of settings, today (data, files, code, device):
+            digests or words by name. Trials that are made of different things are not compared.
     """
 
     document: Document
     config: StudyConfig
     resolve: Callable[[TrialConfig], TrialConfig] = lambda config: config
+    made_of: Callable[[TrialConfig], Mapping[str, str]] = lambda _config: {}
 
     @property
     def folder(self) -> Path:
@@ -84,7 +89,11 @@ def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
         ConfigError: Anything is wrong; the message has one line for every mistake.
     """
     values = dict(documents.assignment(text) for text in assignments)
-    file = from_document(documents.override(documents.read(path), values))
+    found = documents.read_with_lines(path)
+    try:
+        file = from_document(documents.override(found.value, values))
+    except ConfigError as error:
+        raise ConfigError(found.explained(str(error), but=values)) from error
     for name in values:
         if name in file.config.sweep.parameters:
             raise ConfigError(
@@ -108,12 +117,40 @@ def from_document(document: Document) -> StudyFile:
     }
     config = _validate(StudyConfig, documents.override(document, first))
     file = StudyFile(document, config)
-    for path, values in sweep.parameters.items():
+    for path in sweep.parameters:
         _check_path(path)
-        ends = values if isinstance(values, tuple) else (values.low, values.high)
-        for value in ends:
+    for path, values in sweep.parameters.items():
+        for value in _probed(values):
             file.trial(first | {path: value})
+    if sweep.sampler.samples:
+        _check_pairs(file, first)
     return file
+
+
+#: Of a range or list of a sampled sweep, how many values are tried together with others'.
+_PROBED = 12
+
+
+def _probed(values: tuple[Any, ...] | RangeSettings) -> tuple[Any, ...]:
+    """The values that a setting is tried with: all that are listed, of a range its two ends."""
+    return values if isinstance(values, tuple) else (values.low, values.high)
+
+
+def _check_pairs(file: StudyFile, first: Mapping[str, Any]) -> None:
+    """Whether a sampler may draw any two values together; a grid's points are checked one by one.
+
+    Raises:
+        ConfigError: Two of them exclude each other.
+    """
+    parameters = file.config.sweep.parameters
+    for (one, ones), (other, others) in itertools.combinations(parameters.items(), 2):
+        for a, b in itertools.product(_probed(ones)[:_PROBED], _probed(others)[:_PROBED]):
+            values = {one: a, other: b}
+            try:
+                file.trial({**first, **values})
+            except ConfigError as error:
+                drawn = " ".join(f"{path}={value}" for path, value in values.items())
+                raise ConfigError(f"{error} (sampler draws {drawn})") from error
 
 
 def _check_path(path: str) -> None:
@@ -198,6 +235,8 @@ def _split_options(
     holder["options"] = registry.resolve_options(component, place, given)
     nested = component.facts.get("components", {})
     for name, nested_kind in nested.items() if isinstance(nested, dict) else ():
+        if not holder["options"][name]:
+            raise ConfigError(f"{place}.{name}: has no entries; needs at least one")
         holder["options"][name] = [
             _nested(f"{place}.{name}[{i}]", entry, nested_kind, extensions)
             for i, entry in enumerate(holder["options"][name])
@@ -234,43 +273,11 @@ M = TypeVar("M", bound=BaseModel)
 def _validate_model(model: type[M], document: object, place: str = "") -> M:
     try:
         return model.model_validate_json(json.dumps(document))
-    except TypeError as error:
+    except ValidationError as error:
+        raise ConfigError("\n".join(messages.lines(model, document, error, place))) from error
+    except (TypeError, ValueError, RecursionError) as error:
         text = f"{place or 'study file'}: holds a value that is no JSON ({error})"
         raise ConfigError(text) from error
-    except ValidationError as error:
-        lines = [_line(model, item, place) for item in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _line(model: type[BaseModel], error: Any, place: str) -> str:  # noqa: ANN401  # ErrorDetails
-    loc = [str(part) for part in error["loc"]]
-    path = ".".join([place, *loc] if place else loc)
-    if error["type"] == "extra_forbidden":
-        fields = _fields_at(model, loc[:-1])
-        hint = nearest(loc[-1], fields) or (f"; known: {', '.join(fields)}" if fields else "")
-        return f"{path}: unknown key{hint}"
-    if error["type"] == "missing":
-        return f"{path}: is missing and has no default"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        section = f"{path}." if path and not message.startswith(f"{path.split('.')[0]}.") else ""
-        return f"{section}{message}"
-    return f"{path}: {error['input']!r} is not allowed: {message[:1].lower()}{message[1:]}"
-
-
-def _fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
-    current: Any = model
-    for part in loc:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-        if part not in current.model_fields:
-            return []
-        annotation = current.model_fields[part].annotation
-        options = (annotation, *get_args(annotation))
-        current = next(
-            (a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), None
-        )
-    return [f for f in current.model_fields if f != "options"] if current is not None else []
 
 
 def to_document(config: BaseModel) -> Document:
@@ -356,4 +363,5 @@ def _option_schema(component: Component, option: registry.Option) -> Document:
         "dict": "object",
     }
     types = [kinds.get(allowed, "array") for allowed in option.allowed]
-    return described | {"type": types if len(types) > 1 else types[0]}
+    bounds = registry.bounds(option.interval) if option.interval else {}
+    return described | {"type": types if len(types) > 1 else types[0]} | bounds

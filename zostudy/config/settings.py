@@ -18,10 +18,24 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from zostudy import host
 from zostudy.config.base import Settings
+from zostudy.config.names import (
+    Device,
+    ExperimentName,
+    FileName,
+    FolderName,
+    StorageUrl,
+    StudyName,
+    TrackingUri,
+)
 from zostudy.config.sizes import size
-from zostudy.config.sweep import SweepSettings
+from zostudy.config.sweep import LARGEST_SEED, SweepSettings
 from zostudy.errors import ConfigError
+from zostudy.metrics import METRICS
+
+#: A decay rate of Adam's moments.
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DatasetSettings(Settings):
@@ -34,7 +48,7 @@ class DatasetSettings(Settings):
     0 trains on the whole training part and then nothing can be selected."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of all pictures kept as test part, for a data set without a test part of its own."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of the splits; all trials of a study see the same splits."""
     options: dict[str, Any] = Field(default={})
     """The data set's own options."""
@@ -54,7 +68,7 @@ class SupernetSettings(Settings):
     """Cells in the supernet; in nasbench201, cells in each of its three stages."""
     channels: int = Field(default=16, ge=1, le=10_000)
     """Channels of the first cells (C)."""
-    partial_channels: int = Field(default=1, ge=1)
+    partial_channels: int = Field(default=1, ge=1, le=10_000)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
     edge_normalization: bool = False
     """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS). In nasbench201,
@@ -83,27 +97,36 @@ class PruneSettings(Settings):
 class AugmentSettings(Settings):
     """Augmentation of whole training batches on the device."""
 
-    crop_padding: int = Field(default=4, ge=0)
+    crop_padding: int = Field(default=4, ge=0, le=1024)
     """Pixels of zero padding around the picture before a random crop of its own size."""
     flip: bool = True
     """Whether to flip half of the pictures left to right."""
-    cutout: int = Field(default=0, ge=0)
+    cutout: int = Field(default=0, ge=0, le=4096)
     """Side of the square that is blanked in every picture, in pixels; 0 for none."""
 
 
 class SGDSettings(Settings):
     """SGD with momentum and a cosine schedule without restarts."""
 
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=0.1, gt=0, le=1000)
     """Learning rate of the first epoch."""
-    minimum_learning_rate: float = Field(default=0.0, ge=0)
+    minimum_learning_rate: float = Field(default=0.0, ge=0, le=1000)
     """Learning rate at the end of the cosine."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum."""
-    weight_decay: float = Field(default=3e-4, ge=0)
+    weight_decay: float = Field(default=3e-4, ge=0, le=1000)
     """Weight decay."""
-    clip_norm: float = Field(default=5.0, gt=0)
+    clip_norm: float = Field(default=5.0, gt=0, le=1e9)
     """Largest norm of the whole gradient."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.minimum_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"minimum_learning_rate: {self.minimum_learning_rate} is above learning_rate "
+                f"{self.learning_rate}; allowed: 0 to {self.learning_rate}"
+            )
+        return self
 
     def learning_rate_at(self, epoch: int, epochs: int) -> float:
         """The learning rate of an epoch, from 0, by a cosine without restarts over all epochs."""
@@ -114,11 +137,11 @@ class SGDSettings(Settings):
 class ArchitectureOptimizerSettings(Settings):
     """Adam on the architecture parameters α and β."""
 
-    learning_rate: float = Field(default=6e-4, gt=0)
+    learning_rate: float = Field(default=6e-4, gt=0, le=1000)
     """Learning rate."""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.5, 0.999)
     """Decay rates of the first and second moment."""
-    weight_decay: float = Field(default=1e-3, ge=0)
+    weight_decay: float = Field(default=1e-3, ge=0, le=1000)
     """Weight decay."""
 
 
@@ -131,15 +154,6 @@ class RegularizerSettings(Settings):
     """The regularizer's own options."""
 
 
-def _in_one_line(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    """One message for a batch size, not one for each kind of value that it may be."""
-    try:
-        return check(value)
-    except ValidationError as error:
-        text = "Needs a whole number from 2 up, or 'fit'"
-        raise PydanticCustomError("batch_size", "{text}", {"text": text}) from error
-
-
 class SearchSettings(Settings):
     """One-shot search on the pruned supernet."""
 
@@ -147,14 +161,12 @@ class SearchSettings(Settings):
     """``none`` where pruning itself ends with a genotype (ETENAS)."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
-    warmup_epochs: int = Field(default=15, ge=0)
+    warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
     """First epochs, which train the weights only."""
-    batch_size: Annotated[
-        Annotated[int, Field(ge=2)] | Literal["fit"], WrapValidator(_in_one_line)
-    ] = 256
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["fit"] = 256
     """Images in a batch, for the weights and for the architecture alike; ``fit`` is the largest
     power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
-    accumulate: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=1, ge=1, le=1_000_000)
     """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
     step follows the mean gradient of all. Batch normalisation takes its statistics from each
     micro-batch by itself, so that this is not the same as one large batch."""
@@ -216,7 +228,7 @@ class EvaluateSettings(Settings):
     by: Literal["training", "table"] = "training"
     """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
     all architectures, and trains nothing."""
-    path: str = ""
+    path: FileName = ""
     """The table: a CSV file with a row for every architecture of the search space."""
     column: str = ""
     """Column of the table that holds test accuracies, in percent."""
@@ -231,13 +243,13 @@ class EvaluateSettings(Settings):
     """Channels of its first cells (the benchmark of nasbench201 has 16)."""
     epochs: int = Field(default=600, ge=1, le=1_000_000)
     """Epochs; accuracies are those of the last one."""
-    batch_size: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=128, ge=2, le=1_000_000)
     """Images in a batch."""
     weights: SGDSettings = SGDSettings(learning_rate=0.025)
     """Optimizer."""
     drop_path: float = Field(default=0.3, ge=0, lt=1)
     """Probability to drop a path at the last epoch; it rises linearly from 0."""
-    auxiliary_weight: float = Field(default=0.4, ge=0)
+    auxiliary_weight: float = Field(default=0.4, ge=0, le=1000)
     """Weight of the auxiliary head's loss; 0 builds none."""
     augment: AugmentSettings = AugmentSettings(cutout=16)
     """Augmentation of the training batches."""
@@ -253,30 +265,49 @@ class EvaluateSettings(Settings):
 class TrackingSettings(Settings):
     """Where MLflow keeps the runs."""
 
-    uri: str = "default"
+    uri: TrackingUri = "default"
     """MLflow tracking URI; ``default`` is MLFLOW_TRACKING_URI, else MLflow's own default store."""
-    experiment: str = "default"
+    experiment: ExperimentName = "default"
     """Name of the experiment; ``default`` is the name of the study."""
 
 
 class StorageSettings(Settings):
     """Where Optuna's study and zostudy's own files are kept."""
 
-    optuna: str = "sqlite:///optuna.db"
+    optuna: StorageUrl = "sqlite:///optuna.db"
     """SQLAlchemy URL of Optuna's storage."""
-    folder: str = ".zostudy"
+    folder: FolderName = ".zostudy"
     """Folder for cache and checkpoints."""
+
+
+def _number_of_threads(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """A number of threads; that of the processors that may be used, for ``auto``."""
+    if value == "auto":
+        return host.processors()
+    try:
+        return check(value)
+    except ValidationError as error:
+        text = "Needs a whole number from 1 up, or 'auto'"
+        raise PydanticCustomError("threads", "{text}", {"text": text}) from error
+
+
+_Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class RuntimeSettings(Settings):
     """The machine."""
 
-    device: str = "auto"
+    device: Device = "auto"
     """``auto`` (CUDA if there is a device, else CPU), ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16`` runs the networks under autocast."""
-    threads: int = Field(default=2, ge=1)
-    """CPU threads of one trial; part of what fixes the bits of a result on the CPU."""
+    threads: Annotated[
+        _Threads,
+        WrapValidator(_number_of_threads, json_schema_input_type=_Threads | Literal["auto"]),
+    ] = 2
+    """CPU threads of one trial; part of what fixes the bits of a result on the CPU, so that the
+    default is the same on every machine. ``auto`` is the number of processors that may be used
+    (affinity and control groups count), which depends on the machine."""
     memory_budget: str = "device"
     """Memory that a trial may take: a size such as ``8GiB`` or ``512MiB``, or ``device`` for all
     that the device has. It changes no result."""
@@ -328,7 +359,7 @@ class TrialConfig(Settings):
 class StudyConfig(TrialConfig):
     """A study file."""
 
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    study: StudyName
     """Name of the study: letters, digits, dot, dash and underscore."""
     description: str = ""
     """What the study is for."""
@@ -363,8 +394,8 @@ class StudyConfig(TrialConfig):
                 "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
                 "evaluate.by is 'table'; or compare without selecting: objectives: []"
             )
-        for metric in ("evaluate_seconds", "evaluate_peak_bytes"):
-            if metric in metrics:
+        for metric in metrics:
+            if METRICS[metric].by == "training":
                 raise ValueError(
                     f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
                     "which trains nothing; allowed: another metric, or objectives: []"

@@ -21,7 +21,7 @@ def size(text: str, place: str, also: str = "") -> int:
     Raises:
         ValueError: The text is no size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", text)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([KMGT]?i?B)", text, re.ASCII)
     if match is None or match[2] not in _UNITS or not float(match[1]):
         raise ValueError(
             f"{place}: {text!r} is no size; allowed: {also}a number above 0 and one of "
@@ -44,7 +44,7 @@ def duration(text: str, place: str) -> float:
     Raises:
         ValueError: The text is no length of time.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", text)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([smhd])", text, re.ASCII)
     if match is None:
         raise ValueError(
             f"{place}: {text!r} is no length of time; allowed: a number and one of "

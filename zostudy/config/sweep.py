@@ -1,14 +1,20 @@
 """Settings of a sweep: which points are run, and what makes one better."""
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
 from zostudy.config.limits import Constraints, EarlyStoppingSettings
+from zostudy.metrics import OBJECTIVES
+from zostudy.registry import nearest
 
-#: One more than the largest seed that torch takes.
-_SEEDS = 2**63
+#: The largest seed of a trial or a split.
+LARGEST_SEED = 2**63 - 1
+
+#: Points of a grid, and seeds, that a study may have.
+_MOST_POINTS, _MOST_SEEDS = 100_000, 10_000
 
 
 class RangeSettings(Settings):
@@ -29,7 +35,16 @@ class RangeSettings(Settings):
             raise ValueError(f"low: {self.low} is not below high {self.high}")
         if self.log and (self.low <= 0 or self.step):
             raise ValueError("log: needs low above 0 and no step")
+        if self.step and self.count > _MOST_POINTS:
+            raise ValueError(
+                f"step: {self.step} makes more than {_MOST_POINTS:,} values; allowed: a larger one"
+            )
         return self
+
+    @property
+    def count(self) -> int:
+        """Values of a range with a step."""
+        return int(min((self.high - self.low) / self.step, 1e18) + 1e-9) + 1
 
 
 class SamplerSettings(Settings):
@@ -38,9 +53,9 @@ class SamplerSettings(Settings):
     name: Literal["grid", "tpe", "nsga2"] = "grid"
     """``grid`` runs every combination; ``tpe`` is Optuna's tree-structured Parzen estimator;
     ``nsga2`` its genetic algorithm for several objectives."""
-    population: int = Field(default=20, ge=2)
+    population: int = Field(default=20, ge=2, le=10_000)
     """Points of a generation of ``nsga2``, of which the first is drawn by chance."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of the sampler."""
 
     @property
@@ -52,20 +67,17 @@ class SamplerSettings(Settings):
 class ObjectiveSettings(Settings):
     """A metric to be made large or small."""
 
-    metric: Literal[
-        "validation_accuracy",
-        "prune_seconds",
-        "search_seconds",
-        "evaluate_seconds",
-        "prune_peak_bytes",
-        "search_peak_bytes",
-        "evaluate_peak_bytes",
-        "parameters",
-        "macs",
-    ] = "validation_accuracy"
+    metric: str = Field(default="validation_accuracy", json_schema_extra={"enum": [*OBJECTIVES]})
     """The metric; test accuracy is no objective, because selection never sees the test part."""
     direction: Literal["maximize", "minimize"] = "maximize"
     """Which way is better."""
+
+    @model_validator(mode="after")
+    def _can_be_optimized(self) -> Self:
+        if self.metric not in OBJECTIVES:
+            hint = nearest(self.metric, OBJECTIVES) or f"; allowed: {', '.join(OBJECTIVES)}"
+            raise ValueError(f"metric: {self.metric!r} is not allowed{hint}")
+        return self
 
 
 class SweepSettings(Settings):
@@ -77,7 +89,7 @@ class SweepSettings(Settings):
     """For each swept setting, by its path in this file, its values or its range."""
     seeds: tuple[int, ...] = (0,)
     """Every point is repeated once with each seed; its value is the mean over them."""
-    trials: int = Field(default=0, ge=0)
+    trials: int = Field(default=0, ge=0, le=1_000_000)
     """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
     own number and wants 0."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
@@ -88,11 +100,15 @@ class SweepSettings(Settings):
     predicted to be above is not run; a genotype that is above is not evaluated."""
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     """Stopping of poor trials, where validation accuracy is the one objective."""
-    heartbeat_interval: int = Field(default=60, ge=2)
+    heartbeat_interval: int = Field(default=60, ge=2, le=86_400)
     """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
     for nearly two of them is taken up by another."""
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=2, ge=0, le=1000)
     """How often a trial that was lost with its worker or its process is tried again."""
+
+    stop_after_crashes: int = Field(default=3, ge=0)
+    """How many trials may crash in the same way and in the same phase before the study stops, as
+    long as none has come to an end; 0 never stops it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -104,11 +120,20 @@ class SweepSettings(Settings):
                 raise ValueError(
                     f"parameters.{path}: a range in a grid needs a step; or use sampler 'tpe'"
                 )
+        self._check_seeds()
+        self._check_sampler()
+        return self
+
+    def _check_seeds(self) -> None:
+        if len(self.seeds) > _MOST_SEEDS:
+            raise ValueError(f"seeds: {len(self.seeds)} of them; allowed: up to {_MOST_SEEDS:,}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)}; needs at least one, each once")
         for seed in self.seeds:
-            if not 0 <= seed < _SEEDS:
-                raise ValueError(f"seeds: {seed} is not allowed; allowed: 0 to {_SEEDS - 1}")
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ValueError(f"seeds: {seed} is not allowed; allowed: 0 to {LARGEST_SEED}")
+
+    def _check_sampler(self) -> None:
         if self.sampler.name == "grid" and self.trials:
             raise ValueError("trials: a grid runs every combination; leave trials out")
         complete = self.trials and self.parameters and self.objectives
@@ -117,7 +142,20 @@ class SweepSettings(Settings):
             raise ValueError(f"sampler: {name!r} needs trials (at least 1), parameters, objectives")
         if name == "nsga2" and len(self.objectives) < 2:
             raise ValueError("sampler: 'nsga2' needs several objectives; or use 'tpe'")
-        return self
+        if self.points > _MOST_POINTS:
+            raise ValueError(
+                f"parameters: a grid of {self.points:,} points; allowed: up to {_MOST_POINTS:,}"
+            )
+
+    @property
+    def points(self) -> int:
+        """Combinations of a grid's values; 0 of a sampled sweep, which has none of its own."""
+        if self.sampler.samples:
+            return 0
+        counts = (
+            v.count if isinstance(v, RangeSettings) else len(v) for v in self.parameters.values()
+        )
+        return math.prod(counts)
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:

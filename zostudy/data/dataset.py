@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from zostudy.config.settings import DatasetSettings
-from zostudy.data.sources import Pictures, Source
+from zostudy.data.sources import Pictures, Reading, Source
 from zostudy.data.splits import stratified
 from zostudy.errors import DataError
 from zostudy.registry import find, resolve_options
@@ -39,6 +39,7 @@ class Dataset:
         splits: For ``train``, ``validation`` and ``test``, ascending positions in the data set's
             training pictures (for ``test``: in its own test part where it has one).
         digest: SHA-256 of pixels, labels, class names and splits, in hexadecimal.
+        reading: How files became pictures.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Dataset:
     seed: int
     splits: Mapping[str, tuple[int, ...]]
     digest: str
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def channels(self) -> int:
@@ -177,6 +179,7 @@ def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
         seed=settings.seed,
         splits={name: tuple(chosen.tolist()) for name, chosen in indices.items()},
         digest="",
+        reading=source.reading,
     )
 
 

@@ -3,7 +3,9 @@
 A data set is a function that returns a :class:`Source`; its options are its keyword-only parameters
 (see :mod:`zostudy.registry`). Its fact ``outline`` names a function beside it that takes the same
 options and gives a Source of the same shapes and labels' counts whose pixels are on the ``meta``
-device, so that a plan reads no pictures. Nothing here is split, normalised or moved to a device.
+device, so that a plan reads no pictures. Its fact ``files`` lists the options that name all that it
+reads (``"root"``, or a part of it, ``"root/part"``), so that its digest is known without reading it
+again while those files stay as they are. Nothing here is split, normalised or moved to a device.
 Nothing is unpickled either: the CIFAR sets are read from their plain binary version.
 """
 
@@ -15,7 +17,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,21 @@ class Pictures:
         return Pictures(torch.empty_like(self.images, device="meta"), self.labels)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files became pictures.
+
+    Attributes:
+        ignored: How many files were left out, by the reason.
+        remarks: Sentences on what a user may not expect.
+        bits: Bits in use where pixels of a file have more than 8.
+    """
+
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    bits: int = 16
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A data set as it is stored.
@@ -59,14 +76,16 @@ class Source:
         train: Training pictures, or all pictures where there is no test part.
         test: The data set's own test part, if it has one.
         classes: Names of the classes, in the order of the labels.
+        reading: How its files became pictures, where they did.
     """
 
     train: Pictures
     test: Pictures | None
     classes: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
 
 
-@dataset("digits")
+@dataset("digits", files=())
 def digits() -> Source:
     """1,797 scans of handwritten digits, 8×8 grey, embedded in scikit-learn; no own test part."""
     from sklearn.datasets import load_digits  # its import costs a second that others need not pay
@@ -156,7 +175,11 @@ def _cifar_outline(layout: CifarLayout, classes: int) -> Source:
     return Source(part(layout.train), part(layout.test), tuple(map(str, range(classes))))
 
 
-@dataset("cifar10", outline="outline_cifar10")
+@dataset(
+    "cifar10",
+    outline="outline_cifar10",
+    files=("root/cifar-10-batches-bin", "root/cifar-10-binary.tar.gz"),
+)
 def cifar10(*, root: str = "data") -> Source:
     """CIFAR-10: 50,000 + 10,000 colour pictures, 32×32, 10 classes; downloaded on first use.
 
@@ -169,7 +192,11 @@ def cifar10(*, root: str = "data") -> Source:
     return read_cifar(Path(root), CIFAR10)
 
 
-@dataset("cifar100", outline="outline_cifar100")
+@dataset(
+    "cifar100",
+    outline="outline_cifar100",
+    files=("root/cifar-100-binary", "root/cifar-100-binary.tar.gz"),
+)
 def cifar100(*, root: str = "data") -> Source:
     """CIFAR-100: 50,000 + 10,000 colour pictures, 32×32, 100 classes; downloaded on first use.
 
@@ -190,13 +217,18 @@ def read_cifar(root: Path, layout: CifarLayout) -> Source:
     """
     root = root.expanduser()
     folder = root / layout.folder
-    if all((folder / name).is_file() for name in layout.files):
-        contents = {name: (folder / name).read_bytes() for name in layout.files}
-        return _cifar_source(folder, contents, layout)
     archive = root / layout.archive
-    if not archive.exists():
-        _download(root, layout)
-    return _cifar_source(archive, _archived(archive, layout), layout)
+    try:
+        if all((folder / name).is_file() for name in layout.files):
+            contents = {name: (folder / name).read_bytes() for name in layout.files}
+            return _cifar_source(folder, contents, layout)
+        if not archive.exists():
+            _download(root, layout)
+        return _cifar_source(archive, _archived(archive, layout), layout)
+    except OSError as error:
+        raise DataError(
+            f"dataset.root: {error.filename or root} cannot be read ({error.strerror})"
+        ) from error
 
 
 def _download(root: Path, layout: CifarLayout) -> None:
@@ -256,5 +288,11 @@ def _cifar_source(place: Path, contents: Mapping[str, bytes], layout: CifarLayou
         images = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32)
         return Pictures(images, records[:, layout.label_bytes - 1].long())
 
-    classes = tuple(contents[layout.names].decode("ascii").split())
+    try:
+        classes = tuple(contents[layout.names].decode("ascii").split())
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"dataset.root: {place / layout.names} is damaged: byte {error.start} is not ASCII; "
+            "needs the name of a class in each line"
+        ) from error
     return Source(part(layout.train), part(layout.test), classes)

@@ -6,7 +6,26 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zostudy.data.dataset import Dataset
 from zostudy.networks.standalone import AUXILIARY
+from zostudy.space.genotype import Genotype
+
+
+def of_genotype(genotype: Genotype, network: nn.Module, dataset: Dataset) -> dict[str, int]:
+    """Every metric that follows from a genotype and its network alone, by its name.
+
+    What is computed here is declared in `zostudy.metrics` with the source ``genotype``.
+
+    Args:
+        genotype: The architecture.
+        network: Its stand-alone network; it stays as it is, and may be on the ``meta`` device.
+        dataset: Gives the shape of the pictures.
+    """
+    del genotype  # both metrics of today are those of the network
+    return {
+        "parameters": parameters(network),
+        "macs": macs(network, dataset.channels, dataset.height, dataset.width),
+    }
 
 
 def parameters(network: nn.Module) -> int:

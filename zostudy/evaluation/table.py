@@ -14,7 +14,8 @@ import csv
 import functools
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from jaxtyping import Float64
 
 from zostudy.config.settings import EvaluateSettings
 from zostudy.errors import ArchitectureError, ConfigError, DataError
-from zostudy.registry import nearest
+from zostudy.registry import nearest, shown
 from zostudy.space import enumeration
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
@@ -36,6 +37,23 @@ _SOURCE = (
     "the accuracies of NAS-Bench-201 can be had from NATS-Bench, "
     "https://github.com/D-X-Y/NATS-Bench (see docs/tutorials/nasbench201.md)"
 )
+
+
+#: Bytes of the largest table that is read.
+_MOST_BYTES = 2**30
+
+#: How files begin that are often taken for CSV.
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed (gzip)",
+    b"BZh": "compressed (bzip2)",
+    b"\xfd7zXZ": "compressed (xz)",
+    b"PK\x03\x04": "a ZIP archive or spreadsheet",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_AT_COMMAS = "; fields that hold a comma need quotes, and decimals a point"
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf(inity)?|-inf", re.ASCII | re.I)
 
 
 class Row(NamedTuple):
@@ -141,27 +159,35 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
             genotype = genotypes.parse(text, space)
         except ArchitectureError as error:
             raise DataError(
-                f"{place}: {settings.architecture_column} {text!r} is no architecture of "
+                f"{place}: {settings.architecture_column} {shown(text)} is no architecture of "
                 f"{space.name!r} ({error})"
             ) from error
         row = Row(line, *_accuracies(place, fields, settings))
         first = rows.setdefault(genotype, row)
         if row[1:] != first[1:]:
             raise DataError(
-                f"{place}: {text!r} has {_shown(row)} here and {_shown(first)} in line "
+                f"{place}: {shown(text)} has {_shown(row)} here and {_shown(first)} in line "
                 f"{first.line}; needs one accuracy"
             )
     _check_complete(settings, rows, space)
+    _check_percent(settings, rows.values())
     return Table(space, rows, hashlib.sha256(content).hexdigest())
 
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"evaluate.path: {path!r} cannot be read ({error.strerror}); {_SOURCE}"
         ) from error
+    if len(content) > _MOST_BYTES:
+        raise DataError(f"{path}: is larger than {_MOST_BYTES:,} bytes; is it a table?")
+    for mark, what in _OTHER_FORMATS.items():
+        if content.startswith(mark):
+            raise DataError(f"{path}: is {what} and no CSV; needs CSV text in UTF-8")
+    return content
 
 
 def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
@@ -169,7 +195,13 @@ def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, 
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{settings.path}: is no text in UTF-8 ({error})") from error
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise DataError(
+            f"{settings.path}: is no text in UTF-8 (byte 0x{byte:02x} in line {line})"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{settings.path}:{line}: holds a NUL character, and is no text")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     try:
@@ -180,7 +212,7 @@ def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, 
             elif len(fields) != len(header) and fields:
                 raise DataError(
                     f"{settings.path}:{lines.line_num}: {len(fields)} fields; "
-                    f"the header has {len(header)}"
+                    f"the header has {len(header)}{_AT_COMMAS if len(fields) > len(header) else ''}"
                 )
             elif fields:  # else an empty line
                 yield lines.line_num, dict(zip(header, fields, strict=True))
@@ -194,9 +226,23 @@ def _check_header(settings: EvaluateSettings, header: list[str]) -> None:
     for name in ("architecture_column", "column", "validation_column"):
         column = getattr(settings, name)
         if column and header.count(column) != 1:
-            known = nearest(column, header) or f"; columns: {', '.join(header)}"
             times = "no column" if column not in header else f"{header.count(column)} columns"
-            raise ConfigError(f"evaluate.{name}: {settings.path!r} has {times} {column!r}{known}")
+            raise ConfigError(
+                f"evaluate.{name}: {settings.path!r} has {times} {shown(column)}"
+                f"{_known_columns(column, header)}"
+            )
+
+
+def _known_columns(column: str, header: list[str]) -> str:
+    """What the header has, or how it seems to be written."""
+    if column in header:
+        return "; needs one"
+    if len(header) == 1:
+        other = next((name for mark, name in _SEPARATORS.items() if mark in header[0]), None)
+        if other is not None:
+            return f"; its fields are separated by {other}, and need commas"
+    names = ", ".join(header)
+    return nearest(column, header) or f"; columns: {names[:300]}{'…' if len(names) > 300 else ''}"
 
 
 def _accuracies(
@@ -210,13 +256,33 @@ def _accuracies(
 
 
 def _percent(place: str, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise DataError(f"{place}: {column} {text!r} is no number; allowed: 0 to 100") from error
+    if not _NUMBER.fullmatch(text.strip()):
+        comma = (
+            "; write a decimal point" if _NUMBER.fullmatch(text.strip().replace(",", ".")) else ""
+        )
+        raise DataError(f"{place}: {column} {shown(text)} is no number; allowed: 0 to 100{comma}")
+    value = float(text)
     if not 0 <= value <= 100:
         raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: 0 to 100")
     return value
+
+
+def _check_percent(settings: EvaluateSettings, rows: Iterable[Row]) -> None:
+    """Whether accuracies are in percent, and not shares of 1.
+
+    Raises:
+        DataError: The best of a column is 1 at most, which no table's best is in percent.
+    """
+    found = list(rows)
+    for name, best in (
+        (settings.column, max(row.test for row in found)),
+        (settings.validation_column, max(row.validation or 0.0 for row in found)),
+    ):
+        if name and best <= 1:
+            raise DataError(
+                f"{settings.path}: {name}: the best is {best:g}, so that these look like fractions "
+                "of 1; needs percent: multiply them by 100"
+            )
 
 
 def _shown(row: Row) -> str:

@@ -54,8 +54,7 @@ class EvaluationResult:
         test_accuracy: Percent, after the last epoch.
         seconds: Seconds of work, those of interrupted sessions counted in.
         memory: Peak memory in bytes by the name of the metric, see `PeakMemory.figures`.
-        parameters: Learnable numbers, without the auxiliary head.
-        macs: Multiply-accumulates of one picture.
+        costs: What the network costs, by the name of the metric; see `cost.of_genotype`.
         weights: The network's state on the CPU, without the auxiliary head.
         history: Figures of each epoch, by name.
     """
@@ -64,8 +63,7 @@ class EvaluationResult:
     test_accuracy: float
     seconds: float
     memory: dict[str, float]
-    parameters: int
-    macs: int
+    costs: dict[str, int]
     weights: dict[str, Tensor] = field(repr=False)
     history: list[dict[str, float]] = field(repr=False)
 
@@ -120,8 +118,7 @@ def evaluate(
         test_accuracy=test_accuracy,
         seconds=training.seconds(),
         memory=training.memory.figures(),
-        parameters=cost.parameters(network),
-        macs=cost.macs(network, dataset.channels, dataset.height, dataset.width),
+        costs=cost.of_genotype(genotype, network, dataset),
         weights={
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in network.state_dict().items()

@@ -74,17 +74,15 @@ class Conv2d(nn.Conv2d):
     """torch's layer, without the shape that some processors compute wrongly."""
 
     def _conv_forward(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self._skips_pixels():
-            down, right = self.stride
-            read = images[..., ::down, ::right]
-            return functional.conv2d(read, weight, bias, groups=self.groups)
-        convolved: Tensor = super()._conv_forward(images, weight, bias)
-        return convolved
-
-    def _skips_pixels(self) -> bool:
-        """As `Convolution` has it; ``same`` pads a 1×1 kernel by nothing."""
-        unpadded = self.padding in ((0, 0), "valid", "same")
-        return self.kernel_size == (1, 1) and max(self.stride) > 1 and unpadded
+        if self.kernel_size != (1, 1) or max(self.stride) == 1:
+            convolved: Tensor = super()._conv_forward(images, weight, bias)
+            return convolved
+        frame = self._reversed_padding_repeated_twice
+        if any(frame):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            images = functional.pad(images, frame, mode)
+        down, right = self.stride
+        return functional.conv2d(images[..., ::down, ::right], weight, bias, groups=self.groups)
 
 
 def corrected(module: nn.Module) -> nn.Module:

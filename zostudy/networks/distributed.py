@@ -136,12 +136,12 @@ def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
     """
     synchronise(network)
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(
-        TrainingForward(network),
-        device_ids=devices,
-        forward_sync_buffers=False,  # BN keeps the same statistics everywhere
-        gradient_as_bucket_view=True,
+    parallel = nn.parallel.DistributedDataParallel(
+        TrainingForward(network), device_ids=devices, gradient_as_bucket_view=True
     )
+    # BN keeps the same statistics everywhere. The argument has another name in torch 2.11 and 2.15.
+    parallel.broadcast_buffers = False
+    return parallel
 
 
 def summed(values: Tensor) -> Tensor:

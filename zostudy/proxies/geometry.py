@@ -50,7 +50,7 @@ def jacobian_covariance(network: Network, images: Images) -> Float[Tensor, ""]:
     source="Chen et al. 2021, TE-NAS",
 )
 def ntk_condition(
-    network: Network, images: Images, *, pictures: Annotated[int, "[2, inf)"] = 16
+    network: Network, images: Images, *, pictures: Annotated[int, "[2, 10000]"] = 16
 ) -> Float[Tensor, ""]:
     """Condition number of the neural tangent kernel G Gᵀ of some of the batch's pictures.
 
@@ -89,7 +89,7 @@ def zen(
     images: Images,
     generator: torch.Generator,
     *,
-    step: Annotated[float, "(0, inf)"] = 0.01,
+    step: Annotated[float, "(0, 1000]"] = 0.01,
 ) -> Float[Tensor, ""]:
     """Log of the mean ‖f(x + step · z) − f(x)‖ for noise x and z, f the last cell without BN.
 
@@ -123,7 +123,7 @@ def zen(
     source="after Chen et al. 2021, TE-NAS; Hanin and Rolnick 2019",
 )
 def linear_regions(
-    network: Network, images: Images, *, steps: Annotated[int, "[1, inf)"] = 4
+    network: Network, images: Images, *, steps: Annotated[int, "[1, 10000]"] = 4
 ) -> Float[Tensor, ""]:
     """Mean number of linear regions on the straight line from a picture to the next one.
 

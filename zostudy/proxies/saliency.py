@@ -127,7 +127,7 @@ def synflow(network: Network, images: Images) -> Float[Tensor, ""]:
     source="Li et al. 2023, ZiCo",
 )
 def zico(
-    network: Network, images: Images, labels: Labels, *, parts: Annotated[int, "[2, inf)"] = 2
+    network: Network, images: Images, labels: Labels, *, parts: Annotated[int, "[2, 10000]"] = 2
 ) -> Float[Tensor, ""]:
     """Σ over cells of log Σ_θ mean |g| / σ(g), over parts of the batch.
 

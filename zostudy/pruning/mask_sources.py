@@ -9,7 +9,6 @@ Foreseen``, that says of any other what its mask will be like. Neither is needed
 stands for one that nothing is known of.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from zostudy.space import mask as masks
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import SearchSpace
+from zostudy.space.text import json_value
 from zostudy.stage import Progress, StageContext
 
 #: Stream of the trial's seed that random masks are drawn from.
@@ -175,10 +175,10 @@ def read_mask(path: str, space: SearchSpace) -> OperationMask:
         ArchitectureError: It holds no mask of the search space, or one that leaves no genotype.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json_value(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"prune.path: {path!r} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"prune.path: {path!r} is no JSON ({error})") from error
     mask = masks.from_dict(data, space)
     for (kind, target), lacking in mask.missing_edges().items():

@@ -79,14 +79,18 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     *,
     xi: Annotated[float, "(0, 1]"] = 0.5,
     measure: Literal["operations", "architectures"] = "operations",
-    operations_per_round: Annotated[int, "[1, inf)"] = 1,
+    operations_per_round: Annotated[int, "[1, 1000]"] = 1,
     until: Literal["level", "genotype"] = "level",
     none_operation: Literal["candidate", "kept", "removed"] = "candidate",
     ranking: tuple[str, ...] = ("nngp",),
     scorer: Literal["first_order", "exact"] = "first_order",
-    images: Annotated[int, "[2, inf)"] = 384,
-    batch_size: Annotated[int, "[2, inf)"] = 128,
-    repeats: Annotated[int | dict[str, float], "[1, inf)"] = 16,
+    images: Annotated[int, "[2, 1000000]"] = 384,
+    batch_size: Annotated[int, "[2, 1000000]"] = 128,
+    repeats: Annotated[
+        int | dict[str, float],
+        "[1, 1000000]",
+        {"until_reliability": "(0, 1)", "at_most": "[4, 1000000]"},
+    ] = 16,
 ) -> PruneResult:
     """Algorithm 1: prune by zero-shot scores, to a level or to a genotype (ETENAS).
 

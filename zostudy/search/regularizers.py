@@ -35,7 +35,7 @@ def beta_decay(  # the interface and two options
     epoch: int,
     epochs: int,
     *,
-    weight: Annotated[float, "[0, inf)"] = 25.0,
+    weight: Annotated[float, "[0, 1000000]"] = 25.0,
     schedule: Literal["linear", "constant"] = "linear",
 ) -> Float[Tensor, ""]:
     """λ(t) · mean over edges of logsumexp over the unmasked operations' α.

@@ -16,8 +16,11 @@ from typing import Any
 
 from zostudy.errors import ArchitectureError
 from zostudy.registry import components, nearest
+from zostudy.space import named
+from zostudy.space import text as texts
 from zostudy.space.notation import checked_pair
-from zostudy.space.search_space import Node, SearchSpace, search_space
+from zostudy.space.search_space import Node, Notation, SearchSpace, search_space
+from zostudy.space.text import listed, shown, shown_names
 
 #: The zero operation's output, in a canonical form.
 _ZERO = "#"
@@ -42,7 +45,7 @@ class Genotype:
     def __post_init__(self) -> None:
         if set(self.cells) != set(self.space.cell_types):
             raise ArchitectureError(
-                f"genotype.cells: cell types are {', '.join(map(repr, self.cells)) or 'none'}; "
+                f"genotype.cells: cell types are {shown_names(self.cells)}; "
                 f"{self.space.name!r} has {', '.join(map(repr, self.space.cell_types))}"
             )
         ordered = {}
@@ -67,15 +70,17 @@ class Genotype:
         sources = [source for _, source in node]
         needed = self.space.kept(target)
         if len(node) != needed or len(set(sources)) != len(sources):
-            raise ArchitectureError(f"{place}: inputs {sources}; needs {needed} different ones")
+            raise ArchitectureError(
+                f"{place}: inputs {shown(sources)}; needs {needed} different ones"
+            )
         for name, source in node:
             if name not in self.space.keepable:
-                hint = nearest(name, self.space.keepable)
+                hint = nearest(name[:100], self.space.keepable)
                 hint = hint or f"; allowed: {', '.join(self.space.keepable)}"
-                raise ArchitectureError(f"{place}: operation {name!r} is not allowed{hint}")
+                raise ArchitectureError(f"{place}: operation {shown(name)} is not allowed{hint}")
             if not 0 <= source < target:
                 raise ArchitectureError(
-                    f"{place}: input {source} is not allowed; allowed: 0 to {target - 1}"
+                    f"{place}: input {shown(source)} is not allowed; allowed: 0 to {target - 1}"
                 )
 
     def __hash__(self) -> int:
@@ -134,91 +139,151 @@ class Genotype:
     def __str__(self) -> str:
         """Its nodes, a line each, and its text in the search space's notation."""
         lines = []
-        named = self.space.node_name
+        naming = self.space.node_name
         for kind, nodes in self.cells.items():
             lines.append(f"{kind} cell")
             for target, node in zip(self.space.targets, nodes, strict=True):
-                inputs = "  +  ".join(f"{name}({named(source)})" for name, source in node)
-                lines.append(f"  {named(target)} = {inputs}")
+                inputs = "  +  ".join(f"{name}({naming(source)})" for name, source in node)
+                lines.append(f"  {naming(target)} = {inputs}")
         if self.space.notation is not None:
             lines.append(self.to_notation())
         return "\n".join(lines)
 
 
 def from_dict(data: object, extensions: tuple[str, ...] = ()) -> Genotype:
-    """A genotype from what JSON holds.
+    """A genotype from what JSON holds, in our form.
 
     Raises:
         ArchitectureError: The structure is another, or the genotype does not fit its space.
         ConfigError: The search space is unknown.
     """
+    known = {"search_space", "cells"}
     if not (
         isinstance(data, dict)
-        and set(data) == {"search_space", "cells"}
+        and set(data) == known
         and isinstance(data["search_space"], str)
         and isinstance(data["cells"], dict)
     ):
-        raise ArchitectureError("genotype: needs exactly the keys 'search_space' and 'cells'")
+        there = f"; there are {shown_names(data)}" if isinstance(data, dict) else ""
+        raise ArchitectureError(
+            f"genotype: needs exactly the keys 'search_space' and 'cells'{there}"
+        )
     cells: dict[str, tuple[Node, ...]] = {}
     for kind, nodes in data["cells"].items():
         try:
-            cells[kind] = tuple(tuple(checked_pair(*pair) for pair in node) for node in nodes)
-        except (TypeError, ValueError) as error:
+            cells[kind] = tuple(
+                tuple(checked_pair(*listed(pair)) for pair in listed(node))
+                for node in listed(nodes)
+            )
+        except TypeError as error:
             raise ArchitectureError(
-                f"genotype.cells.{kind}: needs a list of nodes, each a list of "
+                f"genotype.cells.{kind[:100]}: needs a list of nodes, each a list of "
                 f"[operation, input] pairs ({error})"
             ) from error
     return Genotype(search_space(data["search_space"], extensions), cells)
 
 
-def from_json(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
-    """A genotype from JSON text.
+def from_json(text: str, extensions: tuple[str, ...] = (), space: str = "") -> Genotype:
+    """A genotype from JSON text, in our form or in one that public code writes.
+
+    Args:
+        text: The text.
+        extensions: Modules that may declare further search spaces.
+        space: The search space that is tried first where the text names none.
 
     Raises:
         ArchitectureError: The text is no JSON, or no genotype.
     """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArchitectureError(f"genotype: line {error.lineno}: {error.msg}") from error
+        data = texts.json_value(text)
+    except ValueError as error:
+        raise ArchitectureError(f"genotype: {error}") from error
+    if isinstance(data, dict) and "search_space" not in data:
+        for known, notation in _notations(extensions, space):
+            cells = notation.read_document(data, known)
+            if cells is not None:
+                return Genotype(known, cells)
     return from_dict(data, extensions)
 
 
-def read(path: Path, extensions: tuple[str, ...] = ()) -> Genotype:
+def read(
+    path: Path, extensions: tuple[str, ...] = (), *, name: str = "", space: str = ""
+) -> Genotype:
     """A genotype from a file, in JSON or in the notation of a search space.
 
+    Args:
+        path: The file.
+        extensions: Modules that may declare further search spaces.
+        name: The name that the genotype is given in the file, where that holds several.
+        space: The search space that it must be of, if one is given.
+
     Raises:
-        ArchitectureError: The file cannot be read or holds no genotype.
+        ArchitectureError: The file cannot be read or holds no genotype, or one of another space.
     """
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(texts.LONGEST + 1).strip()
+    except OSError as error:
+        raise ArchitectureError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise ArchitectureError(f"{path}: cannot be read ({error})") from error
     try:
-        if text.startswith("{"):
-            return from_json(text, extensions)
-        return from_notation(text, extensions)
+        genotype = _of_text(text, extensions, name, space)
     except ArchitectureError as error:
         raise ArchitectureError(f"{path}: {error}") from error
+    if space and genotype.space.name != space:
+        raise ArchitectureError(
+            f"{path}: genotype: is of the search space {genotype.space.name!r}; "
+            f"the study has {space!r}"
+        )
+    return genotype
 
 
-def from_notation(text: str, extensions: tuple[str, ...] = ()) -> Genotype:
+def _of_text(text: str, extensions: tuple[str, ...], name: str, space: str) -> Genotype:
+    if len(text) > texts.LONGEST:
+        raise ArchitectureError(f"genotype: is longer than the {texts.LONGEST:,} characters")
+    if not text.startswith("{"):
+        return from_notation(text, extensions, name=name, space=space)
+    if name:
+        raise ArchitectureError(f"genotype: JSON holds one genotype without a name, not {name!r}")
+    return from_json(text, extensions, space)
+
+
+def from_notation(
+    text: str, extensions: tuple[str, ...] = (), *, name: str = "", space: str = ""
+) -> Genotype:
     """A genotype from text in the notation of the search space that it begins like.
 
+    In front of it and around it may stand what Python has there: ``NAME = …``, comments, imports.
+
+    Args:
+        text: The text.
+        extensions: Modules that may declare further search spaces.
+        name: The name that the genotype is given in the text, where that holds several.
+        space: The search space whose notation is tried first.
+
     Raises:
-        ArchitectureError: No search space writes so, or the text holds no genotype.
+        ArchitectureError: No search space writes so, or the text holds no genotype, or several.
     """
     text = text.strip()
-    openings = []
-    for name in components("search_space", extensions):
-        notation = search_space(name, extensions).notation
-        if notation is not None and text.startswith(notation.opening):
-            return parse(text, search_space(name, extensions))
-        if notation is not None:
-            openings.append(f"{notation.opening}… ({name})")
+    notations = _notations(extensions, space)
+    openings = [notation.opening for _, notation in notations]
+    if name or not text.startswith(tuple(openings)):
+        text = named.genotype(text, name, tuple(openings))
+    for known, notation in notations:
+        if text.startswith(notation.opening):
+            return parse(text, known)
+    forms = ", ".join(f"{notation.opening}… ({known.name})" for known, notation in notations)
     raise ArchitectureError(
-        f"genotype: begins with {text[:20]!r}; known notations: {', '.join(openings)}"
+        f"genotype: begins with {shown(text[:20])}; known notations: {forms}, or JSON"
     )
+
+
+def _notations(extensions: tuple[str, ...], first: str) -> list[tuple[SearchSpace, Notation]]:
+    """Search spaces that have a notation, with it; one of them before the others."""
+    names = sorted(components("search_space", extensions), key=lambda name: name != first)
+    spaces = [search_space(name, extensions) for name in names]
+    return [(space, space.notation) for space in spaces if space.notation is not None]
 
 
 def parse(text: str, space: SearchSpace) -> Genotype:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from zostudy.errors import ArchitectureError
 from zostudy.space.search_space import SearchSpace
+from zostudy.space.text import shown, shown_names
 
 Rows = tuple[tuple[bool, ...], ...]
 Measure = Literal["operations", "architectures"]
@@ -41,7 +42,7 @@ class OperationMask:
     def __post_init__(self) -> None:
         if tuple(self.rows) != self.space.cell_types:
             raise ArchitectureError(
-                f"mask.cells: cell types are {', '.join(map(repr, self.rows)) or 'none'}; "
+                f"mask.cells: cell types are {shown_names(self.rows)}; "
                 f"{self.space.name!r} has {', '.join(map(repr, self.space.cell_types))}"
             )
         for kind, rows in self.rows.items():
@@ -184,24 +185,33 @@ def from_dict(data: object, space: SearchSpace) -> OperationMask:
         and set(data) == {"search_space", "cells"}
         and isinstance(data["cells"], dict)
     ):
-        raise ArchitectureError("mask: needs exactly the keys 'search_space' and 'cells'")
+        there = f"; there are {shown_names(data)}" if isinstance(data, dict) else ""
+        raise ArchitectureError(f"mask: needs exactly the keys 'search_space' and 'cells'{there}")
     if data["search_space"] != space.name:
         raise ArchitectureError(
-            f"mask.search_space: {data['search_space']!r}; the study has {space.name!r}"
+            f"mask.search_space: {shown(data['search_space'])}; the study has {space.name!r}"
         )
     cells: dict[str, Rows] = {}
     for kind, edges in data["cells"].items():
+        place = f"mask.cells.{kind[:100]}"
         if not isinstance(edges, list) or not all(isinstance(edge, list) for edge in edges):
-            raise ArchitectureError(f"mask.cells.{kind}: needs a list of lists of operation names")
+            raise ArchitectureError(f"{place}: needs a list of lists of operation names")
         for index, edge in enumerate(edges):
-            unknown = [name for name in edge if name not in space.operations]
-            if unknown:
-                raise ArchitectureError(
-                    f"mask.cells.{kind}[{index}]: operation {unknown[0]!r} is not in "
-                    f"{space.name!r}; allowed: {', '.join(space.operations)}"
-                )
+            _check_edge(f"{place}[{index}]", edge, space)
         cells[kind] = tuple(tuple(name in edge for name in space.operations) for edge in edges)
     return OperationMask(space, {k: cells[k] for k in space.cell_types if k in cells} | cells)
+
+
+def _check_edge(place: str, edge: list[object], space: SearchSpace) -> None:
+    """Whether an edge lists operations of the space, each once."""
+    for name in edge:
+        if name not in space.operations:
+            raise ArchitectureError(
+                f"{place}: operation {shown(name)} is not in {space.name!r}; "
+                f"allowed: {', '.join(space.operations)}"
+            )
+        if edge.count(name) > 1:
+            raise ArchitectureError(f"{place}: operation {name!r} is there twice")
 
 
 def _frozen(cells: Mapping[str, list[list[bool]]]) -> dict[str, Rows]:

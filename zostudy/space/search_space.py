@@ -43,6 +43,18 @@ class Notation(abc.ABC):
             ArchitectureError: The text is not in this notation.
         """
 
+    def read_document(
+        self,
+        data: Mapping[str, object],  # noqa: ARG002  # the interface
+        space: "SearchSpace",  # noqa: ARG002  # the interface
+    ) -> Cells | None:
+        """The architecture in a JSON object as public code writes it; nothing if it is another.
+
+        Raises:
+            ArchitectureError: It says what the space has not.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Skeleton:

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from zostudy.config.limits import as_document as limits_document
@@ -17,6 +17,7 @@ from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.errors import ConfigError
 from zostudy.redaction import without_password
+from zostudy.study.ingredients import Apart, Ingredients
 
 #: How a rule may end a trial.
 State = Literal["excluded", "stopped"]
@@ -31,12 +32,14 @@ class Point:
         config: The settings of this point.
         key: Digest of the settings that determine its results; equal keys are the same point.
         coinciding: How many further combinations of the grid resolve to the same settings.
+        made_of: What else its trials are to be made of; empty where that is not followed.
     """
 
     values: Mapping[str, Any]
     config: TrialConfig
     key: str
     coinciding: int = 0
+    made_of: Ingredients = field(default_factory=dict)
 
     def __str__(self) -> str:
         return described(self.values)
@@ -64,10 +67,14 @@ class Failure:
     Attributes:
         reason: In one line.
         passing: Whether it was lost with its worker or process, and not by what it computes.
+        crash: The signal or the exit code that its process ended with, if it crashed.
+        phase: The phase in which it did.
     """
 
     reason: str
     passing: bool = False
+    crash: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,11 +127,13 @@ class Attempt:
         numbers: For each seed, the number of its trial in the study.
         outcomes: What came of each seed that is complete, was ended by a rule, or failed and is
             not tried again by itself.
+        made_of: For each of those seeds, what its trial is made of, where that is recorded.
     """
 
     point: Point
     numbers: Mapping[int, int]
     outcomes: Mapping[int, Outcome]
+    made_of: Mapping[int, Ingredients] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,12 +145,21 @@ class Standing:
         attempts: For each point that was begun, by its key, what is known of it.
         seeds: The seeds of every point.
         to_sample: Points that the sampler has still to propose.
+        apart: Complete trials that are not counted, since they are made of something else.
+        remarks: What else is to be said of what the trials are made of, a sentence each.
     """
 
     points: tuple[Point, ...]
     attempts: Mapping[str, Attempt]
     seeds: tuple[int, ...]
     to_sample: int = 0
+    apart: tuple[Apart, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of what the trials are made of, a sentence each."""
+        return (*map(str, self.apart), *self.remarks)
 
     def outcomes(self, point: Point) -> Mapping[int, Outcome]:
         """What came of each seed of a point."""
@@ -240,6 +258,28 @@ def described(values: Mapping[str, Any]) -> str:
     """The values in one line."""
     text = " ".join(f"{path}={value}" for path, value in values.items())
     return without_password(text) or "(nothing swept)"
+
+
+def label(values: Mapping[str, Any], seed: int) -> str:
+    """What distinguishes a trial, as short as it can be: ``xi=0.25 zero_shot none · seed 0``."""
+    short = short_paths(list(values))
+    named = [v if isinstance(v, str) else f"{short[path]}={v}" for path, v in values.items()]
+    return without_password(" ".join([*named, *(["·"] if named else []), f"seed {seed}"]))
+
+
+def short_paths(paths: Sequence[str]) -> dict[str, str]:
+    """For each path, the end of it that no other has; ``regularizer.name`` is ``regularizer``."""
+
+    def end(path: str, parts: int) -> str:
+        return ".".join(path.removesuffix(".name").split(".")[-parts:])
+
+    short = {}
+    for path in paths:
+        parts = 1
+        while sum(end(other, parts) == end(path, parts) for other in paths) > 1:
+            parts += 1
+        short[path] = end(path, parts)
+    return short
 
 
 def point(file: StudyFile, values: Mapping[str, Any]) -> Point:

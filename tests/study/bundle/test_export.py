@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.patience import PATIENCE
 from zostudy.errors import ConfigError, TrialError
 from zostudy.space.genotype import Genotype, from_json
 from zostudy.space.search_space import search_space
@@ -25,6 +26,7 @@ FILES = [
     "genotype.png",
     "labels.json",
     "model.pt2",
+    "preprocess.py",
     "preprocessing.json",
     "weights.safetensors",
 ]
@@ -163,7 +165,7 @@ def run_example(folder, argument):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

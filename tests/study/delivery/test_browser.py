@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.patience import PATIENCE
 from tests.tracked import Tracked
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
@@ -77,7 +78,7 @@ def server(folder, store):
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
+        for _ in range(int(10 * PATIENCE)):
             try:
                 urllib.request.urlopen(f"{address}/health", timeout=5).close()
                 break
@@ -86,7 +87,7 @@ def server(folder, store):
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE)
         log.close()
 
 
@@ -95,8 +96,8 @@ def page(server):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.set_default_timeout(40_000)
-        expect.set_options(timeout=40_000)
+        page.set_default_timeout(1000 * PATIENCE)
+        expect.set_options(timeout=1000 * PATIENCE)
         page.goto(server)  # the page's scripts are loaded once for all tests
         yield page
         browser.close()

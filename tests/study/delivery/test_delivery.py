@@ -5,6 +5,7 @@ import time
 import pytest
 
 from benchmarks.servers import free_port
+from tests.patience import wait_for
 from tests.servers import Proxy
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
@@ -71,10 +72,8 @@ def test_journals_are_delivered_while_they_are_written_and_deleted_at_their_end(
     with Delivery(tmp_path, store.uri, "ablation"):
         with tracker.trial("t", "a1", {}, {}) as run:
             run.metrics({"loss": 1.0}, step=1)
-            deadline = time.monotonic() + 60
-            while not (found := store.newest("a1")) or not found.data.metrics:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_for(lambda: (found := store.newest("a1")) and found.data.metrics)
+            found = store.newest("a1")
             assert found.info.status == "RUNNING"
             assert run.mlflow_id == found.info.run_id
         write(tracker, "a2")

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from benchmarks.servers import free_port
+from tests.patience import PATIENCE
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
 from zostudy.study.delivery.mlflow_store import MlflowStore, StoreAwayError, refusal
@@ -103,7 +104,7 @@ def test_a_fresh_store_is_made_without_a_word(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     assert (tmp_path / "mlflow.db").is_file()
@@ -127,15 +128,19 @@ def broken_stores(folder):
     }
 
 
-def test_a_store_that_cannot_be_used_is_one_line_at_once_and_without_password(tmp_path):
+def test_a_store_that_cannot_be_used_is_one_line_at_once_and_without_password(
+    tmp_path, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     for uri, reason in broken_stores(tmp_path).items():
-        began = time.monotonic()
+        waits.clear()
         with pytest.raises(ConfigError, match=f"^tracking.uri: .*{reason}") as caught:
             MlflowStore(uri, "x")
         assert isinstance(caught.value, StoreAwayError) == (reason == "refused")
         assert "\n" not in str(caught.value)
         assert "secret" not in str(caught.value)
-        assert time.monotonic() - began < 5
+        assert sum(waits) < 5  # whatever is tried again; how fast the machine is does not count
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.servers import free_port
+from tests.patience import PATIENCE
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError, TrialError
 from zostudy.study.delivery.mlflow_store import MlflowStore
@@ -42,7 +43,7 @@ def server(folder, store):
         stderr=log,
     )
     url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
+    for _ in range(int(10 * PATIENCE)):
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
                 break
@@ -53,7 +54,7 @@ def server(folder, store):
         pytest.fail((folder / "server.log").read_text())
     yield process, url
     process.send_signal(signal.SIGINT)
-    process.wait(30)
+    process.wait(PATIENCE)
     log.close()
 
 
@@ -84,7 +85,7 @@ def test_runs_are_kept_over_http_and_the_page_ends_on_an_interrupt(
     with pytest.raises(ConfigError, match=r"port: \d+ is not free"):
         run_ui(store.uri, int(url.rsplit(":", 1)[1]))
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     with pytest.raises(ConfigError, match="cannot be reached"):
         MlflowStore(url, "ablation")
 

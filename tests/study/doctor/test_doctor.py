@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils as mlflow_utils
 from typer.testing import CliRunner
 
 from zostudy.cli import app
@@ -319,3 +320,18 @@ def test_a_run_that_is_gone_is_logged_from_its_outcome_where_the_cache_is(file, 
     assert doctor.examine(file) == []
     again, _ = runs(client)
     assert again.data.metrics.items() >= metrics.items()
+
+
+def test_of_a_study_whose_folder_was_moved_the_artifacts_are_recorded_anew(file, folder, tmp_path):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shutil.copytree(folder, tmp_path / "moved")
+    mlflow_utils._artifact_repos_cache.clear()  # as another process
+    text = json.dumps(file.document).replace(str(folder), str(tmp_path / "moved"))
+    moved = from_document(json.loads(text))
+    healed(moved, "mlflow", f"has its artifacts in {folder}/mlruns, and its folder is {tmp_path}")
+    client = MlflowClient(moved.config.tracking.uri)
+    run_, child = runs(client)
+    for one, path in ((run_, "genotype.png"), (child(run_, "search"), "alpha.png")):
+        assert artifact(client, one, path).is_relative_to(tmp_path / "moved")
+        assert artifact(client, one, path).is_file()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

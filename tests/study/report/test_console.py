@@ -111,3 +111,40 @@ def test_a_plan_lists_points_and_what_is_missing(screen):
         "3 points (1 coinciding combinations left out), 2 seeds each: 6 trials, "
         "1 complete, 5 to run\n"
     )
+
+
+def test_a_study_in_which_all_failed_says_so_instead_of_an_empty_table(capsys):
+    failed = {"state": "failed", "params": {}, "seed": 0, "reason": "search: loss is nan"}
+    trials = [failed | {"number": number, "seed": number} for number in (0, 1, 2)]
+    document = {
+        "study": "pic",
+        "trials": trials,
+        "points": [{"params": {}, "n": 0, "metrics": {}}],
+        "pareto": [],
+        "best": None,
+    }
+    console.print_results(document, console.output())
+    assert capsys.readouterr().out == (
+        "study 'pic': no trial is complete, so there are no means (3 failed)\n"
+        "trials 0–2 failed: search: loss is nan\n"
+    )
+
+
+def test_the_title_of_a_narrow_table_stays_on_its_line(capsys):
+    trial = {"state": "complete", "params": {}, "seed": 0, "number": 0, "reason": ""}
+    document = {
+        "study": "pic",
+        "trials": [trial],
+        "points": [{"params": {}, "n": 1, "metrics": {}}],
+        "pareto": [],
+        "best": None,
+    }
+    console.print_results(document, console.output())
+    first = capsys.readouterr().out.splitlines()[0].strip()
+    assert first == "pic: mean ± standard deviation over seeds"
+
+
+def test_what_the_trials_are_made_of_is_noted_under_the_table(capsys):
+    document = {"study": "pic", "trials": [], "notes": ["trial 0 is kept apart"]}
+    console.print_results(document, console.output())
+    assert "note: trial 0 is kept apart\n" in capsys.readouterr().out

@@ -3,8 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
+from zostudy.metrics import METRICS
+from zostudy.study.points import short_paths
 from zostudy.study.report.console import PLAIN_WIDTH
-from zostudy.study.report.results_table import figure, results_table, short_paths
+from zostudy.study.report.results_table import results_table
 
 
 def test_paths_are_shortened_to_what_tells_them_apart():
@@ -30,7 +32,7 @@ def test_paths_are_shortened_to_what_tells_them_apart():
     ],
 )
 def test_a_figure_is_shown_in_its_unit(metric, value, text):
-    assert figure(metric, value) == text
+    assert METRICS[metric].shown(value) == text
 
 
 def point(xi: float, by_chance: float | None) -> dict:

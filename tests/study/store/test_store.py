@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.patience import PATIENCE
 from zostudy.errors import TrialError
 from zostudy.study.store.store import Store
 
@@ -194,6 +195,7 @@ import sys, time
 from pathlib import Path
 from zostudy.study.store.store import Store
 store, key, name = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+last = int(sys.argv[4])
 waited = []
 with store.computing("search", key, waited.append):
     record = store.record("search", key)
@@ -204,20 +206,22 @@ with store.computing("search", key, waited.append):
             time.sleep(0.1)
             checkpoint.save({"done": step + 1})
             print(f"{name} computed {step}", flush=True)
+            if step == last:
+                time.sleep(1e6)  # until it is killed
         store.save("search", key, {"by": name})
         record = store.record("search", key)
 print(f"{name} has {record.values['by']}, {'waited' if waited else 'went on'}", flush=True)
 """
 
 
-def worker(store: Store, name: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", WORKER, store.folder, KEY, name]
+def worker(store: Store, name: str, last: int = -1) -> subprocess.Popen:
+    command = [sys.executable, "-c", WORKER, store.folder, KEY, name, str(last)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_of_processes_that_need_the_same_phase_one_computes_it_and_the_others_wait(store):
     workers = {name: worker(store, name) for name in "abc"}
-    output = {name: process.communicate(timeout=60)[0] for name, process in workers.items()}
+    output = {name: process.communicate(timeout=PATIENCE)[0] for name, process in workers.items()}
     assert sum(text.count("computed") for text in output.values()) == 6
     (first,) = [name for name, text in output.items() if "computed" in text]
     for name, text in output.items():
@@ -226,12 +230,12 @@ def test_of_processes_that_need_the_same_phase_one_computes_it_and_the_others_wa
 
 
 def test_a_process_that_waits_goes_on_from_the_checkpoint_of_one_that_was_killed(store):
-    first = worker(store, "first")
+    first = worker(store, "first", last=1)
     assert first.stdout.readline() == "first computed 0\n"
     second = worker(store, "second")
     assert first.stdout.readline() == "first computed 1\n"
     first.kill()
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=PATIENCE)
     done = [int(line.split()[-1]) for line in output.splitlines() if "computed" in line]
     assert done[-1] == 5
     assert done[0] >= 2

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests.patience import PATIENCE, wait_for
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import ConfigError, LostError, NumericalError, ZostudyError
 from zostudy.study.points import Failure, Notice, Point, TrialOutcome
@@ -467,7 +467,9 @@ def test_processes_that_start_at_once_share_the_work_and_compute_nothing_twice(m
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    calls = [call for worker in workers for call in json.loads(worker.communicate(timeout=60)[0])]
+    calls = [
+        call for worker in workers for call in json.loads(worker.communicate(timeout=PATIENCE)[0])
+    ]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert sorted(calls) == [[xi, seed] for xi in (0.25, 0.5, 0.75) for seed in range(4)]
     parameters = {"prune.xi": [0.25, 0.5, 0.75]}
@@ -521,14 +523,18 @@ def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
     assert [t.state.name for t in stored(file).trials] == ["FAIL", "COMPLETE"]
 
 
-def test_a_worker_that_beats_keeps_its_trial(make):
+def test_a_worker_that_beats_keeps_its_trial(make, monkeypatch):
     file = make({"prune.xi": [0.5]}, **RANDOM, heartbeat_interval=2)
     with storage.created(file) as found:
         there = queue.Queue(file, found, units.grid(file))
         there.add(next(units.due(file, there.known, [])))
         there.claim(there.read()[0])
+        beats, beat = [], found.storage.record_heartbeat
+        monkeypatch.setattr(
+            found.storage, "record_heartbeat", lambda trial: beats.append(beat(trial))
+        )
         with there.alive(there.read()[0]):
-            time.sleep(5)
+            wait_for(lambda: len(beats) > 5)  # a second apart; without them, 4 s are too long
             there.end_lost(there.read())
             assert [unit.state for unit in there.read()] == ["running"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from tests.patience import PATIENCE
 from tests.tracked import Tracked
 from zostudy import __version__
 from zostudy.errors import TrialError
@@ -132,7 +133,7 @@ def test_runs_of_a_killed_process_end_as_killed_and_are_gone_on_with(tracked, to
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, root, tracked.store.uri, *(["torn"] if torn else [])],
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert killed.returncode == -signal.SIGKILL
     tracked.delivery.once()
@@ -341,4 +342,4 @@ def test_a_disk_that_cannot_be_written_fails_the_trial(tmp_path):
 def test_a_trial_does_not_import_mlflow():
     code = "import sys, zostudy.study.trial.trial; sys.exit('mlflow' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=PATIENCE)

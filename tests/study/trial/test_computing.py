@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from tests.patience import PATIENCE
 from zostudy.config.loading import from_document
 from zostudy.data.dataset import load
 from zostudy.errors import NumericalError
@@ -146,7 +147,7 @@ def test_a_sweep_over_levels_computes_one_trajectory_a_seed(tmp_path, orders):
     workers = [context.Process(target=prune, args=(tmp_path, results, o)) for o in orders]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=120) for _ in range(16 * len(orders))]
+    found = [results.get(timeout=PATIENCE) for _ in range(16 * len(orders))]
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from torch import distributed as dist
 
 from tests.checkpoints import MemoryCheckpoint
+from tests.patience import PATIENCE
 from zostudy.config.settings import RuntimeSettings
 from zostudy.runtime import joined, prepare
 from zostudy.stage import StageContext
@@ -59,7 +60,7 @@ def test_the_first_process_leads_and_alone_keeps_a_checkpoint_that_all_go_on_fro
         place |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         started.append(context.Process(target=take_part, args=(place, results)))
         started[-1].start()
-    found = sorted(results.get(timeout=60) for _ in started)
+    found = sorted(results.get(timeout=PATIENCE) for _ in started)
     for process in started:
         process.join()
         assert process.exitcode == 0
@@ -86,7 +87,7 @@ def test_evaluate_under_torchrun_is_one_run_of_mlflow_and_found_when_it_is_asked
     documents = []
     for _ in range(2):
         done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == 0, done.stderr
         documents.append(json.loads(done.stdout))

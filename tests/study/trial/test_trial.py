@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from PIL import Image
+
+from tests.patience import PATIENCE, wait_for
 
 TINY = {
     "study": "tiny",
@@ -53,7 +54,12 @@ def command(*arguments):
 
 def zostudy(folder, *arguments, code=0):
     done = subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=280, check=False
+        command(*arguments),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == code, done.stderr
     return done
@@ -146,13 +152,10 @@ def test_a_study_killed_in_the_middle_of_a_search_ends_bit_for_bit_the_same(
         command("run", "study.yaml"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     checkpoints = tmp_path / ".zostudy" / "checkpoints" / "search"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.pt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or list(checkpoints.glob("*.pt")))
+    assert process.poll() is None
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
     if number == signal.SIGTERM:
         assert "run the same command to continue" in errors
@@ -204,8 +207,8 @@ def test_what_is_above_a_constraint_is_not_run_or_not_evaluated(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["prune", "search", "trial-0"]
-    (trial,) = [run for run in runs if run.info.run_name == "trial-0"]
+    assert sorted(run.info.run_name for run in runs) == ["prune", "search", "xi=0.3 · seed 1"]
+    (trial,) = [run for run in runs if run.info.run_name == "xi=0.3 · seed 1"]
     assert trial.data.tags["zostudy.state"] == "excluded"
     assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
 
@@ -227,13 +230,14 @@ def test_a_poor_trial_is_stopped_in_its_evaluation_and_its_run_says_so(tmp_path)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.state` = 'stopped'")
-    assert [run.info.run_name for run in runs] == [f"trial-{poor['number']}"]
+    assert [run.info.run_name for run in runs] == ["learning_rate=1e-09 · seed 0"]
     assert runs[0].info.status == "FINISHED"
     assert runs[0].data.tags["zostudy.reason"] == poor["reason"]
     assert "complete; nothing to run" in zostudy(tmp_path, "run", path).stderr
 
 
 HALVING = """
+from tests.patience import PATIENCE, wait_for
 from zostudy.registry import regularizer
 
 @regularizer("halving")
@@ -309,7 +313,7 @@ print(100 * float((logits.argmax(1) == dataset.test.labels).double().mean()))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "bundle")],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     document = results(undisturbed)
     best = next(t for t in document["trials"] if t["number"] == document["best"]["number"])
@@ -420,7 +424,7 @@ def test_a_trial_that_runs_out_of_memory_fails_alone_and_says_what_it_asked_for(
     )
     done = subprocess.run(
         [sys.executable, "-c", OUT_OF_MEMORY],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     states = {t["params"]["supernet.channels"]: t for t in results(tmp_path)["trials"]}

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.servers import postgresql
 from benchmarks.survival import Stores, Trial, essence, repeated, still_running
+from tests.patience import PATIENCE, wait_for
 from zostudy.config.loading import load
 from zostudy.study.report import results
 from zostudy.study.sweep import sweep
@@ -21,13 +22,6 @@ def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
     with postgresql(folder) as database:
         yield Stores(database, f"sqlite:///{folder}/mlflow.db")
-
-
-def wait_for(condition, *, seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def alive(process: int) -> bool:
@@ -64,13 +58,13 @@ def test_what_killed_and_stopped_workers_leave_is_taken_up_and_found_as_if_nothi
     (trial,) = {step[3] for step in study.steps()}
     first.kill()
     first.wait()
-    wait_for(lambda: not alive(trial), seconds=5)
+    wait_for(lambda: not alive(trial))
 
     wait_for(lambda: len(study.steps()) >= 25)
     third = study.start()
     second.send_signal(signal.SIGTERM)
-    assert second.wait(timeout=60) == 143
-    assert third.wait(timeout=120) == 0
+    assert second.wait(timeout=PATIENCE) == 143
+    assert third.wait(timeout=PATIENCE) == 0
 
     steps = study.steps()
     assert repeated(steps) <= 2  # the one that each of the two had begun
@@ -86,7 +80,7 @@ def test_what_killed_and_stopped_workers_leave_is_taken_up_and_found_as_if_nothi
 @pytest.mark.parametrize("twice", [False, True])
 def test_ctrl_c_stops_all_workers_of_a_run_and_twice_at_once(tmp_path, twice):
     study = Trial(tmp_path, Stores(f"sqlite:///{tmp_path}/optuna.db", "unused"))
-    study.write("s", trials=4, seconds=60.0)
+    study.write("s", trials=4, seconds=1e5)  # without end
     run = subprocess.Popen(
         study.command("run", "study.yaml", "--workers", "2"),
         cwd=tmp_path,
@@ -100,11 +94,11 @@ def test_ctrl_c_stops_all_workers_of_a_run_and_twice_at_once(tmp_path, twice):
     if twice:
         time.sleep(0.05)
         run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     assert err.endswith("stopped; run the same command to continue\n")
     assert "Traceback" not in err
-    wait_for(lambda: not any(alive(step[3]) for step in study.steps()), seconds=5)
+    wait_for(lambda: not any(alive(step[3]) for step in study.steps()))
     if not twice:
         states = [t["state"] for t in study.results()["trials"]]
         assert states == []

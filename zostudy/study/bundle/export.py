@@ -19,6 +19,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from zostudy.data import preprocess
 from zostudy.errors import ConfigError, TrialError
 from zostudy.runtime import environment, seeded
 from zostudy.space.genotype import Genotype
@@ -36,9 +37,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
-labels = json.loads(Path("labels.json").read_text(encoding="utf-8"))
+{imports}labels = json.loads(Path("labels.json").read_text(encoding="utf-8"))
 model = torch.export.load("model.pt2").module()
 {reading}
 probabilities = model(images).softmax(1)[0]
@@ -47,9 +47,9 @@ print(f"{{labels[best]}}: {{100 * probabilities[best]:.1f}} %")
 """
 
 _READING = """\
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")
-pixels = np.asarray(ImageOps.fit(picture, ({width}, {height})), np.float32) / 255
-images = torch.from_numpy(np.atleast_3d(pixels).transpose(2, 0, 1)[None].copy())"""
+settings = json.loads(Path("preprocessing.json").read_text(encoding="utf-8"))
+pixels = preprocess.read(sys.argv[1], **settings["read"])  # as training read its pictures
+images = torch.from_numpy(pixels.astype(np.float32)[None] / 255)"""
 
 _READING_OTHER = """\
 pixels = np.load(sys.argv[1])  # from 0 to 1, as channels, height, width
@@ -66,7 +66,7 @@ scratch.
 | --- | --- |
 | `model.pt2` | the program: float32 pictures from 0 to 1, in a batch of any size, to class scores |
 | `labels.json` | names of the classes, in the order of the scores |
-| `preprocessing.json` | what the program expects, and the mean and deviation it normalises with |
+{preprocess}| `preprocessing.json` | what the program expects, and what it normalises with |
 | `weights.safetensors` | the weights, named as in zostudy's network of the genotype |
 | `genotype.json`, `genotype.png` | the architecture, as data and drawn |
 
@@ -97,6 +97,11 @@ on a GPU, move what `torch.export.load` returns with `torch.export.passes.move_t
 """
 
 
+_PREPROCESS = """\
+| `preprocess.py` | makes pixels of a picture file, by the very code that read those of training |
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A trained network and what its use needs.
@@ -111,6 +116,7 @@ class Bundle:
         width: Width of a picture in pixels.
         classes: Names of the classes, in the order of the scores.
         provenance: Where it came from, by name; ``study`` and ``trial`` make the card's title.
+        bits: Bits in use where pixels of a file have more than 8.
     """
 
     network: nn.Module
@@ -122,6 +128,7 @@ class Bundle:
     width: int
     classes: tuple[str, ...]
     provenance: Mapping[str, object]
+    bits: int = 16
 
 
 class _Program(nn.Module):
@@ -162,6 +169,8 @@ def export(bundle: Bundle, output: Path) -> list[Path]:
         genotype_figure(bundle.genotype).savefig(folder / "genotype.png")
         _write(folder / "labels.json", _as_json(bundle.classes))
         _write(folder / "preprocessing.json", _as_json(_preprocessing(bundle)))
+        if bundle.channels in _PIL_MODES:
+            shutil.copyfile(preprocess.__file__, folder / "preprocess.py")
         _write(folder / "README.md", _card(bundle))
         weights = {name: t.cpu().contiguous() for name, t in bundle.network.state_dict().items()}
         metadata = {"genotype": bundle.genotype.to_json()}
@@ -250,14 +259,17 @@ def _pictures(bundle: Bundle, count: int) -> Images:
 
 
 def _preprocessing(bundle: Bundle) -> dict[str, object]:
-    return {
+    mode = _PIL_MODES.get(bundle.channels)
+    size = (bundle.width, bundle.height)
+    reading = {"read": {"mode": mode, "bits": bundle.bits, "size": size}} if mode else {}
+    return reading | {
         "channels": bundle.channels,
         "height": bundle.height,
         "width": bundle.width,
         "layout": "batch, channels, height, width",
         "dtype": "float32",
         "range": [0, 1],
-        "resize": "largest centred part of this shape, scaled (PIL.ImageOps.fit)",
+        "resize": "largest centred part of this shape, scaled: preprocess.py does it",
         "mean": bundle.mean,
         "std": bundle.std,
         "normalisation": "(picture - mean) / std for each channel; model.pt2 does it itself",
@@ -265,10 +277,10 @@ def _preprocessing(bundle: Bundle) -> dict[str, object]:
 
 
 def _card(bundle: Bundle) -> str:
-    mode = _PIL_MODES.get(bundle.channels)
-    reading = _READING if mode else _READING_OTHER
+    from_file = bundle.channels in _PIL_MODES
     example = _EXAMPLE.format(
-        reading=reading.format(mode=mode, width=bundle.width, height=bundle.height)
+        imports="import preprocess\n\n" if from_file else "",
+        reading=_READING if from_file else _READING_OTHER,
     )
     return _CARD.format(
         study=_plain(bundle.provenance["study"]),
@@ -278,6 +290,7 @@ def _card(bundle: Bundle) -> str:
         width=bundle.width,
         count=len(bundle.classes),
         classes=", ".join(_plain(name) for name in bundle.classes),
+        preprocess=_PREPROCESS if from_file else "",
         example=example,
         architecture=bundle.genotype,
         provenance=_table(bundle.provenance),

@@ -10,6 +10,7 @@ from typing import Self
 
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError
+from zostudy.metrics import METRICS
 from zostudy.study.delivery.courier import Courier
 from zostudy.study.delivery.mlflow_store import (
     ERRORS,
@@ -23,17 +24,6 @@ from zostudy.study.tracking.tracking import journals
 
 _log = logging.getLogger(__name__)
 
-#: Metrics that MLflow's table of runs shows at first, few enough to stand beside the settings.
-_SHOWN = (
-    "validation_accuracy",
-    "test_accuracy",
-    "search_peak_bytes",
-    "search_seconds",
-    "parameters",
-)
-#: Those beside them that only a table tells.
-_SHOWN_OF_TABLE = ("regret", "percentile")
-
 #: Seconds between looks at the journals, and the longest between tries of a store that is away.
 _POLL, _LONGEST = 1.0, 10.0
 
@@ -42,7 +32,8 @@ def for_study(config: StudyConfig) -> "Delivery":
     """The delivery of a study's journals, with the page of its experiment."""
     swept = [path for path in config.sweep.parameters if path != "technique"]
 
-    shown = _SHOWN + (_SHOWN_OF_TABLE if config.evaluate.by == "table" else ())
+    ways = ("any", config.evaluate.by)
+    shown = [m.readable for m in METRICS.values() if m.compared and m.by in ways]
 
     def present(store: MlflowStore) -> None:
         store.present(config.description, ["technique", *swept, "seed"], shown)
@@ -159,6 +150,7 @@ class Delivery:
     def _connected(self) -> MlflowStore:
         if self._store is None:
             store = MlflowStore(self._uri, self.journals.experiment)
+            store.settle()
             try:
                 self._present(store)
             except ERRORS as error:

@@ -3,10 +3,8 @@
 import json
 import logging
 import os
-import re
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -29,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.errors import ConfigError, ZostudyError
 from zostudy.redaction import redacted, without_password
+from zostudy.study.delivery import location
 from zostudy.study.tracking.tracking import KEY, plain_key, resolved_uri
 
 #: What a store's client raises.
@@ -37,6 +36,10 @@ ERRORS = (MlflowException, SQLAlchemyError, OSError)
 #: Name of a view of the table of runs, and the experiment's tag that MLflow's page keeps it in.
 _VIEW = "zostudy"
 _VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+
+#: The experiment's tag that says whether MLflow's page opens on model training or on the part for
+#: language models.
+_KIND_TAG = "mlflow.experimentKind"
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 3
@@ -73,7 +76,7 @@ class MlflowStore:
         self._experiment = experiment
         _check_reachable(self.uri)
         try:
-            self.client = MlflowClient(_absolute(self.uri))
+            self.client = MlflowClient(location.absolute(self.uri))
             self.experiment_id = self._experiment_id()
         except (*ERRORS, CommandError, ImportError) as error:
             away = is_server(self.uri) and refusal(error, self.uri) is None
@@ -82,6 +85,25 @@ class MlflowStore:
                 f"{'does not answer' if away else 'is not usable as an MLflow store'} "
                 f"({one_line(error)})"
             ) from error
+
+    @property
+    def move(self) -> location.Move | None:
+        """How the folder of a SQLite file has moved since artifacts were placed beside it.
+
+        Raises:
+            ConfigError: The file cannot be read.
+        """
+        return location.move(self.uri, self._experiment)
+
+    def settle(self) -> None:
+        """Let MLflow know where the artifacts are, if the folder of a SQLite file has moved.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        move = self.move
+        if move is not None:
+            move.settle()
 
     def page(self, server: str) -> str:
         """Address of the experiment's table of runs on an MLflow server.
@@ -98,6 +120,7 @@ class MlflowStore:
         wanted = {
             mlflow_tags.MLFLOW_RUN_NOTE: without_password(description),
             _VIEW_TAG: json.dumps({"selectedColumns": columns}),
+            _KIND_TAG: "custom_model_development",
         }
         there = self.client.get_experiment(self.experiment_id).tags
         for name, value in wanted.items():
@@ -165,9 +188,9 @@ class MlflowStore:
     def _experiment_id(self) -> str:
         found = self.client.get_experiment_by_name(self._experiment)
         if found is None:
-            location = _artifact_location(self.uri, self._experiment)
+            place = location.artifact_location(self.uri, self._experiment)
             try:
-                return str(self.client.create_experiment(self._experiment, location))
+                return str(self.client.create_experiment(self._experiment, place))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -188,8 +211,8 @@ def is_server(uri: str) -> bool:
 
 def is_missing(uri: str) -> bool:
     """Whether a tracking URI is that of a SQLite file that has still to be made."""
-    path = _absolute(resolved_uri(uri)).removeprefix("sqlite:///").partition("?")[0]
-    return resolved_uri(uri).startswith("sqlite:///") and not Path(path).exists()
+    path = location.database(resolved_uri(uri))
+    return path is not None and not path.exists()
 
 
 def refusal(error: BaseException, uri: str) -> str | None:
@@ -227,25 +250,6 @@ def _check_reachable(uri: str) -> None:
         raise (StoreAwayError if isinstance(error, OSError) else ConfigError)(
             f"tracking.uri: {without_password(uri)!r} cannot be reached ({one_line(error)})"
         ) from error
-
-
-def _absolute(uri: str) -> str:
-    """A SQLite file by its full path.
-
-    MLflow keeps one connection for each URI, so that a relative path would go on to mean the file
-    of the working directory in which it was first used.
-    """
-    scheme, path = "sqlite:///", uri.removeprefix("sqlite:///")
-    return f"{scheme}{Path(path).absolute()}" if uri.startswith(scheme) else uri
-
-
-def _artifact_location(uri: str, experiment: str) -> str | None:
-    """Beside a SQLite file in ``mlruns``, as in MLflow's default store; else MLflow's choice."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    folder = re.sub(r"[^A-Za-z0-9_-]", "_", experiment)
-    return str(database.resolve().parent / "mlruns" / folder)
 
 
 def cut(texts: Mapping[str, str], limit: int) -> dict[str, str]:

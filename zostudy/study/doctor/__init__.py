@@ -25,6 +25,7 @@ from zostudy.study.doctor.finding import CannotRepairError, Finding, nothing_to_
 from zostudy.study.doctor.relog import Relogger
 from zostudy.study.doctor.runs import Runs
 from zostudy.study.store.store import Store
+from zostudy.study.sweep.sweep import standing
 from zostudy.study.tracking.journal import Journal
 from zostudy.study.trial.trial import Trials
 
@@ -54,6 +55,15 @@ def examine(file: StudyFile) -> list[Result]:
         file: The study.
     """
     return [Result(finding) for finding in _findings(file)]
+
+
+def notes(file: StudyFile) -> tuple[str, ...]:
+    """What is to be said of what the study's trials are made of; no repair changes it.
+
+    Args:
+        file: The study.
+    """
+    return standing(file).notes
 
 
 def repair(file: StudyFile) -> list[Result]:

@@ -66,6 +66,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
         for part in ("cache", "checkpoints", "journal")
         for path in (store.folder / part).glob("*/.*")
     ]
+    hidden += (store.folder / "machine").glob(".*")
     for path in sorted({*hidden, *remains(store.folder)}):
         if _last_change(path) < latest:
             yield Finding(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat
 from zostudy.errors import ZostudyError
+from zostudy.metrics import readable
 from zostudy.space.genotype import from_dict
 from zostudy.study.doctor.records import Complete
 from zostudy.study.pictures import drawing
+from zostudy.study.points import label
 from zostudy.study.tracking.journal import Journals
 from zostudy.study.tracking.tracking import Tracker
 from zostudy.study.trial.trial import Trials
@@ -65,11 +67,12 @@ class Relogger:
             LOGGED_AGAIN: "from its outcome",
         }
         genotype = from_dict(outcome.genotype, config.extensions)
-        with tracker.trial(f"trial-{trial.number}", key, params, tags) as run:
+        shown = label(trial.point.values, trial.seed)
+        with tracker.trial(shown, key, params, tags) as run:
             run.note(f"{self.file.config.study}: {trial.point}, seed {trial.seed}")
             run.json(outcome.genotype, "genotype.json")
             run.figure(drawing.genotype_figure(genotype), "genotype.png")
-            run.metrics(outcome.metrics)
+            run.metrics(readable(outcome.metrics))
         return f"the course and the files of its phases are lost ({reason})"
 
 

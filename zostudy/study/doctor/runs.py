@@ -12,6 +12,7 @@ from mlflow.utils import mlflow_tags
 
 from zostudy.config.loading import StudyFile
 from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.location import Move
 from zostudy.study.delivery.mlflow_store import ERRORS, MlflowStore, one_line
 from zostudy.study.doctor import records
 from zostudy.study.doctor.finding import CannotRepairError, Finding
@@ -66,9 +67,20 @@ class Runs:
                 )
         yield from self._left_running({known[own] for own in waiting if own in known})
         yield from self._orphaned(known)
+        move = self.store.move
+        if move is not None:
+            yield self._moved(move)
         for run in self._runs.values():
-            if self._is_ours(run):
+            elsewhere = move is not None and move.concerns(run.info.artifact_uri)
+            if self._is_ours(run) and not elsewhere:  # what is there is looked at once it is right
                 yield from self._artifacts(run)
+
+    def _moved(self, move: Move) -> Finding:
+        def settle() -> str:
+            self.store.settle()
+            return ""
+
+        return Finding("mlflow", str(move), "records the artifacts where they are now", settle)
 
     def _is_ours(self, run: MlflowRun) -> bool:
         """Whether a run is of a trial of this study, or of a phase of one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from zostudy import metrics
 from zostudy.config.limits import ConstraintSettings
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sizes import shown_bytes
@@ -45,7 +46,8 @@ class Limited:
         return f"{self.name} is {about}{self._shown(self.value)}, above {self._shown(self.most)}"
 
     def _shown(self, value: float) -> str:
-        return shown_bytes(value) if self.name.endswith("_bytes") else f"{value:,.0f}"
+        unit = metrics.METRICS[self.name].unit
+        return shown_bytes(value) if unit == "bytes" else f"{value:,.0f}"
 
 
 def limited(
@@ -70,14 +72,13 @@ def costs(
     dataset: Dataset,
     config: TrialConfig,
 ) -> tuple[Limited, ...]:
-    """The parameters and MACs of a genotype's network, those that have a limit."""
-    if not {"parameters", "macs"} & set(constraints):
+    """The metrics of a genotype's network that have a limit."""
+    if not {metric.name for metric in metrics.of("genotype")} & set(constraints):
         return ()
     with torch.device("meta"):
         network = standalone(genotype, dataset, config.evaluate, config.extensions)
-    macs = cost.macs(network, dataset.channels, dataset.height, dataset.width)
-    values = {"parameters": (cost.parameters(network), True), "macs": (macs, True)}
-    return limited(constraints, values)
+    found = cost.of_genotype(genotype, network, dataset)
+    return limited(constraints, {name: (value, True) for name, value in found.items()})
 
 
 def named(figures: tuple[Limited, ...]) -> dict[str, float]:

@@ -111,10 +111,12 @@ class Plan:
     Attributes:
         configurations: The points.
         budget: Bytes that a trial may take.
+        datasets: Outlines of the data sets that the points use.
     """
 
     configurations: tuple[Configuration, ...] = ()
     budget: int = sys.maxsize
+    datasets: tuple[Dataset, ...] = ()
 
     def above(self, *, exact: bool) -> list[tuple[Configuration, Advice]]:
         """Phases of points to be run above the budget: known to be, or estimated to be."""
@@ -180,7 +182,9 @@ class Planner:
         Raises:
             InputError: The data set cannot be used, or is smaller than a batch.
         """
-        return Plan(tuple(self._configuration(point) for point in points), self.budget)
+        used = {id(one): one for one in (self.outline(point.config.dataset) for point in points)}
+        configurations = tuple(self._configuration(point) for point in points)
+        return Plan(configurations, self.budget, tuple(used.values()))
 
     def fitted(self, config: TrialConfig) -> TrialConfig:
         """The settings with the number that ``search.batch_size: fit`` stands for.

@@ -1,5 +1,6 @@
 """What a user sees: tables and the best genotype on stdout, the plan on stderr."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from rich.table import Table
 from zostudy.config.sizes import counted
 from zostudy.space import genotype
 from zostudy.study.analysis.random_choice import sentences
-from zostudy.study.points import Standing
-from zostudy.study.report.results_table import results_table, short_paths
+from zostudy.study.ingredients import trials_named
+from zostudy.study.points import Standing, short_paths
+from zostudy.study.report.results_table import results_table
 from zostudy.study.report.trust import warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.
@@ -37,22 +39,19 @@ def print_results(
         extensions: Modules that may declare the genotype's search space.
     """
     if not document["trials"]:
-        console.print(f"study {document['study']!r}: nothing was run yet")
+        console.print(f"study {document['study']!r}: nothing was run yet", markup=False)
+        _print_notes(document.get("notes", ()), console)
         return
-    console.print(results_table(document))
+    if any(trial["state"] == "complete" for trial in document["trials"]):
+        console.print(results_table(document))
+    else:
+        console.print(_without_results(document), markup=False, soft_wrap=True)
     warning = warning_of([point["metrics"] for point in document["points"]])
     for text in (sentences(document), warning):
         if text:
             console.print(text, markup=False, soft_wrap=True)
-    for trial in document["trials"]:
-        if trial["state"] != "complete":
-            described = _described(trial["params"])
-            console.print(
-                f"trial {trial['number']} {trial['state']} ({described}, seed {trial['seed']}): "
-                f"{trial['reason']}",
-                markup=False,
-                soft_wrap=True,
-            )
+    _print_notes(document.get("notes", ()), console)
+    _print_incomplete(document["trials"], console)
     best = document["best"]
     if best is None:
         _print_front(document["pareto"], console)
@@ -66,6 +65,29 @@ def print_results(
         )
         found = genotype.from_dict(best["genotype"], extensions)
         console.print(str(found), markup=False, soft_wrap=True)
+
+
+def _without_results(document: Mapping[str, Any]) -> str:
+    """What stands in the place of the table where no trial is complete."""
+    states = Counter(trial["state"] for trial in document["trials"])
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"study {document['study']!r}: no trial is complete, so there are no means ({counts})"
+
+
+def _print_incomplete(trials: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print why trials are not complete, a line for each reason that they share."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for trial in trials:
+        if trial["state"] != "complete":
+            groups[trial["state"], trial["reason"]].append(trial)
+    for (state, reason), group in groups.items():
+        first = group[0]
+        what = (
+            f"trial {first['number']} {state} ({_described(first['params'])}, seed {first['seed']})"
+        )
+        if len(group) > 1:
+            what = f"{trials_named([trial['number'] for trial in group])} {state}"
+        console.print(f"{what}: {reason}", markup=False, soft_wrap=True)
 
 
 def _print_front(points: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -105,6 +127,13 @@ def print_plan(study: str, standing: Standing, console: Console) -> None:
         )
     console.print(table)
     console.print(planned(standing))
+    _print_notes(standing.notes, console)
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    """Print what is to be said of what trials are made of."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
 def planned(standing: Standing) -> str:

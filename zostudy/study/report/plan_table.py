@@ -1,4 +1,4 @@
-"""What a user sees of a plan: a table of predicted memory, and what is above the budget."""
+"""What a user sees of a plan: the data, a table of predicted memory, what is above the budget."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -6,15 +6,19 @@ from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
 from zostudy.study.planning.plan import Plan
-from zostudy.study.report.results_table import short_paths
+from zostudy.study.points import short_paths
+from zostudy.study.report import data_summary
 
 _PHASES = ("prune", "search", "evaluate")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print the predicted memory and the steps of each point, and what is above the budget."""
+    """Print the data sets, the memory and steps of each point, and what is above the budget."""
     if not plan.configurations:
         return
+    for dataset in plan.datasets:
+        for sentence in data_summary.sentences(dataset):
+            console.print(sentence, markup=False, soft_wrap=True)
     console.print(_table(plan))
     for configuration in plan.configurations:
         if configuration.excluded:

@@ -5,8 +5,11 @@ constraint), ``params`` (the swept settings), ``seed``, ``metrics``, ``genotype`
 and, where it is not complete, its ``reason``; ``points``, each with ``params``, ``n`` (complete
 trials) and for every metric ``mean`` and ``sd``; ``pareto``, the points that no other one
 dominates; ``best``. Where a table tells accuracies, also ``random_choice`` and, in every point,
-``by_chance`` (`zostudy.study.analysis.random_choice`). Only points of the present study file are
-in it.
+``by_chance`` (`zostudy.study.analysis.random_choice`). Where complete trials are made of something
+else than the study is today, ``apart`` has their numbers (``trials``) and ``differences``
+(``ingredient``, ``then``, ``now``); they are not in the rest. ``notes`` are sentences on what the
+trials are made of. A trial's ``made_of`` has its ingredients (`zostudy.study.ingredients`), where
+they are recorded. Only points of the present study file are in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study.analysis.random_choice import with_random_choice
+from zostudy.study.ingredients import Apart
 from zostudy.study.points import Attempt, Ended, Standing, TrialOutcome
 from zostudy.study.sweep import sweep
 from zostudy.study.tracking.journal import known_runs
@@ -61,7 +65,21 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
         "points": [_point(attempt) for attempt in begun],
         "pareto": front,
         "best": front[0] if len(front) == 1 or (front and len(objectives) == 1) else None,
-    }
+    } | _notes(standing)
+
+
+def _notes(standing: Standing) -> Document:
+    """What is to be said of what the trials are made of, where there is something."""
+    apart, notes = [_apart(apart) for apart in standing.apart], list(standing.notes)
+    return ({"apart": apart} if apart else {}) | ({"notes": notes} if notes else {})
+
+
+def _apart(apart: Apart) -> Document:
+    differences = [
+        {"ingredient": d.name, "then": d.then or None, "now": d.now or None}
+        for d in apart.differences
+    ]
+    return {"trials": list(apart.trials), "differences": differences}
 
 
 def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
@@ -79,6 +97,8 @@ def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
             "genotype": None,
             "mlflow_run_id": None,
         }
+        if attempt.made_of.get(seed):
+            trial["made_of"] = dict(attempt.made_of[seed])
         if isinstance(outcome, Ended):
             trial |= {"state": outcome.state, "metrics": outcome.metrics, "reason": outcome.reason}
             trial["mlflow_run_id"] = outcome.mlflow_run_id or None

@@ -1,6 +1,7 @@
 """What is swept, in Optuna's terms: distributions, values as it can hold them, samplers."""
 
 import json
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from zostudy.config.settings import StudyConfig
 from zostudy.config.sweep import RangeSettings
@@ -90,12 +93,52 @@ def pruner(config: StudyConfig) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def sampler(config: StudyConfig, ended: int) -> optuna.samplers.BaseSampler:
-    """The sampler of the next proposal, seeded by how many trials have ended."""
+class StudyOfSome(optuna.Study):
+    """An Optuna study without some of its trials, for samplers and pruners.
+
+    Args:
+        name: Its name.
+        storage: Its storage.
+        hidden: Numbers of the trials that are not seen.
+    """
+
+    def __init__(self, name: str, storage: BaseStorage, hidden: frozenset[int]) -> None:
+        super().__init__(name, storage)
+        self._hidden = hidden
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials that are seen."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        found = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in found if trial.number not in self._hidden]
+
+
+def sampler(config: StudyConfig, ended: int, of: str = "") -> optuna.samplers.BaseSampler:
+    """The sampler of the next proposal.
+
+    Args:
+        config: The study.
+        ended: How many trials have ended, which seeds it.
+        of: Names the trials that it sees. NSGA-II keeps generations and parents in the storage,
+            under the name of its class: other trials have others.
+    """
     settings = config.sweep.sampler
     seed = int(np.random.SeedSequence([settings.seed, ended]).generate_state(1)[0])
     if settings.name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=seed)
+        kind = optuna.samplers.NSGAIISampler
+        named: type[optuna.samplers.NSGAIISampler] = (
+            type(f"NSGAIISampler_{of[:12]}", (kind,), {}) if of else kind
+        )
+        return named(population_size=settings.population, seed=seed)
     if settings.name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid's trials all wait with their values

@@ -5,6 +5,7 @@ worker that was on this machine and is gone need no waiting.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -21,9 +22,9 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from zostudy.config.loading import StudyFile
+from zostudy.config.loading import StudyFile, digest
 from zostudy.study.points import Point
-from zostudy.study.sweep import proposals, units
+from zostudy.study.sweep import made_of, proposals, units
 from zostudy.study.sweep.storage import Stored
 from zostudy.study.sweep.units import Record, State, Unit
 
@@ -64,12 +65,25 @@ class Queue:
     _ids: dict[int, int] = field(default_factory=dict)
     _greeted: set[int] = field(default_factory=set)
 
+    @functools.cached_property
+    def today(self) -> made_of.Today:
+        """What the points are made of today."""
+        return made_of.Today(self.file)
+
+    def sorted_out(self) -> made_of.Sorted:
+        """All units, as they are now, those that count told from those that do not."""
+        study = self.stored.study
+        known = units.read(self.file, held(study))
+        return made_of.sorted_out(self.today, self.known, known, study.user_attrs)
+
     def read(self) -> list[Unit]:
-        """All units, as they are now."""
-        return units.read(self.file, held(self.stored.study))
+        """All units, as they are now; those that do not count say why."""
+        return self.sorted_out().units
 
     def add(self, record: Record) -> None:
         """Add a unit that waits, with its point, if it is known, as Optuna's parameters."""
+        ingredients = self.today.of(self.known.get(record.get("point", "")))
+        record = {**record, "made_of": dict(ingredients)} if ingredients else record
         params: dict[str, Any] = {}
         distributions = {}
         if "values" in record:
@@ -103,12 +117,19 @@ class Queue:
         sweep that was interrupted proposes the same points as one that was not.
         """
         config = self.file.config
+        known = self.read()
         # Loaded anew, because a study keeps the trials that a sampler has seen.
-        study = optuna.load_study(study_name=config.study, storage=self.stored.storage)
+        study = proposals.StudyOfSome(config.study, self.stored.storage, _apart(known))
         trials = study.get_trials(deepcopy=False)
         ended = [t for t in trials if t.state == TrialState.COMPLETE or "reason" in t.user_attrs]
-        study.sampler = proposals.sampler(config, len(ended))
+        study.sampler = proposals.sampler(config, len(ended), self._generations(known))
         return proposals.suggested(optuna.Trial(study, self._id(unit)), config)
+
+    def _generations(self, known: Sequence[Unit]) -> str:
+        """What tells a sampler's own records from those of trials that do not count."""
+        counted = units.counting(known)
+        unrecorded = any(u.key and "made_of" not in u.record for u in counted)
+        return "" if unrecorded else digest(dict(self.today.of(None)))
 
     def note(self, unit: Unit, entries: Mapping[str, Any]) -> None:
         """Add to the record of a unit that runs.
@@ -141,7 +162,9 @@ class Queue:
         Raises:
             TakenAwayError: It is not this worker's any more.
         """
-        storage, study = self.stored.storage, self.stored.study
+        storage = self.stored.storage
+        hidden = _apart(self.read())
+        study = proposals.StudyOfSome(self.file.config.study, storage, hidden)
         try:
             storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
         except UpdateFinishedTrialError as error:
@@ -231,6 +254,11 @@ class Queue:
                 study, unit.number
             )
         return self._ids[unit.number]
+
+
+def _apart(known: Sequence[Unit]) -> frozenset[int]:
+    """Optuna's numbers of the units that do not count."""
+    return frozenset(unit.number for unit in known if unit.apart)
 
 
 def _this_process() -> str:

@@ -24,12 +24,13 @@ from sqlalchemy.exc import OperationalError
 
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
-from zostudy.errors import ConfigError, LostError, ZostudyError
+from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.redaction import redacted
 from zostudy.study import points
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
-from zostudy.study.sweep import units
-from zostudy.study.sweep.queue import Queue, TakenAwayError, held
+from zostudy.study.sweep import beginning, made_of, units
+from zostudy.study.sweep.crashes import hopeless
+from zostudy.study.sweep.queue import Queue, TakenAwayError
 from zostudy.study.sweep.storage import check_same_sweep, created, stored
 from zostudy.study.sweep.units import Unit
 
@@ -52,10 +53,12 @@ class SweepSummary:
     Attributes:
         executed: Trials that were run, failed ones included.
         failures: Why trials failed, a line for each.
+        hopeless: Why the rest was not run, where the study can only fail; empty otherwise.
     """
 
     executed: int
     failures: tuple[str, ...]
+    hopeless: str = ""
 
 
 @dataclass
@@ -67,12 +70,14 @@ class Tally:
         begun: Trials begun.
         done: Trials that have ended.
         failures: Reasons of those that failed.
+        hopeless: Why the rest is not run, where the study can only fail.
     """
 
     total: int = 0
     begun: int = 0
     done: int = 0
     failures: list[str] = field(default_factory=list)
+    hopeless: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> int:
@@ -95,7 +100,7 @@ class Tally:
 
     def summary(self) -> SweepSummary:
         """What was done."""
-        return SweepSummary(self.begun, tuple(self.failures))
+        return SweepSummary(self.begun, tuple(self.failures), self.hopeless)
 
 
 def standing(file: StudyFile) -> Standing:
@@ -109,7 +114,10 @@ def standing(file: StudyFile) -> Standing:
         if found is None:
             return units.standing(file, known, [])
         check_same_sweep(found.study, file)
-        return units.standing(file, known, units.read(file, held(found.study)))
+        sorted_out = Queue(file, found, known).sorted_out()
+        plain = units.standing(file, known, sorted_out.units)
+        apart = made_of.apart(sorted_out.units)
+        return replace(plain, apart=apart, remarks=sorted_out.remarks)
 
 
 def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
@@ -145,6 +153,9 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         known = queue.read()
         queue.end_lost(known)
         units.standing(file, queue.known, known)
+        beginning.check_others(queue, known)
+        for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
+            found.study.set_user_attr(name, dict(ingredients))
         for record in units.revived(file, queue.known, known, own=again):
             queue.add(record)
         _add_due(queue)
@@ -221,7 +232,10 @@ class _Worker:
         queue = self.queue
         queue.end_lost(queue.read())
         known = units.counting(_add_due(queue))
-        units.standing(self.file, queue.known, known)
+        standing = units.standing(self.file, queue.known, known)
+        self.tally.hopeless = hopeless(standing, self.file.config.sweep)
+        if self.tally.hopeless:
+            return None, False
         mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
         waiting = [unit for unit in mine if unit.state == "waiting"]
         for unit in sorted(waiting, key=lambda unit: (not unit.key, unit.number)):
@@ -312,6 +326,7 @@ class _Worker:
 
     def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
         """Run a trial; nothing if it was lost with its process and is tried again."""
+        point = replace(point, made_of=dict(self.file.made_of(point.config)))
         notice = Notice(self.tally.begin(), self.tally.total, point, seed)
         self.notify(notice)
         outcome = self._outcome(unit, point, seed, number)
@@ -345,7 +360,8 @@ class _Worker:
             if isinstance(outcome, TrialOutcome):
                 _check_objectives(self.file.config, outcome)
         except ZostudyError as error:
-            return Failure(_one_line(error), passing=isinstance(error, LostError))
+            crash, phase = (error.crash, error.phase) if isinstance(error, CrashError) else ("", "")
+            return Failure(_one_line(error), isinstance(error, LostError), crash, phase)
         except Exception as error:  # noqa: BLE001  # whatever fails a trial, the study goes on
             _log.warning("trial %d failed unexpectedly", number, exc_info=error)
             return Failure(f"{type(error).__name__}: {_one_line(error)}")

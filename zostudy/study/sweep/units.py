@@ -15,8 +15,9 @@ without a lock:
 
 A unit's record (the user attributes of its Optuna trial) holds ``point`` (the point's key) and
 ``values``, ``seeds``, ``draw`` in a sampled sweep, ``attempt``, ``losses`` (of earlier attempts),
-``again`` where it was asked for; then ``worker``; and at its end, for a seed N, ``seed:N``, its
-outcome, ``reason`` where it failed, and ``given_back`` where its worker was told to stop.
+``again`` where it was asked for, ``made_of`` (:mod:`zostudy.study.ingredients`); then ``worker``;
+and at its end, for a seed N, ``seed:N``, its outcome, ``reason`` where it failed, and
+``given_back`` where its worker was told to stop.
 Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only, and all seeds.
 """
 
@@ -24,11 +25,12 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from zostudy.config.loading import StudyFile
 from zostudy.study import points
+from zostudy.study.ingredients import Difference, Ingredients
 from zostudy.study.points import Attempt, Ended, Failure, Outcome, Point, Standing, TrialOutcome
 
 State = Literal["waiting", "running", "complete", "failed"]
@@ -48,6 +50,9 @@ class Unit:
         seeds: The seeds that it runs.
         attempt: How many units of the same work went before it.
         draw: Which of the sampler's proposals it is; nothing in a grid.
+        made_of: What it is made of beside its settings; empty where that is not recorded.
+        apart: By what it differs from what the study is made of today; where it does, it does not
+            count (:mod:`zostudy.study.sweep.made_of`).
     """
 
     number: int
@@ -57,6 +62,8 @@ class Unit:
     seeds: tuple[int, ...]
     attempt: int = 0
     draw: int | None = None
+    made_of: Ingredients = field(default_factory=dict)
+    apart: tuple[Difference, ...] = ()
 
     @property
     def key(self) -> str:
@@ -86,7 +93,8 @@ class Unit:
     @property
     def work(self) -> tuple[object, ...]:
         """What it runs, whatever the attempt."""
-        return (self.key, self.seeds) if self.draw is None else (self.draw,)
+        recorded = json.dumps(self.record.get("made_of", {}), sort_keys=True)
+        return (self.key, self.seeds, recorded) if self.draw is None else (self.draw, recorded)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -109,7 +117,8 @@ def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Uni
         record = _valid(file, noted)
         seeds = tuple(record.get("seeds", file.config.sweep.seeds))
         draw = record["draw"] if sampled and "attempt" in record else None
-        unit = Unit(number, trials, state, record, seeds, record.get("attempt", 0), draw)
+        attempt, made_of = record.get("attempt", 0), record.get("made_of", {})
+        unit = Unit(number, trials, state, record, seeds, attempt, draw, made_of)
         if "attempt" not in record:
             unit = _of_old(unit, found, file.config.sweep.seeds, sampled=sampled)
         else:
@@ -163,9 +172,9 @@ def superseded(units: Sequence[Unit]) -> list[Unit]:
 
 
 def counting(units: Sequence[Unit]) -> list[Unit]:
-    """Those that are not superseded."""
+    """Those that are neither superseded nor made of something else than the study is today."""
     late = {unit.number for unit in superseded(units)}
-    return [unit for unit in units if unit.number not in late]
+    return [unit for unit in units if unit.number not in late and not unit.apart]
 
 
 @dataclass(frozen=True)
@@ -247,6 +256,7 @@ def _attempt(
         return None
     numbers: dict[int, int] = {}
     outcomes: dict[int, Outcome] = {}
+    made_of: dict[int, Ingredients] = {}
     for seed in seeds:
         running = [unit for unit in history if seed in unit.seeds]
         if running:
@@ -254,7 +264,9 @@ def _attempt(
         outcome = course(running, seed, retries).outcome
         if outcome is not None:
             outcomes[seed] = outcome
-    return Attempt(point, numbers, outcomes)
+            told = [unit for unit in running if unit.outcomes.get(seed) == outcome]
+            made_of[seed] = (told or running)[-1].made_of
+    return Attempt(point, numbers, outcomes, made_of)
 
 
 def due(file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]) -> Iterator[Record]:

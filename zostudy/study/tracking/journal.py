@@ -34,6 +34,7 @@ from zostudy.study.disk.files import write_whole
 
 Event = dict[str, Any]
 
+_SQLITE = "sqlite:///"
 _EVENTS, _STATE, _LOCK, _RUNS = "events.jsonl", "delivered.json", "delivery.lock", "runs.jsonl"
 
 #: What events tell beside the run that they are of.
@@ -72,19 +73,39 @@ class Journals:
 
     def begin(self, key: str) -> "Writer":
         """A new journal, for the trial of this key."""
-        header = {"experiment": self.experiment, "uri": self.uri, "key": key, "time": now()}
-        return Writer(self.folder, header)
+        header = {"experiment": self.experiment, "uri": self._lasting(self.uri)}
+        return Writer(self.folder, header | {"key": key, "time": now()})
 
     def pending(self) -> list["Journal"]:
         """Journals that are not delivered to the end, or still written; the oldest first."""
-        found = [Journal(path.parent) for path in sorted(self.folder.glob(f"[0-9]*/{_EVENTS}"))]
-        mine = {"experiment": self.experiment, "uri": self.uri}
-        return [journal for journal in found if mine.items() <= journal.header.items()]
+        return [journal for journal in self._found() if self._is_meant(journal.header)]
 
     def elsewhere(self) -> list["Journal"]:
         """Journals of the experiment that are to be delivered to another store."""
-        found = [Journal(path.parent) for path in sorted(self.folder.glob(f"[0-9]*/{_EVENTS}"))]
-        return [j for j in found if j.header.get("uri") not in (None, self.uri) and j.names()]
+        headers = [(journal, journal.header) for journal in self._found()]
+        others = [j for j, header in headers if "uri" in header and not self._is_here(header)]
+        return [journal for journal in others if journal.names()]
+
+    def _found(self) -> list["Journal"]:
+        return [Journal(path.parent) for path in sorted(self.folder.glob(f"[0-9]*/{_EVENTS}"))]
+
+    def _is_meant(self, header: Event) -> bool:
+        return header.get("experiment") == self.experiment and self._is_here(header)
+
+    def _is_here(self, header: Event) -> bool:
+        """Whether a journal is for this store, or for its file before its folder was moved."""
+        given, own = str(header.get("uri", "")), self.uri
+        if self._lasting(given) == self._lasting(own):
+            return True
+        old, new = (_file_of(uri) for uri in (given, own))
+        return old is not None and new is not None and old.name == new.name and not old.exists()
+
+    def _lasting(self, uri: str) -> str:
+        """A URI that stays right when the folder is moved with a SQLite file in it."""
+        path, folder = _file_of(uri), self.root.absolute().parent
+        if path is None or "?" in uri or not path.absolute().is_relative_to(folder):
+            return uri
+        return f"{_SQLITE}{path.absolute().relative_to(folder)}"
 
     def remember(self, ids: Mapping[str, str]) -> None:
         """Keep the ids that MLflow gave to runs."""
@@ -92,6 +113,10 @@ class Journals:
         with (self.folder / _RUNS).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(lines.encode())
+
+
+def _file_of(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
 
 
 def known_runs(root: Path) -> dict[str, str]:

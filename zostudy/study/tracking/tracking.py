@@ -45,6 +45,8 @@ CACHE_HIT, CACHE_FROM = "zostudy.cache_hit", "zostudy.cache_from"
 STATE, ORPHANED, OUT_OF_MEMORY = (
     f"zostudy.{name}" for name in ("state", "orphaned", "out_of_memory")
 )
+#: Tag of a trial's run: whether its machine had passed the check of its operations.
+MACHINE = "zostudy.machine_check"
 _NOTE = "mlflow.note.content"
 
 

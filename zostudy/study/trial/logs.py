@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zostudy import metrics
 from zostudy.pruning.greedy import Round
 from zostudy.study.pictures import drawing
 from zostudy.study.store.store import Record
@@ -10,16 +11,20 @@ from zostudy.study.tracking.tracking import CACHE_FROM, CACHE_HIT, Run
 from zostudy.study.trial.computing import PREDICTED
 from zostudy.study.trial.phases import TrialPhases
 
-#: Figures of an evaluation, those that only a table tells among them.
-_MEASURED = (
-    *("test_accuracy", "validation_accuracy", "parameters", "macs"),
-    *("regret", "rank", "percentile"),
-)
 
+def measured(phase: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a trial that a phase's values hold.
 
-def measured(values: Mapping[str, Any]) -> dict[str, float]:
-    """The figures in an evaluate phase's values, as the trial's metrics."""
-    return {name: values[name] for name in _MEASURED if values.get(name) is not None}
+    A value stands there under the metric's name, or without the phase's name in front.
+    """
+    held = values["figures"] | values
+    sources = (phase, "genotype") if phase == "evaluate" else (phase,)
+    found = {}
+    for metric in metrics.of(*sources):
+        for name in (metric.name, metric.name.removeprefix(f"{phase}_")):
+            if held.get(name) is not None:
+                found[metric.name] = held[name]
+    return found
 
 
 def log_source(run: Run, record: Record) -> None:
@@ -49,4 +54,4 @@ def log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhase
         run.json(values["alpha_history"], "alpha_history.json")
         run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
     if name == "evaluate":
-        run.metrics(measured(values))
+        run.metrics(measured(name, values))

@@ -6,14 +6,12 @@ enters by its value, so that two trials which prune to the same mask share their
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from zostudy import registry
 from zostudy.config.loading import digest, evaluation_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
@@ -28,10 +26,10 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
+from zostudy.study.identity.today import made_of
+from zostudy.study.ingredients import Ingredients
 from zostudy.study.planning.changes import with_settings
 from zostudy.study.planning.prediction import Predictions, mask_source, prune_context
-
-_ENGINE = ("space", "networks", "data", "proxies", "pruning", "search", "evaluation", "runtime.py")
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ class TrialPhases:
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
         table: Accuracies of the search space, where nothing is trained.
+        elsewhere: What of its ingredients is not that of this process: of a trial that was run by
+            another engine or on another type of device, and is looked up.
     """
 
     config: TrialConfig
@@ -87,6 +87,7 @@ class TrialPhases:
     dataset: Dataset
     predictions: Predictions
     table: Table | None = None
+    elsewhere: Ingredients = field(default_factory=dict)
 
     @property
     def runtime(self) -> Runtime:
@@ -106,7 +107,7 @@ class TrialPhases:
             "prune": to_document(config.prune),
             "supernet": to_document(config.supernet),
             "architecture_fraction": config.search.architecture_fraction,
-        }
+        } | self._files("prune.")
         continues = component.facts.get("continues", ())
         further = continues if isinstance(continues, tuple) else ()
         start = {k: v for k, v in settings["prune"].items() if k not in further}
@@ -149,7 +150,7 @@ class TrialPhases:
             "search": to_document(config.search),
             "supernet": to_document(config.supernet),
             "mask": mask.digest(),
-        }
+        } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
             result = search(
@@ -189,8 +190,7 @@ class TrialPhases:
                 "test_accuracy": result.test_accuracy,
                 "validation_accuracy": result.validation_accuracy,
                 "history": list(result.history),
-                "parameters": result.parameters,
-                "macs": result.macs,
+                **result.costs,
                 "seconds": result.seconds,
                 "peak_bytes": result.peak_bytes,
                 "figures": dict(result.memory),
@@ -218,10 +218,7 @@ class TrialPhases:
         def compute(stage: StageContext) -> Computed:
             del stage
             network = standalone(genotype, dataset, evaluate, self.config.extensions)
-            size = {
-                "parameters": cost.parameters(network),
-                "macs": cost.macs(network, dataset.channels, dataset.height, dataset.width),
-            }
+            size = cost.of_genotype(genotype, network, dataset)
             return Computed(asdict(table(genotype)) | size | {"figures": {}})
 
         key = digest({"phase": "evaluate"} | determined)
@@ -248,13 +245,26 @@ class TrialPhases:
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))
 
+    @functools.cached_property
+    def made_of(self) -> Ingredients:
+        """What the trial is made of beside its settings and seed."""
+        own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
+        if self.table is not None:
+            own["evaluate.path"] = self.table.digest
+        return own | dict(self.elsewhere)
+
     @property
-    def _engine(self) -> str:
-        return code_digest(self.config.extensions)
+    def _engine(self) -> list[str]:
+        return [self.made_of["engine"], self.made_of.get("extensions", "")]
+
+    def _files(self, section: str) -> dict[str, Any]:
+        """The contents of the files that a section names."""
+        found = {n: v for n, v in self.made_of.items() if n.startswith(section)}
+        return {"files": found} if found else {}
 
     def common(self) -> dict[str, Any]:
         """What determines every phase's result beside its own settings."""
-        device = self.runtime.device.type
+        device = self.made_of["device"]
         threads = self.config.runtime.threads if device == "cpu" else 0
         count = self.runtime.processes.count
         return {
@@ -264,19 +274,3 @@ class TrialPhases:
             "arithmetic": [device, self.runtime.precision, threads, count],
             "seed": self.seed,
         }
-
-
-@functools.cache
-def code_digest(extensions: tuple[str, ...]) -> str:
-    """Digest of the source of the engine and of a study's extensions."""
-    root = registry.source("zostudy").parent
-    files = [
-        path
-        for part in _ENGINE
-        for path in (sorted((root / part).rglob("*.py")) if "." not in part else [root / part])
-    ]
-    files += [registry.source(extension) for extension in extensions]
-    content = hashlib.sha256()
-    for path in files:
-        content.update(path.read_bytes())
-    return content.hexdigest()

@@ -8,27 +8,27 @@ from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
-from zostudy.data.dataset import Dataset, load
-from zostudy.errors import ArchitectureError
+from zostudy.data.dataset import Dataset
+from zostudy.errors import ArchitectureError, LostError
 from zostudy.evaluation.table import Table, read
+from zostudy.metrics import readable
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
+from zostudy.study.identity.data import loaded
+from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.planning.prediction import Predictions, check_source
-from zostudy.study.points import Ended, Point, TrialOutcome, alternatives
+from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.store import Store
-from zostudy.study.tracking.tracking import Run, Tracker
+from zostudy.study.tracking.tracking import MACHINE, Run, Tracker
 from zostudy.study.trial import shared
-from zostudy.study.trial.computing import PREDICTED, Computing, Report
+from zostudy.study.trial.computing import Computing, Report
 from zostudy.study.trial.logs import log_phase, log_source, measured
 from zostudy.study.trial.phases import Phase, TrialPhases
-
-#: Figures of pruning that say how far its scores can be trusted; without repeats there are none.
-_TRUST = ("repeats", "reliability", "pruned_again", "pruned_again_by_chance")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Trials:
         device: The device; ``study`` for that of the study file.
         known: Predicted peaks of memory, as :attr:`known` has them.
         begins: Called with the name and the key of each trial's run before it begins.
+        enters: Called with the name of each phase of a trial before it begins.
+        machine: How the machine stands in the check of its operations; a tag of each run.
 
     Attributes:
         tracker: Writes what is tracked of them.
@@ -74,11 +76,15 @@ class Trials:
         device: str = "study",
         known: Mapping[str, int] = {},
         begins: Callable[[str, str], None] = lambda _name, _key: None,
+        enters: Callable[[str], None] = lambda _phase: None,
+        machine: str = "",
     ) -> None:
         config = file.config
         self._file = file
         self._config = config
         self._begins = begins
+        self._enters = enters
+        self._machine = machine
         other = {} if device == "study" else {"device": device}
         self._runtime = prepare(config.runtime.model_copy(update=other))
         self._predictions = Predictions(self._runtime, known)
@@ -130,23 +136,26 @@ class Trials:
             ZostudyError: The trial failed.
         """
         config = point.config
+        self._file.folder.mkdir(parents=True, exist_ok=True)  # where digests of data are kept
         phases = self._phases_of(config, seed)
+        _check_unchanged(point, phases)
         sweep = self._config.sweep
         if sweep.constraints:
             (planned,) = self.plan([point]).configurations
             if planned.excluded:
                 return Ended.by(sweep, "excluded", planned.excluded, named(planned.limited))
-        key = digest([self._config.study, point.key, phases.common()])
+        key = digest([self._config.study, point.key, phases.common(), dict(phases.made_of)])
         params = {"technique": config.technique, "seed": seed} | flat(canonical(config))
         tags = {
             "zostudy.study": self._config.study,
             "zostudy.trial": str(number),
-            "zostudy.data": phases.dataset.digest,
-        }
-        name = f"trial-{number}"
-        self._begins(name, key)
-        with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
-            trial = _Trial(name, phases, run, using)
+        } | {f"zostudy.{ingredient}": value for ingredient, value in phases.made_of.items()}
+        if self._machine:
+            tags[MACHINE] = self._machine
+        shown = label(point.values, seed)
+        self._begins(shown, key)
+        with self.tracker.trial(shown, key, params, tags) as run, contextlib.ExitStack() as using:
+            trial = _Trial(f"trial-{number}", phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
             above = self._above_limits(trial, genotype)
@@ -158,7 +167,7 @@ class Trials:
             except StoppedEarly as stopped:
                 run.tags({"zostudy.state": "stopped", "zostudy.reason": str(stopped)})
                 return Ended.by(sweep, "stopped", str(stopped), trial.metrics, run.mlflow_id)
-            run.metrics(trial.metrics)
+            run.metrics(readable(trial.metrics))
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def cached(self, point: Point, seed: int) -> bool:
@@ -212,7 +221,7 @@ class Trials:
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
-            run.metrics(trial.metrics)
+            run.metrics(readable(trial.metrics))
             shared.dismiss(self._runtime.processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
@@ -227,7 +236,8 @@ class Trials:
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
         if key not in self._datasets:
-            self._datasets[key] = load(settings, self._config.extensions)
+            extensions, folder = self._config.extensions, self._file.folder
+            self._datasets[key] = loaded(settings, extensions, folder)
         return self._datasets[key]
 
     def _table(self, config: TrialConfig) -> Table | None:
@@ -260,8 +270,6 @@ class Trials:
         phases, run, metrics = trial.phases, trial.run, trial.metrics
         pruned = self._phase(phases.prune(), trial, relatives)
         mask = phases.mask(pruned)
-        metrics["operations"] = pruned["operations"]
-        metrics |= {f"prune_{n}": pruned["figures"][n] for n in _TRUST if n in pruned["figures"]}
         run.json(pruned["mask"], "mask.json")
         if pruned["genotype"] is None:
             found = self._phase(phases.search(mask), trial)
@@ -270,7 +278,7 @@ class Trials:
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         genotype = phases.genotype(found)
         self._keep_genotype(run, genotype)
-        run.metrics(metrics)
+        run.metrics(readable(metrics))
         return genotype
 
     def _keep_genotype(self, run: Run, genotype: Genotype) -> None:
@@ -285,6 +293,7 @@ class Trials:
     ) -> dict[str, Any]:
         """A phase's values, from the cache or computed; its figures are added to the trial's."""
         phases = trial.phases
+        self._enters(phase.name)
         cached = self._computing.store.record(phase.name, phase.key) is not None
         settings, tags = flat(phase.settings), {"zostudy.phase": phase.name}
         with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
@@ -293,11 +302,7 @@ class Trials:
             log_source(child, record)
             log_phase(child, phase.name, record.values, phases)
         trial.using.enter_context(self._computing.store.using(record))
-        for name in ("seconds", "peak_bytes", *PREDICTED):
-            if name in record.values:
-                trial.metrics[f"{phase.name}_{name}"] = record.values[name]
-        if phase.name == "evaluate":
-            trial.metrics.update(measured(record.values))
+        trial.metrics.update(measured(phase.name, record.values))
         return record.values
 
     def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
@@ -307,3 +312,17 @@ class Trials:
         others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
         shared = own.lasting and own.checkpoint_key
         return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
+
+
+def _check_unchanged(point: Point, phases: TrialPhases) -> None:
+    """Whether a trial is made of what its worker has seen.
+
+    Raises:
+        LostError: Something was changed since the worker began.
+    """
+    changed = differences(point.made_of, phases.made_of, tuple(point.made_of))
+    if changed:
+        raise LostError(
+            f"what the study is made of was changed while it ran: {'; '.join(map(str, changed))}; "
+            "run it again"
+        )

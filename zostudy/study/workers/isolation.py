@@ -17,8 +17,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from zostudy import host
 from zostudy.config.loading import StudyFile
-from zostudy.errors import LostError, MemoryShortageError, TrialError
+from zostudy.errors import CrashError, LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study.points import Ended, Point, TrialOutcome
 from zostudy.study.tracking.tracking import OUT_OF_MEMORY, Tracker
@@ -50,6 +51,7 @@ class TrialProcesses:
         device: The device of the trials; ``study`` for that of the study file.
         stop: Ends the trial that runs when it is set.
         known: Predicted peaks of memory by what determines them; those found are added.
+        machine: How the machine stands in the check of its operations, for the runs.
     """
 
     file: StudyFile
@@ -57,7 +59,9 @@ class TrialProcesses:
     device: str = "study"
     stop: threading.Event = field(default_factory=threading.Event)
     known: dict[str, int] = field(default_factory=dict)
+    machine: str = ""
     _run: tuple[str, str] | None = None
+    _phase: str = ""
 
     def __call__(
         self, point: Point, seed: int, number: int, judge: Judge = lambda _: ""
@@ -75,10 +79,16 @@ class TrialProcesses:
             LostError: Its process was ended from outside.
             KeyboardInterrupt: It was stopped.
         """
-        self._run = None
+        self._run, self._phase = None, ""
         context = trial_process.start_server()
         job = trial_process.job(
-            self.file, point, seed, number, device=self.device, known=dict(self.known)
+            self.file,
+            point,
+            seed,
+            number,
+            device=self.device,
+            known=dict(self.known),
+            machine=self.machine,
         )
         ours, theirs = context.Pipe()
         before = memory_kills()
@@ -112,6 +122,9 @@ class TrialProcesses:
                 if "run" in message:
                     self._run = tuple(message["run"])
                     continue
+                if "phase" in message:
+                    self._phase = message["phase"]
+                    continue
                 if "progress" not in message:
                     return message
                 progress = Progress(**message["progress"])
@@ -133,11 +146,13 @@ class TrialProcesses:
             return Ended(**ended["ended"])
         if "failure" in ended:
             raise TrialError(ended["failure"])
+        if "lost" in ended:
+            raise LostError(ended["lost"])
         if ended and self.stop.wait(_LOOK):  # both were told to stop
             raise KeyboardInterrupt
         if ended:
             raise LostError("its process was told to stop (SIGTERM)")
-        error = loss(code, killed)
+        error = loss(code, killed, self._phase)
         with self._tracked(error):
             raise error
 
@@ -155,12 +170,13 @@ class TrialProcesses:
             yield
 
 
-def loss(code: int | None, killed: int) -> TrialError:
+def loss(code: int | None, killed: int, phase: str = "") -> TrialError:
     """Why a process ended without a word.
 
     Args:
         code: Its exit code; the negative number of a signal.
         killed: How many processes the kernel has killed for want of memory meanwhile.
+        phase: The phase that it was computing, if that is known.
     """
     if code == -signal.SIGKILL and killed > 0:
         return MemoryShortageError(
@@ -169,11 +185,13 @@ def loss(code: int | None, killed: int) -> TrialError:
     if code == _UNKNOWN:
         return LostError("its process was lost with the server that it was forked from")
     if code is None or code >= 0:
-        return TrialError(f"its process ended with exit code {code} and without a result")
+        text = f"its process ended with exit code {code} and without a result"
+        return CrashError(text, f"exit code {code}", phase)
     name = signal.Signals(-code).name
     if -code in _FROM_OUTSIDE:
         return LostError(f"its process was killed from outside ({name})")
-    return TrialError(f"its process crashed ({name}: {signal.strsignal(-code)})")
+    text = f"its process crashed ({name}: {signal.strsignal(-code)})"
+    return CrashError(text, name, phase)
 
 
 def _join(process: ForkServerProcess) -> None:
@@ -191,16 +209,8 @@ def memory_kills() -> int:
 
 def _counters() -> list[Path]:
     """Files that count them: those of this process's control groups, and that of the machine."""
-    root = Path("/sys/fs/cgroup")
-    found = [root / "memory.events", root / "memory" / "memory.oom_control", Path("/proc/vmstat")]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                found.append(root / path.strip("/") / "memory.events")
-            elif "memory" in controllers.split(","):
-                found.append(root / "memory" / path.strip("/") / "memory.oom_control")
-    return found
+    names = ("memory.events", "memory.oom_control")
+    return [Path("/proc/vmstat"), *(g / name for g in host.groups("memory") for name in names)]
 
 
 def _counted(path: Path) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig, TrialConfig
-from zostudy.errors import ZostudyError
+from zostudy.errors import LostError, ZostudyError
 from zostudy.redaction import show_no_password
 from zostudy.study.points import Ended, Point
 
@@ -68,6 +68,7 @@ def job(file: StudyFile, point: Point, seed: int, number: int, **further: object
             "values": dict(point.values),
             "config": point.config.model_dump(mode="json"),
             "key": point.key,
+            "made_of": dict(point.made_of),
         },
         "seed": seed,
         "number": number,
@@ -91,6 +92,8 @@ def main(text: str, connection: Connection) -> None:
         ended = _run(json.loads(text), connection)
     except (KeyboardInterrupt, EOFError):  # EOFError: the worker is gone
         ended = {"stopped": True}
+    except LostError as error:
+        ended = {"lost": str(error)}
     except ZostudyError as error:
         ended = {"failure": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever fails a trial, the study goes on
@@ -104,10 +107,12 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     from zostudy.stage import StoppedEarly
     from zostudy.study.trial.trial import Trials
 
-    file = StudyFile(told["document"], StudyConfig.model_validate_json(json.dumps(told["config"])))
     place = told["point"]
     config = TrialConfig.model_validate_json(json.dumps(place["config"]))
-    point = Point(place["values"], config, place["key"])
+    study = StudyConfig.model_validate_json(json.dumps(told["config"]))
+    # Device, precision and threads may be swept: those of the point count.
+    file = StudyFile(told["document"], study.model_copy(update={"runtime": config.runtime}))
+    point = Point(place["values"], config, place["key"], made_of=place["made_of"])
 
     judging = file.config.sweep.early_stopping.name != "none"
 
@@ -122,7 +127,10 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     def begins(name: str, key: str) -> None:
         _send(connection, {"run": [name, key]})
 
-    trials = Trials(file, report, begins=begins, **told["further"])
+    def enters(phase: str) -> None:
+        _send(connection, {"phase": phase})
+
+    trials = Trials(file, report, begins=begins, enters=enters, **told["further"])
     outcome = trials(point, told["seed"], told["number"])
     kind = "ended" if isinstance(outcome, Ended) else "outcome"
     return {kind: asdict(outcome), "known": trials.known}

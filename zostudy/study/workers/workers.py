@@ -12,7 +12,11 @@ from zostudy.study.workers.isolation import TrialProcesses
 
 
 def run(
-    file: StudyFile, devices: Sequence[str], reporter: Reporter, known: dict[str, int]
+    file: StudyFile,
+    devices: Sequence[str],
+    reporter: Reporter,
+    known: dict[str, int],
+    machine: str = "",
 ) -> SweepSummary:
     """Run what is missing of a study with several workers at once.
 
@@ -24,6 +28,7 @@ def run(
         devices: For each worker the device of its trials; ``study`` for that of the study file.
         reporter: Shows what they do.
         known: Predicted peaks of memory by what determines them; those found are added.
+        machine: How the machine stands in the check of its operations, for the runs.
 
     Raises:
         ZostudyError: No worker could go on.
@@ -33,7 +38,7 @@ def run(
     ended: list[BaseException] = []
 
     def work(number: int, device: str, shown: Reporter) -> None:
-        execute = TrialProcesses(file, shown.report, device, stop, known)
+        execute = TrialProcesses(file, shown.report, device, stop, known, machine)
         try:
             sweep.run(file, execute, shown.notice, tally, stop)
         except BaseException as error:  # noqa: BLE001  # a thread has nobody to raise it to

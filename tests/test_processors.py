@@ -1,0 +1,116 @@
+"""The arithmetic on other processors: child processes limited to fewer instructions.
+
+What oneDNN and torch compute with is chosen when they are loaded, so every limit needs a process of
+its own. One that crashes has failed, as one whose test has.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.convolutions import old_formulation_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]  # a loaded machine may take its time
+
+ROOT = Path(__file__).parent.parent
+
+#: Limits by the name of what a processor has; torch's own kernels know no SSE4.1.
+LIMITS = {
+    "SSE41": ("DEFAULT", {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),
+    "AVX2": ("AVX2", {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "AVX512": ("AVX512", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"}),
+}
+
+#: What torch calls the sets of instructions, the smallest first.
+_ORDER = ("DEFAULT", "AVX2", "AVX512")
+
+TESTS = (
+    "tests/networks/test_convolution.py",
+    "tests/networks/test_float32.py",
+    "tests/pruning/test_float32.py",
+    "tests/search/test_float32.py",
+)
+
+
+def there(needed):
+    """Whether this machine's processor has a set of instructions."""
+    unlimited = {k: v for k, v in os.environ.items() if k != "ATEN_CPU_CAPABILITY"}
+    asked = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    found = subprocess.run(
+        [sys.executable, "-c", asked], env=unlimited, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return found in _ORDER and _ORDER.index(found) >= _ORDER.index(needed)
+
+
+def limited(command, limits, folder):
+    """A command of this Python in a process of its own.
+
+    Threads that wait sleep: they are two on processors that may have other work.
+    """
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"} | limits
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(params=LIMITS)
+def limits(request):
+    needed, variables = LIMITS[request.param]
+    if not there(needed):
+        pytest.skip(f"this processor has no {request.param}")
+    return variables
+
+
+def test_the_arithmetic_is_right_with_these_instructions(limits):
+    command = ["-m", "pytest", "-q", "--timeout=0", "-m", "arithmetic and not slow", *TESTS]
+    done = limited(command, limits, ROOT)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_arithmetic_fails_with_the_old_formulation(tmp_path):
+    """The tests above would find the fault: of convolutions, of operations, of networks."""
+    needed, _ = LIMITS["AVX2"]
+    if not there(needed):
+        pytest.skip("this processor has no AVX2")
+    old = old_formulation_environment(tmp_path)
+    for chosen in (TESTS[0], TESTS[1]):
+        command = ["-m", "pytest", "-q", "--timeout=0", "-m", "arithmetic and not slow", chosen]
+        done = limited(command, old, ROOT)
+        assert done.returncode == 1 or done.returncode < 0, done.stdout + done.stderr
+
+
+SMALL = (
+    "search.epochs=2",
+    "search.warmup_epochs=1",
+    "evaluate.epochs=2",
+    "prune.repeats=2",
+    "sweep.parameters={prune.xi: [0.5], prune.source: [zero_shot, random]}",
+)
+
+
+def demo(folder, limits):
+    """Accuracies of two short trials of the demo, by name."""
+    study = ["zostudy", "run", str(ROOT / "studies" / "ablation.yaml")]
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    variables = limits | {"PYTHONPATH": str(ROOT)}
+    done = limited(["-m", *study, *settings], variables, folder)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    listed = limited(["-m", "zostudy", "results", study[2], *settings, "--json"], variables, folder)
+    return json.loads(listed.stdout)
+
+
+def test_the_demo_completes_with_avx2_alone(tmp_path):
+    needed, variables = LIMITS["AVX2"]
+    if not there(needed):
+        pytest.skip("this processor has no AVX2")
+    found = demo(tmp_path, variables)
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]

@@ -1,0 +1,104 @@
+"""What the points of a study are made of today (:mod:`zostudy.study.ingredients`)."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zostudy import registry
+from zostudy.config.settings import TrialConfig
+from zostudy.registry import Kind
+from zostudy.study.identity.data import data_digest
+from zostudy.study.identity.source import engine_digest, extensions_digest
+
+
+@dataclass(frozen=True)
+class Today:
+    """Gives the ingredients of settings; what they have in common is looked at once.
+
+    Attributes:
+        folder: The study's own folder.
+        device: The device of the trials, ``study`` for that of the settings; empty where none is
+            run, which leaves its type unknown.
+    """
+
+    folder: Path
+    device: str = ""
+    _data: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, config: TrialConfig) -> dict[str, str]:
+        """The ingredients; one that is not here has an empty value."""
+        key = f"{config.extensions} {config.dataset.model_dump_json()}"
+        if key not in self._data:
+            self._data[key] = data_digest(config.dataset, config.extensions, self.folder)
+        return made_of(config, self._data[key], self._device_type(config))
+
+    def _device_type(self, config: TrialConfig) -> str:
+        if not self.device:
+            return ""
+        name = config.runtime.device if self.device == "study" else self.device
+        if name != "auto":
+            return name.partition(":")[0]
+        from zostudy.runtime import planned  # it imports torch
+
+        return planned(config.runtime.model_copy(update={"device": name})).device.type
+
+
+def made_of(config: TrialConfig, data: str, device: str) -> dict[str, str]:
+    """The ingredients of settings.
+
+    Args:
+        config: The settings.
+        data: Digest of their data set.
+        device: Type of the device.
+    """
+    found = {"data": data, **files(config), "engine": engine_digest(), "device": device}
+    extensions = extensions_digest(config.extensions)
+    return found | ({"extensions": extensions} if extensions else {})
+
+
+def files(config: TrialConfig) -> dict[str, str]:
+    """The content of every file that settings name, by the path of the setting, but for data.
+
+    These are the table, and each option of a mask source or regularizer that is a text and names
+    a file or a folder that is there. A file that is missing where one is needed has an empty value.
+    """
+    found = {}
+    if config.evaluate.by == "table":
+        found["evaluate.path"] = content(Path(config.evaluate.path))
+    prune, regularizer = config.prune, config.search.regularizer
+    for option, path in _named("mask_source", prune.source, prune.options, config.extensions):
+        found[f"prune.{option}"] = content(path)
+    if config.search.strategy != "none":
+        own = regularizer.options
+        for option, path in _named("regularizer", regularizer.name, own, config.extensions):
+            found[f"search.regularizer.{option}"] = content(path)
+    return found
+
+
+def _named(
+    kind: Kind, name: str, options: Mapping[str, Any], extensions: tuple[str, ...]
+) -> Iterator[tuple[str, Path]]:
+    component = registry.find(kind, name, kind, extensions)
+    for option in component.options:
+        value = options.get(option.name)
+        if isinstance(value, str) and value and not option.choices:
+            path = Path(value)
+            if option.name == "path" or path.exists():
+                yield option.name, path
+
+
+def content(path: Path) -> str:
+    """Digest of a file, or of all files in a folder with their names; empty if it is not there."""
+    try:
+        if not path.is_dir():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        parts = [
+            [str(file.relative_to(path)), hashlib.sha256(file.read_bytes()).hexdigest()]
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        ]
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,266 @@
+"""One part of a network, computed as a study computes it and compared with float64.
+
+Symbols:
+    y    what is compared: the output, and the gradient of the input and of every parameter
+    ŷ    the same, in the study's precision, on its device, with its threads
+    u    unit of rounding of one operation: 2⁻²⁴ √K in float32, where K is the length of the longest
+         sum; more in bfloat16 and in TF32, whose inputs are rounded too
+    ỹ   y in float64, in which every operation's result is multiplied by 1 + u N(0, 1)
+
+ŷ is wrong where ‖ŷ − y‖₂ is more than eight times ‖ỹ − y‖₂ and than eight times u‖y‖₂. ỹ is what
+rounding alone does to y, whatever the part's condition is, so that nothing here is tuned to a part;
+eight is between the size of random roundings and the worst that they add up to. A number that lies
+within rounding of a kink (ReLU at zero) may fall on its other side and change a gradient by much
+more; that happens for some pictures and not for others, so that only what is wrong for three draws
+of pictures and weights in a row counts.
+
+References:
+    Parker 1997, "Monte Carlo arithmetic"; Higham 2002, "Accuracy and stability of numerical
+    algorithms", section 3.1 (errors of sums).
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from zostudy.networks import skeleton
+from zostudy.networks.operations import FactorizedReduction, ReLUConvBN, build
+from zostudy.networks.shared import NodeOperations
+from zostudy.networks.standalone import AuxiliaryHead
+from zostudy.runtime import Runtime, seeded
+from zostudy.space.search_space import search_space
+from zostudy.study.machine.cases import Case
+
+Images = Float[Tensor, "..."]
+Result = Mapping[str, Tensor]
+
+_MARGIN = 8.0
+_TRIES = 3
+
+#: The largest kernel's area, of which a sum has as many terms a channel.
+_AREA = 25
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A tensor that is not what it should be.
+
+    Attributes:
+        what: ``the output``, or which gradient.
+        off: ‖ŷ − y‖ / ‖y‖; infinite where ŷ is not finite.
+        rounding: What of that rounding explains at most.
+    """
+
+    what: str
+    off: float
+    rounding: float
+
+
+class Reference64Error(Exception):
+    """A part cannot be computed in float64, so that there is nothing to compare with."""
+
+
+class Mixed(nn.Module):
+    """One operation on the edges that leave a node, as a cell of the supernet runs it.
+
+    Args:
+        case: Its shape.
+        extensions: Modules that may declare further operations.
+    """
+
+    def __init__(self, case: Case, extensions: tuple[str, ...]) -> None:
+        super().__init__()
+        self.part = case.entering // case.partial
+        self.rest = case.entering - self.part
+        self.dense = case.recompute == "none"
+        self.edges = NodeOperations(
+            [case.operation],
+            [(True,)] * case.rows,
+            self.part,
+            case.stride,
+            recompute=case.recompute,
+            extensions=extensions,
+        )
+        self.edges.reset_parameters()
+        self.weights = nn.Parameter(torch.linspace(0.5, 1.5, case.rows)[:, None])
+
+    def forward(self, images: Images) -> Images:
+        """The terms of all edges, weighted, side by side."""
+        active = torch.split(images, [self.part, self.rest], dim=1)[0] if self.rest else images
+        if self.rest and self.dense:
+            active = active.clone()
+        terms = [
+            term if weight is None else weight * term
+            for _, term, weight in self.edges(active, self.weights)
+        ]
+        return torch.cat(terms, dim=1) if terms else 0 * active
+
+
+def part(case: Case, extensions: tuple[str, ...]) -> nn.Module:
+    """The module of a case, in float32 on the CPU."""
+    searched = case.network == "supernet"
+    sizes = case.entering, case.leaving
+    if case.operation and searched:
+        return Mixed(case, extensions)
+    if case.operation:
+        return build(case.operation, case.entering, case.stride, affine=True, extensions=extensions)
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "stem": lambda: skeleton.stem(
+            search_space(case.space, extensions), *sizes, searched=searched
+        ),
+        "preprocessing": lambda: ReLUConvBN(*sizes, affine=not searched),
+        "factorized reduction": lambda: FactorizedReduction(*sizes, affine=not searched),
+        "residual block": lambda: skeleton.ResidualBlock(*sizes, searched=searched),
+        "head": lambda: skeleton.head(
+            search_space(case.space, extensions), case.entering, searched=searched
+        ),
+        "auxiliary head": lambda: AuxiliaryHead(*sizes),
+        "classifier": lambda: nn.Sequential(nn.Flatten(), nn.Linear(*sizes)),
+    }
+    return makers[case.part]()
+
+
+def deviations(
+    case: Case, runtime: Runtime, extensions: tuple[str, ...], repeats: int = 1
+) -> list[Deviation]:
+    """What is computed wrongly in a case; nothing where all is right.
+
+    Args:
+        case: The case.
+        runtime: Device and precision.
+        extensions: Modules that may declare further operations.
+        repeats: How often it is computed at least, for faults that show later.
+
+    Raises:
+        Reference64Error: There is nothing to compare with.
+    """
+    found: list[Deviation] = []
+    for attempt in range(repeats):
+        for draw in range(_TRIES):
+            found = _compared(case, runtime, extensions, attempt * _TRIES + draw)
+            if not found:
+                break
+        if found:
+            return found
+    return []
+
+
+def _compared(
+    case: Case, runtime: Runtime, extensions: tuple[str, ...], draw: int
+) -> list[Deviation]:
+    generator = seeded("cpu", "machine", draw)
+    torch.manual_seed(draw)
+    module = part(case, extensions)
+    shape = (case.batch, case.entering, case.height, case.width)
+    images = torch.randn(shape, generator=generator)
+    exact = copy.deepcopy(module).double()
+    unit = _unit(case, runtime)
+    found = _found(module, images, runtime, draw)
+    try:
+        with _single_thread():
+            wanted = _run(exact, images.double(), draw)
+            with Rounding(unit, generator):
+                rounded = _run(exact, images.double(), draw)
+    except (RuntimeError, TypeError) as error:
+        raise Reference64Error(str(error)) from error
+    return _off(found, wanted, rounded, unit)
+
+
+@contextlib.contextmanager
+def _single_thread() -> Iterator[None]:
+    """Compute what is small without threads that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _found(module: nn.Module, images: Images, runtime: Runtime, draw: int) -> Result:
+    """What the study's own arithmetic gives."""
+    placed = copy.deepcopy(module).to(memory_format=torch.channels_last).to(runtime.device)
+    given = images.contiguous(memory_format=torch.channels_last).to(runtime.device)
+    with runtime.autocast():
+        result = _run(placed, given, draw)
+    return {name: tensor.to("cpu", torch.float64) for name, tensor in result.items()}
+
+
+def _run(module: nn.Module, images: Images, draw: int) -> Result:
+    """The output, and the gradients of its product with numbers drawn at random."""
+    module.zero_grad()
+    images = images.detach().requires_grad_()
+    output = module(images)
+    shape = output.shape
+    drawn = torch.randn(shape, generator=seeded("cpu", "machine/gradient", draw))
+    if output.requires_grad:
+        output.backward(drawn.to(output))
+    gradients = {f"the gradient of {n}": p.grad for n, p in module.named_parameters()}
+    every = {"the output": output.detach(), "the gradient of the input": images.grad, **gradients}
+    return {name: tensor.detach() for name, tensor in every.items() if tensor is not None}
+
+
+def _unit(case: Case, runtime: Runtime) -> float:
+    """The unit of rounding u."""
+    terms = max(case.entering * _AREA, case.batch * case.height * case.width)
+    single = math.sqrt(terms) * torch.finfo(torch.float32).eps / 2
+    if runtime.precision == "bf16":
+        return single + torch.finfo(torch.bfloat16).eps
+    if runtime.device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        return single + 2.0**-10
+    return single
+
+
+def _off(found: Result, wanted: Result, rounded: Result, unit: float) -> list[Deviation]:
+    wrong = []
+    for name, exact in wanted.items():
+        size = float(exact.norm())
+        error = float((found[name] - exact).norm()) if name in found else math.inf
+        by_rounding = float((rounded[name] - exact).norm())
+        allowed = _MARGIN * max(by_rounding, unit * size)
+        if not error <= allowed:
+            scale = size or 1.0
+            off = error / scale if math.isfinite(error) else math.inf
+            wrong.append(Deviation(name, off, allowed / scale))
+    return wrong
+
+
+class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """Multiplies the result of every operation by 1 + u N(0, 1), backward passes included.
+
+    Args:
+        unit: u.
+        generator: Draws the numbers.
+    """
+
+    def __init__(self, unit: float, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.unit = unit
+        self.generator = generator
+
+    def __torch_dispatch__(  # torch's name
+        self,
+        func: Any,  # noqa: ANN401  # an operation of torch
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # what the operation gives
+        del types
+        result = func(*args, **(kwargs or {}))
+        if any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns):
+            return result  # a view
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                noise = torch.empty(tensor.shape, dtype=tensor.dtype).normal_(
+                    1.0, self.unit, generator=self.generator
+                )
+                tensor.mul_(noise)
+        return result

@@ -1,0 +1,63 @@
+"""What is asked before a study is run: whether it goes on with what its trials are made of."""
+
+from collections.abc import Sequence
+
+from zostudy.config.loading import StudyFile
+from zostudy.errors import ConfigError
+from zostudy.study import points
+from zostudy.study.sweep import made_of, units
+from zostudy.study.sweep.queue import Queue
+from zostudy.study.sweep.storage import stored
+from zostudy.study.sweep.units import Unit
+
+
+def check_machine(file: StudyFile, *, renew: bool = False) -> None:
+    """Whether what is left of a study is run on the machine of the trials that count.
+
+    Args:
+        file: The study file.
+        renew: Whether the trials of another machine are to count no more.
+
+    Raises:
+        ConfigError: It is not, and they are not.
+    """
+    with stored(file.config) as there:
+        if there is None:
+            return
+        known = units.grid(file)
+        queue = Queue(file, there, known)
+        found = queue.sorted_out()
+        standing = units.standing(file, known, found.units)
+        points_of = list(known.values()) or [points.first(file)]
+        machines = made_of.renewal(queue.today, found, points_of) if renew else None
+        if machines is not None:
+            there.study.set_user_attr(made_of.RENEWED, machines)
+        elif not renew:
+            left = [p for p in points_of if standing.left(p)]
+            sampled = [points.first(file)] if standing.to_sample else []
+            made_of.check_machine(queue.today, found, [*left, *sampled])
+
+
+def check_worker(file: StudyFile) -> None:
+    """Whether a worker has what the study is run on.
+
+    Raises:
+        ConfigError: It has something else.
+    """
+    check_machine(file)
+    with stored(file.config) as there:
+        if there is not None:
+            made_of.check_inputs(Queue(file, there, units.grid(file)).sorted_out())
+
+
+def check_others(queue: Queue, known: Sequence[Unit]) -> None:
+    """Whether all that runs now is made of what this command would run.
+
+    Raises:
+        ConfigError: Something else runs.
+    """
+    for unit in queue.alive_now([unit for unit in known if unit.apart]):
+        raise ConfigError(
+            f"trial {unit.first} is run now by another worker, on something else than what is "
+            f"here: {'; '.join(map(str, unit.apart))}; wait until it has ended, or stop it"
+        )
