@@ -238,6 +238,8 @@ def _allowed(schema: Mapping[str, Any], described: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
+    if value == 2**63 - 1:
+        return "2⁶³ − 1"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
