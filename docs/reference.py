@@ -9,17 +9,16 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 import zostudy
 from zostudy import registry
 from zostudy.cli import app
-from zostudy.config.limits import LIMITED
 from zostudy.config.settings import StudyConfig
-from zostudy.config.sweep import ObjectiveSettings
 from zostudy.config.techniques import TECHNIQUES
+from zostudy.metrics import METRICS
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -27,44 +26,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(zostudy.__file__).parent
 
-#: What each metric of a trial means: unit, meaning. A test compares the names with real trials.
-METRICS = {
-    "validation_accuracy": ("%", "Accuracy on the validation part after the last epoch."),
-    "test_accuracy": (
-        "%",
-        "Accuracy on the test part, measured once, after the last epoch; or looked up in a table.",
-    ),
-    "regret": ("percentage points", "Distance of `test_accuracy` from the best of the table."),
-    "rank": ("count", "Rank in the table; 1 is the best, and equal accuracies share a rank."),
-    "percentile": ("%", "Share of the table that is worse; equal accuracies count half."),
-    "parameters": ("count", "Parameters of the stand-alone network, auxiliary head left out."),
-    "macs": ("count", "Multiply-accumulates of the stand-alone network for one image."),
-    "operations": ("count", "Candidate operations that the mask leaves to the search."),
-    "prune_seconds": ("s", "Time that the pruning took when it was computed."),
-    "search_seconds": ("s", "Time that the search took when it was computed."),
-    "evaluate_seconds": ("s", "Time that the training of the genotype took when it was computed."),
-    "prune_peak_bytes": ("bytes", "Peak memory of the pruning."),
-    "search_peak_bytes": ("bytes", "Peak memory of the search."),
-    "evaluate_peak_bytes": ("bytes", "Peak memory of the training of the genotype."),
-    **{
-        f"{phase}_predicted_bytes": ("bytes", f"Peak memory predicted for the {phase} phase.")
-        for phase in ("prune", "search", "evaluate")
-    },
-    **{
-        f"{phase}_predicted_ratio": ("ratio", f"Measured over predicted peak, {phase} phase.")
-        for phase in ("prune", "search", "evaluate")
-    },
-    "prune_repeats": ("count", "Initialisations that the zero-cost scores were averaged over."),
-    "prune_reliability": (
-        "−1 to 1",
-        "Agreement of the scores with those of as many other initialisations; 0 is chance.",
-    ),
-    "prune_pruned_again": (
-        "0 to 1",
-        "Share of the pruned operations that the other half of the repeats would prune too.",
-    ),
-    "prune_pruned_again_by_chance": ("0 to 1", "The same share for random scores."),
-}
+#: What a metric is counted in, in words.
+_UNITS = {"percent": "%", "percentile": "%", "points": "percentage points", "seconds": "s"}
 
 _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "dataset": ("Data sets", "dataset.name"),
@@ -87,6 +50,7 @@ _API = {
     "evaluation": "Training and tables",
     "stage": "What a stage is given, and how it reports",
     "runtime": "Device, precision and seeds",
+    "metrics": "Metrics",
     "config": "Settings",
     "errors": "Errors",
 }
@@ -274,6 +238,8 @@ def _allowed(schema: Mapping[str, Any], described: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
+    if value == 2**63 - 1:
+        return "2⁶³ − 1"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
@@ -293,18 +259,18 @@ def _shown(value: object) -> str:
 
 def metrics() -> str:
     """Every metric of a trial, and what it may be used for."""
-    objectives = get_args(ObjectiveSettings.model_fields["metric"].annotation)
     rows = [
         (
-            f"`{name}`",
-            unit,
-            "yes" if name in objectives else "–",
-            "yes" if name in LIMITED else "–",
-            meaning,
+            f"`{metric.name}`",
+            _UNITS.get(metric.unit, metric.unit),
+            metric.better if metric.better != "neither" else "–",
+            "yes" if metric.objective else "–",
+            "yes" if metric.constraint else "–",
+            metric.meaning + (" Only with `evaluate.by: table`." if metric.by == "table" else ""),
         )
-        for name, (unit, meaning) in METRICS.items()
+        for metric in METRICS.values()
     ]
-    head = ("metric", "unit", "objective", "constraint", "meaning")
+    head = ("metric", "unit", "better", "objective", "constraint", "meaning")
     return "\n".join(
         [
             "# Metrics",
