@@ -164,7 +164,7 @@ class Scene:
         tables.write(folder / "data" / "nasbench201.csv", [header, *rows])
         cell = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
         genotype = {"search_space": "darts", "cells": {"normal": cell, "reduction": cell}}
-        (folder / "genotype.json").write_text(yaml.safe_dump(genotype, default_flow_style=True))
+        (folder / "genotype.json").write_text(json.dumps(genotype))
 
     def _write(self, name: str, document: Document) -> None:
         text = yaml.safe_dump(small(document), sort_keys=False)
@@ -211,7 +211,7 @@ def test_the_command_runs(command, scene, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     text = smaller(command)
     name, *given = arguments(text)
-    if name in _IN_A_PROCESS:
+    if name in _IN_A_PROCESS or "--machine" in given:
         scene.process(text)
         return
     if name == "export":  # what is exported must have been run
