@@ -114,7 +114,7 @@ def test_the_benchmark_starts(command, monkeypatch, capsys):
 
 
 def small(document: Document) -> Document:
-    """A study file with the smallest networks, and two values at most of what is swept."""
+    """A study file with the smallest networks and two points at most of a grid."""
     found = dict(document)
     if found.get("dataset", {}).get("name") in (None, "digits"):
         found["dataset"] = {"name": "image_folder", "root": "pictures"}
@@ -129,7 +129,10 @@ def small(document: Document) -> Document:
     prune = found.get("prune", {})
     found["prune"] = prune | {name: value for name, value in smaller.items() if name in prune}
     sweep = dict(found.get("sweep", {}))
-    sweep["parameters"] = {path: v[:2] for path, v in sweep.get("parameters", {}).items()}
+    swept = sweep.get("parameters", {})
+    sweep["parameters"] = {  # two values of the first setting, one of each other
+        path: values[: 1 if index else 2] for index, (path, values) in enumerate(swept.items())
+    }
     found["sweep"] = sweep | {"seeds": [0]}
     found["runtime"] = found.get("runtime", {}) | {"threads": 1}
     return found
