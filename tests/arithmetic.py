@@ -29,7 +29,8 @@ A tolerance that is wide says nothing. `Expected.assert_close` refuses one of mo
 so that a comparison that passes has compared something.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,17 @@ Results = Mapping[str, Tensor]
 _ROUNDED = {torch.conv2d, functional.batch_norm, functional.linear, torch.einsum, Tensor.matmul}
 _RELUS = {functional.relu, Tensor.clamp}
 _POOLS = {functional.max_pool2d}
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Threads for what is tested; the references are computed on the one that tests run on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def epsilon(dtype):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.arithmetic import expected
+from tests.arithmetic import expected, threads
 from tests.networks.test_float32 import Case, built
 from tests.reference import search as reference
 from tests.reference.pairing import pairs
@@ -57,9 +57,9 @@ def test_the_momenta_of_a_step_are_those_of_the_reference_but_for_rounding(case)
         return {}, dict(zip(names, (*velocity, *state["first"]), strict=True))
 
     truth = expected(run, torch.float32)
-    torch.set_num_threads(case.threads)
     steps_of = learner(ours)
-    steps_of.step(training, validation, epoch=1)
+    with threads(case.threads):
+        steps_of.step(training, validation, epoch=1)
     names, found = {id(p): name for name, p in plain.named_parameters()}, {}
     momenta = {
         parameter: state.get("momentum_buffer", state.get("exp_avg"))
@@ -95,5 +95,6 @@ def test_a_second_order_gradient_is_that_of_float64_but_for_rounding(case):
 
     plain = built(Case(**{**vars(case), "recompute": "none"}))[0].double()
     truth = expected(lambda: ({}, gradient(plain)), torch.float32)
-    torch.set_num_threads(case.threads)
-    truth.assert_close({}, gradient(ours))
+    with threads(case.threads):
+        found = gradient(ours)
+    truth.assert_close({}, found)
