@@ -67,9 +67,9 @@ def reference(geometry, images, kernel, direction):
 @pytest.mark.parametrize(
     ("dtype", "number", "seeds"),
     [
-        (torch.float32, 1, range(64)),  # 1 to 32 channels, twice
+        (torch.float32, 1, range(32)),  # 1 to 32 channels
         (torch.float32, 2, range(1, 64, 8)),
-        (torch.bfloat16, 1, range(32)),
+        (torch.bfloat16, 1, range(0, 32, 3)),
         (torch.bfloat16, 2, range(3, 64, 16)),
     ],
 )

@@ -27,12 +27,11 @@ CASES = [
 
 
 def masked(space):
-    """Every operation somewhere; two on two edges of each cell type, which can go, else one."""
+    """Every operation somewhere; two on one edge of each cell type, which can go, else one."""
     size, rows = len(space.operations), {}
     for turn, kind in enumerate(space.cell_types):
         kept = [{(edge + turn) % size} for edge in range(len(space.edges))]
-        for edge in (1, len(kept) - 2):
-            kept[edge].add((edge + turn + 3) % size)
+        kept[1].add((turn + 4) % size)
         rows[kind] = tuple(tuple(column in row for column in range(size)) for row in kept)
     return OperationMask(space, rows)
 
