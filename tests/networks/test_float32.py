@@ -93,10 +93,10 @@ class Case:
 #: that pass by (k > 1), NAS-Bench-201 by its last ReLU.
 CASES = [
     Case("darts", 3, 2, 1, 1, 8, 4, threads=1, recompute="none"),
-    Case("darts", 5, 3, 7, 1, 9, 2, threads=2, recompute="partial"),
+    Case("darts", 5, 2, 7, 1, 9, 2, threads=2, recompute="partial"),
     Case("darts", 2, 2, 32, 4, 12, 1, threads=1, recompute="full"),
     Case("darts", 4, 2, 6, 2, 33, 1, threads=1, recompute="partial"),
-    Case("darts", 8, 2, 13, 1, 10, 3, threads=1, recompute="full"),
+    Case("darts", 8, 3, 13, 1, 10, 3, threads=1, recompute="full"),
     Case("nasbench201", 0, 1, 1, 1, 10, 5, threads=1, recompute="none"),
     Case("nasbench201", 1, 1, 14, 2, 14, 3, threads=2, recompute="partial"),
     Case("nasbench201", 2, 1, 27, 1, 16, 1, threads=1, recompute="full"),

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.arithmetic
 
 CASES = [
     Case("darts", 5, 2, 3, 1, 9, 3, threads=1, recompute="none"),
-    Case("darts", 2, 2, 12, 4, 8, 3, threads=2, recompute="partial"),
-    Case("nasbench201", 5, 1, 7, 1, 13, 3, threads=1, recompute="full"),
+    Case("darts", 2, 2, 12, 4, 8, 3, threads=1, recompute="partial"),
+    Case("nasbench201", 5, 1, 7, 1, 13, 3, threads=2, recompute="full"),
     Case("nasbench201", 4, 1, 16, 2, 8, 6, threads=1, recompute="none"),
 ]
 
