@@ -48,15 +48,11 @@ def there(needed):
 
 
 def limited(command, limits, folder):
-    """A command of this Python in a process of its own.
-
-    Threads that wait sleep: they are two on processors that may have other work.
-    """
-    environment = os.environ | {"OMP_WAIT_POLICY": "passive"} | limits
+    """A command of this Python in a process of its own."""
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=environment,
+        env=os.environ | limits,
         capture_output=True,
         text=True,
         check=False,
