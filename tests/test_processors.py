@@ -4,6 +4,7 @@ What oneDNN and torch compute with is chosen when they are loaded, so every limi
 its own. One that crashes has failed, as one whose test has.
 """
 
+import functools
 import json
 import os
 import signal
@@ -37,14 +38,19 @@ TESTS = (
 )
 
 
-def there(needed):
-    """Whether this machine's processor has a set of instructions."""
+@functools.cache
+def best():
+    """What torch calls the largest set of instructions that this machine's processor has."""
     unlimited = {k: v for k, v in os.environ.items() if k != "ATEN_CPU_CAPABILITY"}
     asked = "import torch; print(torch.backends.cpu.get_cpu_capability())"
-    found = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", asked], env=unlimited, capture_output=True, text=True, check=True
     ).stdout.strip()
-    return found in _ORDER and _ORDER.index(found) >= _ORDER.index(needed)
+
+
+def there(needed):
+    """Whether this machine's processor has a set of instructions."""
+    return best() in _ORDER and _ORDER.index(best()) >= _ORDER.index(needed)
 
 
 def limited(command, limits, folder):

@@ -74,7 +74,7 @@ def test_the_momenta_of_a_step_are_those_of_the_reference_but_for_rounding(case)
     truth.assert_close({}, found | {name: truth.gradients[name] for name in missing})
 
 
-@pytest.mark.parametrize("case", CASES[1:3], ids=str)
+@pytest.mark.parametrize("case", CASES[2:], ids=str)
 def test_a_second_order_gradient_is_that_of_float64_but_for_rounding(case):
     """By the same differences; in float64 they are compared with the derivative itself."""
     ours, _ = built(case)
