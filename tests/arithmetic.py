@@ -6,7 +6,9 @@ divides by a deviation that may be small, sums cancel. So it is not guessed but 
 reference, by Monte Carlo arithmetic (Parker 1997): the reference runs again with noise of the size
 of one rounding behind every convolution, BN and product, forward and backward. The root mean square
 of what that changes is a result's *spread*. It is that of the reference alone, so a kernel that
-lies does not widen its own tolerance.
+lies does not widen its own tolerance. BN rounds the mean of a channel, of pictures and of
+gradients, once for all pixels; that error does not average out where pixels are added up, so it
+is noise of its own that all pixels of a channel share.
 
 Symbols:
     ε     relative size of a rounding, of float32 2⁻²³
@@ -29,7 +31,9 @@ A tolerance that is wide says nothing. `Expected.assert_close` refuses one of mo
 so that a comparison that passes has compared something.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +53,17 @@ Results = Mapping[str, Tensor]
 _ROUNDED = {torch.conv2d, functional.batch_norm, functional.linear, torch.einsum, Tensor.matmul}
 _RELUS = {functional.relu, Tensor.clamp}
 _POOLS = {functional.max_pool2d}
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Threads for what is tested; the references are computed on the one that tests run on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def epsilon(dtype):
@@ -91,9 +106,13 @@ class Expected:
 
     def _share(self, name: str) -> float:
         """What a tensor's gradient would be if it had a share of the whole by its numbers."""
+        return (self._mean_square * self.gradients[name].numel()) ** 0.5
+
+    @functools.cached_property
+    def _mean_square(self) -> float:
+        """Of all numbers of the gradients."""
         squares = sum(float(g.square().sum()) for g in self.gradients.values())
-        numbers = sum(g.numel() for g in self.gradients.values())
-        return (squares * self.gradients[name].numel() / numbers) ** 0.5
+        return squares / sum(g.numel() for g in self.gradients.values())
 
     def assert_close(self, values: Results, gradients: Results) -> None:
         """Fail where a result is further off than rounding explains."""
@@ -168,7 +187,7 @@ class _Watched(TorchFunctionMode):
         noise = _Noise(self.size, self.generator)
         if func is functional.batch_norm:
             args = (_BeforeNorm.apply(args[0], noise), *args[1:])
-        return _Rounded.apply(func(*args, **kwargs), noise)
+        return _Rounded.apply(func(*args, **kwargs) + noise.shared, noise)
 
     def _note(self, func, args, kwargs):
         with torch._C.DisableTorchFunction():
@@ -201,16 +220,22 @@ class _Noise:
 
     Attributes:
         down: Root mean square of the gradient that came down last, by channel.
+        shared: What BN's mean is off by, in deviations, by channel.
     """
 
     def __init__(self, size, generator):
         self.size, self.generator = size, generator
-        self.down = None
+        self.down, self.shared = None, 0.0
 
     def on(self, tensor, scale):
         """A tensor with noise."""
         drawn = torch.randn(tensor.shape, generator=self.generator, dtype=tensor.dtype)
         return tensor + self.size * scale * drawn
+
+    def by_channel(self, scale):
+        """Noise that all pixels share; scale: float64[1, channels, 1, 1]."""
+        drawn = torch.randn(scale.shape, generator=self.generator, dtype=scale.dtype)
+        return self.size * scale * drawn
 
 
 def _scale(tensor):
@@ -241,10 +266,13 @@ class _BeforeNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, images, noise):
-        ctx.noise, ctx.deviation = noise, images.std(dim=(0, 2, 3), correction=0, keepdim=True)
+        over = {"dim": (0, 2, 3), "keepdim": True}
+        ctx.noise = noise
+        ctx.deviation = (images.var(correction=0, **over) + 1e-5).sqrt()
+        noise.shared = noise.by_channel(images.mean(**over) / ctx.deviation)
         return noise.on(images, _scale(images))
 
     @staticmethod
     def backward(ctx, grad):
-        scale = ctx.noise.down / (ctx.deviation.square() + 1e-5).sqrt()
-        return ctx.noise.on(grad, scale), None
+        scale = ctx.noise.down / ctx.deviation
+        return ctx.noise.on(grad, scale) + ctx.noise.by_channel(scale), None

@@ -1,14 +1,13 @@
 """Networks in float32 and bf16, against the references in float64; tolerances: tests/arithmetic."""
 
 import dataclasses
-import itertools
 import random
 
 import pytest
 import torch
 from torch.nn import functional
 
-from tests.arithmetic import expected
+from tests.arithmetic import expected, threads
 from tests.networks.test_standalone import build as standalone
 from tests.networks.test_standalone import random_genotype
 from tests.reference import nasbench201, supernet
@@ -53,9 +52,9 @@ def test_an_operation_is_that_of_the_reference_but_for_rounding(name, dtype):
     runtime = Runtime(torch.device("cpu"), "fp32" if dtype == torch.float32 else "bf16")
     strides = (1, 2) if PLAIN[name][0] is supernet.build else (1,)
     draws = random.Random(name)
-    for channels in draws.sample(range(1, 33), 8):
+    for number, channels in enumerate(draws.sample(range(1, 33), 4)):
         stride, side = draws.choice(strides), draws.randint(8, 33)
-        count = draws.choice([n for n in (1, 2, 5, 8) if n * side * side * channels < 20000] or [1])
+        count = draws.choice([n for n in (1, 2, 5, 8) if n * side * side * channels < 8000] or [1])
         build, own = PLAIN[name]
         plain = build(own, channels, stride).double()
         ours = operations.build(name, channels, stride, affine=False)
@@ -69,11 +68,9 @@ def test_an_operation_is_that_of_the_reference_but_for_rounding(name, dtype):
             lambda net=plain, x=images, d=direction: differentiated(net, x.double(), d.double()),
             dtype,
         )
-        torch.set_num_threads(draws.choice([1, 2]))
         laid_out = images.contiguous(memory_format=torch.channels_last)
-        with runtime.autocast():
+        with runtime.autocast(), threads(2 if number == 3 else 1):
             found = differentiated(ours, laid_out, direction)
-        torch.set_num_threads(1)
         truth.assert_close(*found)
 
 
@@ -92,29 +89,20 @@ class Case:
     recompute: str
 
 
-def drawn(space, seed):
-    """A supernet that the reference computes in a moment."""
-    draws = random.Random(f"{space} {seed}")
-    channels = 1 + (13 * seed) % 32
-    partial = draws.choice([k for k in (1, 2, 4) if channels % k == 0])
-    limit = 3000 if space == "darts" else 8000
-    sizes = itertools.product(range(8, 34), (1, 2, 3, 5, 8))
-    small = [(s, b) for s, b in sizes if s * s * b * channels / partial < limit]
-    side, batch = draws.choice(small or [(8, 2), (9, 1)])
-    return Case(
-        space,
-        seed,
-        draws.choice([2, 3]) if space == "darts" else 1,
-        channels,
-        partial,
-        side,
-        batch,
-        threads=1 + seed % 2,
-        recompute=("none", "partial", "full")[seed % 3],
-    )
-
-
-CASES = [drawn(space, seed) for space in ("darts", "nasbench201") for seed in range(6)]
+#: With one picture BN leaves every channel a mean of 0: DARTS then has scores only with channels
+#: that pass by (k > 1), NAS-Bench-201 by its last ReLU.
+CASES = [
+    Case("darts", 3, 2, 1, 1, 8, 4, threads=1, recompute="none"),
+    Case("darts", 5, 2, 7, 1, 9, 2, threads=2, recompute="partial"),
+    Case("darts", 2, 2, 32, 4, 12, 1, threads=1, recompute="full"),
+    Case("darts", 4, 2, 6, 2, 33, 1, threads=1, recompute="partial"),
+    Case("darts", 8, 3, 13, 1, 10, 3, threads=1, recompute="full"),
+    Case("nasbench201", 0, 1, 1, 1, 10, 5, threads=1, recompute="none"),
+    Case("nasbench201", 1, 1, 14, 2, 14, 3, threads=2, recompute="partial"),
+    Case("nasbench201", 2, 1, 27, 1, 16, 1, threads=1, recompute="full"),
+    Case("nasbench201", 5, 1, 2, 2, 33, 1, threads=1, recompute="none"),
+    Case("nasbench201", 4, 1, 21, 1, 9, 2, threads=1, recompute="partial"),
+]
 
 
 def masked(space, seed, share):
@@ -161,9 +149,9 @@ def test_a_supernet_is_the_reference_but_for_rounding(case):
     images = torch.randn(case.batch, 3, case.side, case.side, generator=seeded("cpu", "images"))
     direction = torch.randn(case.batch, 5, generator=seeded("cpu", "direction"))
     truth = expected(lambda: logits_and_gradients(plain, images.double(), direction), torch.float32)
-    torch.set_num_threads(case.threads)
-    logits = ours(images)
-    (logits * direction).sum().backward()
+    with threads(case.threads):
+        logits = ours(images)
+        (logits * direction).sum().backward()
     names = {id(p): name for name, p in plain.named_parameters()}
     gradients = {}
     for mine, index, other in pairs(ours, plain):
@@ -173,15 +161,15 @@ def test_a_supernet_is_the_reference_but_for_rounding(case):
     truth.assert_close({"logits": logits}, gradients)
 
 
-@pytest.mark.parametrize("case", CASES[3::3], ids=str)
+@pytest.mark.parametrize("case", CASES[1::5], ids=str)
 def test_a_supernet_in_bf16_is_the_reference_but_for_rounding(case):
     """Its logits; of gradients rounding this coarse leaves their direction, see the operations'."""
     ours, plain = built(case)
     images = torch.randn(case.batch, 3, case.side, case.side, generator=seeded("cpu", "images"))
     truth = expected(lambda: ({"logits": plain(images.double()).detach()}, {}), torch.bfloat16)
-    torch.set_num_threads(case.threads)
-    with Runtime(torch.device("cpu"), "bf16").autocast(), torch.no_grad():
-        truth.assert_close({"logits": ours(images)}, {})
+    with Runtime(torch.device("cpu"), "bf16").autocast(), torch.no_grad(), threads(case.threads):
+        logits = ours(images)
+    truth.assert_close({"logits": logits}, {})
 
 
 class _ByTorch:
@@ -213,17 +201,17 @@ def topology(seed):
 
 
 @pytest.mark.parametrize(
-    ("space", "cells", "channels", "side", "batch", "auxiliary", "threads"),
+    ("space", "cells", "channels", "side", "batch", "auxiliary", "number"),
     [
         ("darts", 1, 2, 8, 3, True, 2),
         ("darts", 3, 7, 9, 3, False, 1),
-        ("darts", 2, 13, 11, 1, False, 2),
-        ("nasbench201", 1, 5, 17, 2, False, 1),
-        ("nasbench201", 1, 16, 8, 4, False, 2),
+        ("darts", 2, 13, 11, 1, False, 1),
+        ("nasbench201", 1, 5, 9, 2, False, 1),
+        ("nasbench201", 1, 16, 8, 3, False, 1),
     ],
 )
 def test_a_standalone_network_is_the_reference_but_for_rounding(
-    space, cells, channels, side, batch, auxiliary, threads
+    space, cells, channels, side, batch, auxiliary, number
 ):
     genotype = random_genotype(channels) if space == "darts" else topology(channels)
     network = standalone(genotype, cells=cells, channels=channels, auxiliary=auxiliary)
@@ -242,9 +230,10 @@ def test_a_standalone_network_is_the_reference_but_for_rounding(
         return result(scores, directions, leaves)
 
     truth = expected(run, torch.float32)
-    torch.set_num_threads(threads)
-    scores = network.forward_training(images, DropPath(0.0, seeded("cpu", 0)))
-    truth.assert_close(*result(scores, directions, named))
+    with threads(number):
+        scores = network.forward_training(images, DropPath(0.0, seeded("cpu", 0)))
+        found = result(scores, directions, named)
+    truth.assert_close(*found)
 
 
 def result(scores, directions, leaves):

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from tests.arithmetic import expected
-from tests.networks.test_float32 import masked
-from tests.pruning.test_exact import NNGP, small_mask
+from tests.arithmetic import expected, threads
+from tests.pruning.test_exact import NNGP
 from tests.reference import pruning as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
@@ -13,6 +12,7 @@ from zostudy.networks.supernet import Supernet
 from zostudy.proxies.probe import Batch
 from zostudy.pruning import exact, first_order
 from zostudy.pruning.scoring import removable
+from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
 pytestmark = pytest.mark.arithmetic
@@ -26,15 +26,23 @@ CASES = [
 ]
 
 
+def masked(space):
+    """Every operation somewhere; two on one edge of each cell type, which can go, else one."""
+    size, rows = len(space.operations), {}
+    for turn, kind in enumerate(space.cell_types):
+        kept = [{(edge + turn) % size} for edge in range(len(space.edges))]
+        kept[1].add((turn + 4) % size)
+        rows[kind] = tuple(tuple(column in row for column in range(size)) for row in kept)
+    return OperationMask(space, rows)
+
+
 def built(case):
-    name, cells, channels, k, side, count, threads = case
-    torch.set_num_threads(threads)
+    name, cells, channels, k, side, count, _ = case
     space = search_space(name)
     settings = SupernetSettings(
         cells=cells, channels=channels, partial_channels=k, edge_normalization=k > 1
     )
-    mask = small_mask() if name == "darts" else masked(space, channels, 0.4)
-    supernet = Supernet(space, mask, settings, in_channels=1, classes=5)
+    supernet = Supernet(space, masked(space), settings, in_channels=1, classes=5)
     supernet.kaiming_normal_(torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, 1, side, side, generator=generator)
@@ -55,7 +63,8 @@ def test_exact_scores_are_those_of_the_reference_but_for_rounding(case):
         return {"scores": torch.tensor(found, dtype=torch.float64)}, {}
 
     truth = expected(run, torch.float32)
-    scores = exact.operation_scores(supernet, [NNGP], batches)
+    with threads(case[-1]):
+        scores = exact.operation_scores(supernet, [NNGP], batches)
     found = torch.tensor([scores[place] for place in places], dtype=torch.float64)
     truth.assert_close({"scores": found}, {})
 
@@ -91,6 +100,7 @@ def test_first_order_scores_are_those_of_the_reference_but_for_rounding(case):
     images = [batch.images.double() for batch in batches]
     places = removable(supernet.mask)
     truth = expected(lambda: ({}, {"scores": slopes(plain, images, places)}), torch.float32)
-    scores = first_order.operation_scores(supernet, [NNGP], batches)
+    with threads(case[-1]):
+        scores = first_order.operation_scores(supernet, [NNGP], batches)
     found = torch.tensor([scores[place] for place in places], dtype=torch.float64)
     truth.assert_close({}, {"scores": found})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.arithmetic import expected
+from tests.arithmetic import expected, threads
 from tests.networks.test_float32 import Case, built
 from tests.reference import search as reference
 from tests.reference.pairing import pairs
@@ -20,9 +20,9 @@ from zostudy.search.learner import Learner
 pytestmark = pytest.mark.arithmetic
 
 CASES = [
-    Case("darts", 1, 2, 3, 1, 9, 3, threads=1, recompute="none"),
-    Case("darts", 2, 2, 12, 4, 11, 3, threads=2, recompute="partial"),
-    Case("nasbench201", 3, 1, 7, 1, 13, 3, threads=2, recompute="full"),
+    Case("darts", 5, 2, 3, 1, 9, 3, threads=1, recompute="none"),
+    Case("darts", 2, 2, 12, 4, 8, 3, threads=1, recompute="partial"),
+    Case("nasbench201", 5, 1, 7, 1, 13, 3, threads=2, recompute="full"),
     Case("nasbench201", 4, 1, 16, 2, 8, 6, threads=1, recompute="none"),
 ]
 
@@ -57,9 +57,9 @@ def test_the_momenta_of_a_step_are_those_of_the_reference_but_for_rounding(case)
         return {}, dict(zip(names, (*velocity, *state["first"]), strict=True))
 
     truth = expected(run, torch.float32)
-    torch.set_num_threads(case.threads)
     steps_of = learner(ours)
-    steps_of.step(training, validation, epoch=1)
+    with threads(case.threads):
+        steps_of.step(training, validation, epoch=1)
     names, found = {id(p): name for name, p in plain.named_parameters()}, {}
     momenta = {
         parameter: state.get("momentum_buffer", state.get("exp_avg"))
@@ -74,7 +74,7 @@ def test_the_momenta_of_a_step_are_those_of_the_reference_but_for_rounding(case)
     truth.assert_close({}, found | {name: truth.gradients[name] for name in missing})
 
 
-@pytest.mark.parametrize("case", CASES[1:3], ids=str)
+@pytest.mark.parametrize("case", CASES[2:], ids=str)
 def test_a_second_order_gradient_is_that_of_float64_but_for_rounding(case):
     """By the same differences; in float64 they are compared with the derivative itself."""
     ours, _ = built(case)
@@ -95,5 +95,6 @@ def test_a_second_order_gradient_is_that_of_float64_but_for_rounding(case):
 
     plain = built(Case(**{**vars(case), "recompute": "none"}))[0].double()
     truth = expected(lambda: ({}, gradient(plain)), torch.float32)
-    torch.set_num_threads(case.threads)
-    truth.assert_close({}, gradient(ours))
+    with threads(case.threads):
+        found = gradient(ours)
+    truth.assert_close({}, found)
