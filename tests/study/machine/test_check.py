@@ -78,7 +78,7 @@ def test_an_operation_that_hangs_is_named_when_its_time_is_over():
 def test_an_operation_without_memory_is_named():
     (finding,) = verdict(case("hungry")).findings
     assert finding.kind == "memory"
-    assert finding.what == "out of memory (MemoryError: 108 numbers are too many)"
+    assert finding.what == "out of memory (MemoryError: 216 numbers are too many)"
 
 
 def test_what_float64_cannot_compute_is_said_and_is_no_finding():
