@@ -1,3 +1,10 @@
+import os
+
+from zostudy import host
+
+host.wait_briefly(os.environ)  # threads wait as the program's do, which torch reads when it loads
+
+# isort: split
 import pytest
 import torch
 from hypothesis import HealthCheck, settings

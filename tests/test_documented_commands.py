@@ -33,6 +33,7 @@ SMALLER = {
     "--seeds 20": "--seeds 2",
     "--seeds 5": "--seeds 2",
     "--workers 4": "--workers 2",
+    "--trial 3": "--trial 1",
     "dataset.resize=32": "dataset.resize=8",
     "dataset.resize=16": "dataset.resize=8",
     "supernet.channels=8": "supernet.channels=2",
