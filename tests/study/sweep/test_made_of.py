@@ -56,7 +56,11 @@ class Engine:
         self.calls.append((dict(point.values), seed, number))
         self.made_of.append(dict(point.made_of))
         accuracy = self.accuracy + point.config.prune.options["xi"]
-        return TrialOutcome({"validation_accuracy": accuracy}, {}, f"run-{number}")
+        metrics = {
+            "validation_accuracy": accuracy,
+            "parameters": 1000 * point.config.prune.options["xi"],
+        }
+        return TrialOutcome(metrics, {}, f"run-{number}")
 
     def run(self, file):
         beginning.check_machine(file)
@@ -236,8 +240,14 @@ RANGE = {"prune.xi": {"low": 0.05, "high": 0.95}}
 
 
 def sampled(name, trials):
-    sampler = {"name": name, "seed": 3} | ({"population": 4} if name == "nsga2" else {})
-    return {"parameters": RANGE, "sampler": sampler, "trials": trials}
+    settings = {"parameters": RANGE, "sampler": {"name": name, "seed": 3}, "trials": trials}
+    if name == "nsga2":
+        settings["sampler"]["population"] = 4
+        settings["objectives"] = [
+            {"metric": "validation_accuracy", "direction": "maximize"},
+            {"metric": "parameters", "direction": "minimize"},
+        ]
+    return settings
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])

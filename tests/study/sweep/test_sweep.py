@@ -236,11 +236,12 @@ def test_a_sampled_point_that_was_run_is_not_run_again(make):
 
 
 def test_a_sampled_point_with_wrong_settings_fails_with_its_reason(make):
-    parameters = {"search.epochs": [40, 20], "search.warmup_epochs": [2, 30]}
+    late = [*range(1, 13), *range(21, 40)]  # more than are tried with each other beforehand
+    parameters = {"search.epochs": [40, 20], "search.warmup_epochs": late}
     file = make(parameters, **(TPE | {"trials": 12}))
     summary = Engine().run(file)
     assert summary.failures
-    assert all("warmup_epochs: 30 leaves no epoch" in line for line in summary.failures)
+    assert all("leaves no epoch for α" in line for line in summary.failures)
 
 
 def test_settings_that_optuna_cannot_hold_are_swept(make):
@@ -339,15 +340,17 @@ def test_a_sampled_sweep_does_not_learn_from_other_settings(make):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("optuna.db", r"storage\.optuna: 'optuna\.db' is no SQLAlchemy URL"),
-        ("nosuch://u:secret@host/db", r"storage\.optuna: nosuch://u:\*\*\*@host/db cannot be"),
+        ("optuna.db", r"storage\.optuna: 'optuna\.db' is not allowed: needs a database URL"),
+        (
+            "nosuch://u@host/db",
+            r"storage\.optuna: 'nosuch://u@host/db' is not allowed: needs a dat",
+        ),
         ("sqlite:////dev/null/optuna.db", r"cannot be opened \(.*unable to open database file\)"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_an_error(make, url, message):
-    file = make(XI, trial={"storage": {"optuna": url}})
     with pytest.raises(ConfigError, match=message):
-        Engine().run(file)
+        Engine().run(make(XI, trial={"storage": {"optuna": url}}))
 
 
 def test_a_storage_that_breaks_ends_the_run_with_its_reason(make, folder):
