@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from benchmarks import quick
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.errors import LostError, MemoryShortageError, TrialError
+from zostudy.errors import CrashError, LostError, MemoryShortageError, TrialError
 from zostudy.study import points
 from zostudy.study.delivery import delivery
 from zostudy.study.tracking.tracking import MACHINE, REASON
@@ -92,7 +92,7 @@ def test_the_run_of_a_killed_process_says_why_it_ended(file, folder):
         pass
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiments = [client.get_experiment_by_name("s").experiment_id]
-    (found,) = client.search_runs(experiments, "attributes.run_name = 'trial-77'")
+    (found,) = client.search_runs(experiments, "tags.`zostudy.trial` = '77'")
     assert found.info.status == "FAILED"
     assert found.data.tags[MACHINE] == "passed"
     assert found.data.tags[REASON] == "its process was killed from outside (SIGKILL)"
@@ -129,9 +129,9 @@ def enough(_progress) -> None:
         (-signal.SIGKILL, 1, MemoryShortageError, "killed by the kernel's out-of-memory killer"),
         (-signal.SIGKILL, 0, LostError, "SIGKILL"),
         (-signal.SIGTERM, 0, LostError, "SIGTERM"),
-        (-signal.SIGABRT, 1, TrialError, r"crashed \(SIGABRT: Aborted\)"),
+        (-signal.SIGABRT, 1, CrashError, r"crashed \(SIGABRT: Aborted\)"),
         (255, 0, LostError, "lost with the server"),
-        (3, 0, TrialError, "exit code 3"),
+        (3, 0, CrashError, "exit code 3"),
     ],
 )
 def test_how_a_process_ended_is_told_in_words(code, killed, error, message):

@@ -62,7 +62,8 @@ def files(config: TrialConfig) -> dict[str, str]:
     """The content of every file that settings name, by the path of the setting, but for data.
 
     These are the table, and each option of a mask source or regularizer that is a text and names
-    a file or a folder that is there. A file that is missing where one is needed has an empty value.
+    a file or a folder that is there. A component whose decorator says ``files=(…)`` reads only
+    those of its options. A file that is missing where one is needed has an empty value.
     """
     found = {}
     if config.evaluate.by == "table":
@@ -81,7 +82,10 @@ def _named(
     kind: Kind, name: str, options: Mapping[str, Any], extensions: tuple[str, ...]
 ) -> Iterator[tuple[str, Path]]:
     component = registry.find(kind, name, kind, extensions)
+    declared = component.facts.get("files")
     for option in component.options:
+        if isinstance(declared, tuple) and option.name not in declared:
+            continue
         value = options.get(option.name)
         if isinstance(value, str) and value and not option.choices:
             path = Path(value)
