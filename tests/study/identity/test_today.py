@@ -72,6 +72,19 @@ def test_any_option_of_a_mask_source_that_names_a_file_counts(here, monkeypatch)
     assert files(config(**sections)) != first
 
 
+def test_a_component_says_which_of_its_options_it_reads(here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here))
+    (here / "identity_logs.py").write_text(
+        "from zostudy.registry import mask_source\n\n\n"
+        '@mask_source("logged", files=("scores",))\n'
+        'def logged(context, *, scores: str, log: str = "log"):\n    """From scores."""\n'
+    )
+    for name in ("scores.npy", "log"):
+        (here / name).write_bytes(b"1")
+    prune = {"source": "logged", "scores": "scores.npy"}
+    assert files(config(extensions=["identity_logs"], prune=prune)).keys() == {"prune.scores"}
+
+
 def test_a_folder_is_known_by_the_names_and_contents_in_it(here):
     (here / "masks" / "deep").mkdir(parents=True)
     (here / "masks" / "deep" / "a").write_text("1")
