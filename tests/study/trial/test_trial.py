@@ -277,16 +277,17 @@ def test_a_sweep_over_levels_and_regularizers_computes_one_pruning_a_seed(tmp_pa
 
 @pytest.mark.slow
 def test_a_trial_that_fails_leaves_the_others_alone_and_shows_in_the_exit_code(tmp_path):
-    sweep = {"parameters": {"search.weights.learning_rate": [1e30, 0.05]}}
-    write(tmp_path, sweep=sweep)
+    sweep = {"parameters": {"search.weights.weight_decay": [1000, 0]}}  # 1000: weights explode
+    search = TINY["search"] | {"weights": {"learning_rate": 1}}
+    write(tmp_path, sweep=sweep, search=search)
     done = zostudy(tmp_path, "run", "study.yaml", code=1)
     states = {
-        trial["params"]["search.weights.learning_rate"]: trial
+        trial["params"]["search.weights.weight_decay"]: trial
         for trial in results(tmp_path)["trials"]
     }
-    assert states[0.05]["state"] == "complete"
-    assert states[1e30]["state"] == "failed"
-    assert "the loss is" in states[1e30]["reason"]
+    assert states[0]["state"] == "complete"
+    assert states[1000]["state"] == "failed"
+    assert "the loss is" in states[1000]["reason"]
     assert "NumericalError" not in done.stdout or "the loss is" in done.stdout
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
