@@ -1,12 +1,13 @@
 """Phases through the store: who computes, who finds, who goes on."""
 
+import contextlib
 import itertools
 import multiprocessing
+import queue
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from tests.patience import PATIENCE
 from zostudy.config.loading import from_document
 from zostudy.data.dataset import load
 from zostudy.errors import NumericalError
@@ -142,12 +143,16 @@ def prune(folder, results, order):
 
 @pytest.mark.parametrize("orders", [(1,), (-1,), (1, -1)])
 def test_a_sweep_over_levels_computes_one_trajectory_a_seed(tmp_path, orders):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     results = context.Queue()
     workers = [context.Process(target=prune, args=(tmp_path, results, o)) for o in orders]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=PATIENCE) for _ in range(16 * len(orders))]
+    found: list = []
+    while len(found) < 16 * len(orders):
+        assert all(worker.exitcode in (None, 0) for worker in workers)
+        with contextlib.suppress(queue.Empty):
+            found.append(results.get(timeout=1))
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
