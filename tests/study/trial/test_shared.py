@@ -50,7 +50,7 @@ def take_part(environment: dict, results) -> None:
 
 
 def test_the_first_process_leads_and_alone_keeps_a_checkpoint_that_all_go_on_from():
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     results = context.Queue()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
