@@ -1,4 +1,4 @@
-"""Real data that benchmarks read: ../shared/data beside the project, or ZOSTUDY_DATA."""
+"""Real data that benchmarks read: the folder that ZOSTUDY_DATA names."""
 
 import io
 import os

@@ -1,7 +1,7 @@
 """How well every ranking function tells good architectures from bad ones, where the truth is known.
 
 ``python -m benchmarks.ranking_functions [--json]``: 300 random cells of NAS-Bench-201, each scored
-once without training, against its true test accuracy on CIFAR-10 (../shared/data, or ZOSTUDY_DATA).
+once without training, against its true test accuracy on CIFAR-10 (data: ZOSTUDY_DATA).
 
 - A cell is scored in a network of its own: a supernet of 8 channels and one cell a stage (16 and 5
   in the benchmark) whose mask leaves this one architecture; the same seed initialises every cell.

@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from zostudy import host
 from zostudy.config.base import Settings
@@ -282,13 +280,7 @@ class StorageSettings(Settings):
 
 def _number_of_threads(value: object, check: ValidatorFunctionWrapHandler) -> object:
     """A number of threads; that of the processors that may be used, for ``auto``."""
-    if value == "auto":
-        return host.processors()
-    try:
-        return check(value)
-    except ValidationError as error:
-        text = "Needs a whole number from 1 up, or 'auto'"
-        raise PydanticCustomError("threads", "{text}", {"text": text}) from error
+    return host.processors() if value == "auto" else check(value)
 
 
 _Threads = Annotated[int, Field(ge=1, le=1024)]
