@@ -37,8 +37,7 @@ ERRORS = (MlflowException, SQLAlchemyError, OSError)
 _VIEW = "zostudy"
 _VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 
-#: The experiment's tag that says whether MLflow's page opens on model training or on the part for
-#: language models.
+#: The experiment's tag that says what it is for: model training, and not language models.
 _KIND_TAG = "mlflow.experimentKind"
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
