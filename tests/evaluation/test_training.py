@@ -259,7 +259,7 @@ def test_loss_that_is_not_finite_fails_with_phase_epoch_and_value():
         evaluate(
             GENOTYPE,
             dataset(),
-            settings(weights=SGDSettings(learning_rate=1e30, clip_norm=1e30)),
+            settings(weights=SGDSettings(learning_rate=1000, clip_norm=1e9, weight_decay=1000)),
             context(),
         )
 

@@ -11,7 +11,11 @@ from zostudy.networks.standalone import AUXILIARY
 from zostudy.space.genotype import Genotype
 
 
-def of_genotype(genotype: Genotype, network: nn.Module, dataset: Dataset) -> dict[str, int]:
+def of_genotype(
+    genotype: Genotype,  # noqa: ARG001  # today's metrics are those of the network
+    network: nn.Module,
+    dataset: Dataset,
+) -> dict[str, int]:
     """Every metric that follows from a genotype and its network alone, by its name.
 
     What is computed here is declared in `zostudy.metrics` with the source ``genotype``.
@@ -21,7 +25,6 @@ def of_genotype(genotype: Genotype, network: nn.Module, dataset: Dataset) -> dic
         network: Its stand-alone network; it stays as it is, and may be on the ``meta`` device.
         dataset: Gives the shape of the pictures.
     """
-    del genotype  # both metrics of today are those of the network
     return {
         "parameters": parameters(network),
         "macs": macs(network, dataset.channels, dataset.height, dataset.width),

@@ -33,9 +33,8 @@ def folder():
         yield Path(name)
 
 
-@pytest.fixture(scope="module")
-def file(folder):
-    """A study of one trial, run to its end."""
+def studied(folder):
+    """A study of one trial, run to its end in a folder."""
     made = from_document(
         {
             "study": "s",
@@ -52,6 +51,11 @@ def file(folder):
     )
     run(made)
     return made
+
+
+@pytest.fixture(scope="module")
+def file(folder):
+    return studied(folder)
 
 
 def run(file):
@@ -306,15 +310,17 @@ def test_the_command_lists_repairs_and_says_by_its_exit_code_whether_all_is_well
     assert call("--repair", code=0).endswith("study 's': nothing is wrong\n")
 
 
-def test_a_run_that_is_gone_is_logged_from_its_outcome_where_the_cache_is(file, client, folder):
+def test_a_run_that_is_gone_is_logged_from_its_outcome_where_the_cache_is(tmp_path):
+    file = studied(tmp_path)  # of its own: the phases of the run are not recorded again
+    client = MlflowClient(file.config.tracking.uri)
     run_, _ = runs(client)
     metrics = run_.data.metrics
     client.delete_run(run_.info.run_id)
-    shutil.move(folder / ".zostudy" / "cache", folder / "kept")
+    shutil.move(tmp_path / ".zostudy" / "cache", tmp_path / "kept")
     # its phases are those of a run that is not there, too
     repaired = doctor.repair(file)
-    shutil.rmtree(folder / ".zostudy" / "cache", ignore_errors=True)
-    shutil.move(folder / "kept", folder / ".zostudy" / "cache")
+    shutil.rmtree(tmp_path / ".zostudy" / "cache", ignore_errors=True)
+    shutil.move(tmp_path / "kept", tmp_path / ".zostudy" / "cache")
     assert all(result.repaired for result in repaired)
     (left,) = [result.left for result in repaired if result.left]
     assert "not all of its phases are in the cache" in left

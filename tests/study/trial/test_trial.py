@@ -237,7 +237,6 @@ def test_a_poor_trial_is_stopped_in_its_evaluation_and_its_run_says_so(tmp_path)
 
 
 HALVING = """
-from tests.patience import PATIENCE, wait_for
 from zostudy.registry import regularizer
 
 @regularizer("halving")
