@@ -16,8 +16,8 @@ from torch.nn import functional
 from tests.reference.pairing import REFERENCES
 from zostudy.config.settings import SearchSettings, SupernetSettings
 from zostudy.data.batches import Batch
+from zostudy.networks.dry_run import predicted_peak
 from zostudy.networks.memory import Holder, PeakMemory
-from zostudy.networks.prediction import predicted_peak
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seeded
 from zostudy.search.learner import Learner

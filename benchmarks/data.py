@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zostudy.proxies.probe import Batch
+from zostudy.proxies.inputs import ProxyInputs
 
 FOLDER = Path(os.environ.get("ZOSTUDY_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -23,8 +23,8 @@ def there(name: str) -> Path:
     return path
 
 
-def cifar10(count: int, seed: int) -> Batch:
-    """Random training pictures of CIFAR-10, as many of each class, normalised by their own pixels.
+def cifar10(count: int, seed: int) -> ProxyInputs:
+    """Random training pictures of CIFAR-10, as many of each class, normalized by their own pixels.
 
     Args:
         count: Pictures; a multiple of 10.
@@ -47,4 +47,4 @@ def cifar10(count: int, seed: int) -> Batch:
             labels.append(label)
     images = torch.stack(pictures).float()
     deviation, mean = torch.std_mean(images, dim=(0, 2, 3), keepdim=True)
-    return Batch((images - mean) / deviation, torch.tensor(labels), seed)
+    return ProxyInputs((images - mean) / deviation, torch.tensor(labels), seed)

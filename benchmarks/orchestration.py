@@ -21,10 +21,10 @@ from benchmarks.document import Row, main
 from benchmarks.servers import free_port, mlflow_server, postgresql
 from benchmarks.survival import Stores
 from zostudy.config.loading import StudyFile, from_document
-from zostudy.study.delivery import delivery
+from zostudy.study.delivery import background
 from zostudy.study.report import progress, results
-from zostudy.study.sweep import sweep
-from zostudy.study.workers import workers
+from zostudy.study.sweep import worker
+from zostudy.study.workers import pool
 
 _LONG, _STEP = 60.0, 2.0
 _EMPTY = 10
@@ -42,10 +42,10 @@ def _file(stores: Stores, name: str, trials: int, **prune: float) -> StudyFile:
 def _run(file: StudyFile) -> float:
     """Run a study with one worker; seconds until all is delivered."""
     started = time.perf_counter()
-    sweep.prepare(file)
+    worker.prepare(file)
     reporter = progress.reporter(Console(file=io.StringIO()))
-    with delivery.for_study(file.config), reporter:
-        done = workers.run(file, ["study"], reporter, {})
+    with background.for_study(file.config), reporter:
+        done = pool.run(file, ["study"], reporter, {})
     if done.failures:
         raise RuntimeError("\n".join(done.failures))
     return time.perf_counter() - started

@@ -26,8 +26,8 @@ from mlflow import MlflowClient
 
 from benchmarks.document import Row, main, median_seconds
 from benchmarks.servers import free_port, mlflow_server
-from zostudy.study.delivery.delivery import Delivery
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.delivery.background import Delivery
+from zostudy.study.tracking.runs import Tracker
 
 #: Seconds from the start of the study to the end of the server, and from there to its return.
 _BEFORE, _AWAY = 25.0, 60.0

@@ -4,7 +4,7 @@
 
 - One network of 8 cells, C = 8, k = 4, one batch of 64 pictures of 32×32 (crops of the two
   photographs that come with scikit-learn), all 224 scores, NNGP: first order against exact, over 5
-  initialisations; exact against a plain loop of 224 full forward passes, in time, and in float64
+  initializations; exact against a plain loop of 224 full forward passes, in time, and in float64
   on 8 pictures by the largest difference over the largest score.
 - Reliability of the scores of small networks (4 cells, C = 4, batches of 64 scanned digits) as a
   function of repeats: the rank correlation between the mean scores of so many repeats and those of
@@ -24,7 +24,7 @@ from torch.nn import functional
 from benchmarks.document import Row, main
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning import exact, first_order, reliability
 from zostudy.pruning.scoring import Scorer, losses, removable, uniform_mixing, values
 from zostudy.space.mask import OperationMask, Place
@@ -58,8 +58,8 @@ def ranking(name: str) -> Ranking:
     return Ranking.of({"name": name} | (options if name == "nngp" else {}))
 
 
-def crops(count: int, seed: int) -> Batch:
-    """Squares of two photographs, of 32 to 256 pixels, made 32 pixels wide and normalised."""
+def crops(count: int, seed: int) -> ProxyInputs:
+    """Squares of two photographs, of 32 to 256 pixels, made 32 pixels wide and normalized."""
     generator = torch.Generator().manual_seed(seed)
     photographs = [torch.tensor(i).permute(2, 0, 1) / 255 for i in load_sample_images().images]
 
@@ -74,20 +74,20 @@ def crops(count: int, seed: int) -> Batch:
         found.append(functional.interpolate(square, (32, 32), mode="area"))
     images = torch.cat(found)
     deviation, mean = torch.std_mean(images, dim=(0, 2, 3), keepdim=True)
-    return Batch((images - mean) / deviation, torch.arange(count) % 10)
+    return ProxyInputs((images - mean) / deviation, torch.arange(count) % 10)
 
 
-def digits(count: int, seed: int) -> Batch:
-    """Scanned digits, normalised."""
+def digits(count: int, seed: int) -> ProxyInputs:
+    """Scanned digits, normalized."""
     scans = load_digits()
     chosen = torch.randperm(len(scans.target), generator=torch.Generator().manual_seed(seed))
     images = torch.tensor(scans.images, dtype=torch.float32)[chosen[:count], None]
     labels = torch.tensor(scans.target)[chosen[:count]]
-    return Batch((images - images.mean()) / images.std(), labels, seed)
+    return ProxyInputs((images - images.mean()) / images.std(), labels, seed)
 
 
 def plain_scores(
-    network: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch]
+    network: Supernet, rankings: Sequence[Ranking], batches: Sequence[ProxyInputs]
 ) -> dict[Place, float]:
     """Leave-one-out scores by a full forward pass for each operation."""
 
@@ -130,7 +130,7 @@ def scorers() -> Iterator[Row]:
 
 
 def _exact_against_plain(
-    network: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch]
+    network: Supernet, rankings: Sequence[Ranking], batches: Sequence[ProxyInputs]
 ) -> Iterator[Row]:
     """Time before and after the plain loop; the scores in float64 on few pictures."""
     _, before = timed(lambda: exact.operation_scores(network, rankings, batches))
@@ -140,7 +140,7 @@ def _exact_against_plain(
     yield Row("exact-vs-plain", "time_ratio", seconds / plain)
     yield Row("exact-vs-plain", "seconds", seconds, plain)
     precise = network.double()
-    few = [Batch(batch.images[:8].double(), batch.labels[:8]) for batch in batches]
+    few = [ProxyInputs(batch.images[:8].double(), batch.labels[:8]) for batch in batches]
     found = exact.operation_scores(precise, rankings, few)
     wanted = plain_scores(precise, rankings, few)
     apart = max(abs(found[place] - score) for place, score in wanted.items())

@@ -4,7 +4,7 @@
 once without training, against its true test accuracy on CIFAR-10 (data: ZOSTUDY_DATA).
 
 - A cell is scored in a network of its own: a supernet of 8 channels and one cell a stage (16 and 5
-  in the benchmark) whose mask leaves this one architecture; the same seed initialises every cell.
+  in the benchmark) whose mask leaves this one architecture; the same seed initializes every cell.
 - One batch of 40 real pictures, 4 of each class, the same for every cell.
 - Spearman's ρ and Kendall's τ-b, in which ties count as ties, times the function's sign: 1 is
   perfect. Where a function refuses a cell (``NumericalError``, or a score that is not finite) the
@@ -37,7 +37,7 @@ from zostudy.errors import NumericalError
 from zostudy.evaluation import cost, table
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
@@ -73,7 +73,7 @@ def rankings() -> list[Ranking]:
 
 
 def network(genotype: Genotype) -> Supernet:
-    """A supernet that holds this one architecture, freshly initialised."""
+    """A supernet that holds this one architecture, freshly initialized."""
     space = genotype.space
     kept = {
         (kind, source, target, name)
@@ -92,7 +92,7 @@ def network(genotype: Genotype) -> Supernet:
     return made.requires_grad_(requires_grad=False)
 
 
-def score(genotype: Genotype, ranking: Ranking, batch: Batch) -> float:
+def score(genotype: Genotype, ranking: Ranking, batch: ProxyInputs) -> float:
     """The signed score of an architecture; NaN where it means nothing."""
     made = network(genotype)
     try:

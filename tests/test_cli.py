@@ -87,7 +87,7 @@ def zostudy(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "zostudy.study.trial.trial", engine)
     exporting = types.SimpleNamespace(export_trial=export_trial)
     monkeypatch.setitem(sys.modules, "zostudy.study.bundle.trial_export", exporting)
-    monkeypatch.setattr("zostudy.study.workers.workers.TrialProcesses", TrialProcesses)
+    monkeypatch.setattr("zostudy.study.workers.pool.TrialProcesses", TrialProcesses)
     monkeypatch.setattr("zostudy.study.workers.trial_process.start_server", lambda: None)
     monkeypatch.setattr("zostudy.study.machine.gate.require", lambda *_: "passed")
     monkeypatch.setattr(Trials, "error", None)

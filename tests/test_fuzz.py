@@ -16,8 +16,8 @@ from zostudy.evaluation.table import read
 from zostudy.study.delivery.mlflow_store import MlflowStore
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.store.store import Store
-from zostudy.study.sweep import sweep
+from zostudy.study.store.records import Store
+from zostudy.study.sweep import worker
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
@@ -165,7 +165,7 @@ def complete(tmp_path_factory) -> Path:
         return engine(point, seed, number)
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(study(folder), stopping, lambda _: None)
+        worker.run(study(folder), stopping, lambda _: None)
     return folder / "optuna.db"
 
 
@@ -178,7 +178,7 @@ def accuracies(file: StudyFile) -> dict:
 
 
 def test_a_damaged_storage_is_a_clear_error_or_loses_no_trial(complete, tmp_path):
-    sweep.run(study(tmp_path), engine, lambda _: None)
+    worker.run(study(tmp_path), engine, lambda _: None)
     expected = accuracies(study(tmp_path))
     errors = []
     for seed in range(25):
@@ -187,7 +187,7 @@ def test_a_damaged_storage_is_a_clear_error_or_loses_no_trial(complete, tmp_path
         shutil.copy(complete, folder / "optuna.db")
         damaged(folder / "optuna.db", seed)
         try:
-            sweep.run(study(folder), engine, lambda _: None)
+            worker.run(study(folder), engine, lambda _: None)
             assert accuracies(study(folder)) == expected, seed
         except ZostudyError as error:
             errors.append(str(error))

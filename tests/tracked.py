@@ -2,9 +2,9 @@
 
 import contextlib
 
-from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.background import Delivery
 from zostudy.study.delivery.mlflow_store import MlflowStore
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 
 
 class Tracked:

@@ -47,7 +47,7 @@ class Metric:
         source: The phase that measures it; ``genotype`` where it follows from the genotype and the
             settings of the stand-alone network alone, so that it is known before an evaluation.
         better: Whether larger or smaller values are better; ``neither`` where that says nothing.
-        objective: Whether a sweep may optimise it.
+        objective: Whether a sweep may optimize it.
         constraint: Whether a sweep may limit it, because it is known before a trial is paid for.
         hardware: Whether it depends on the machine.
         by: The way of evaluation that has it (``evaluate.by``); ``any`` where each has it.
@@ -247,7 +247,7 @@ _DECLARED = (
 #: Every metric by its name, in the order of the columns of tables.
 METRICS = {metric.name: metric for metric in _DECLARED}
 
-#: What a sweep may optimise.
+#: What a sweep may optimize.
 OBJECTIVES = tuple(metric.name for metric in _DECLARED if metric.objective)
 
 #: What a sweep may limit.

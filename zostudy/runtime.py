@@ -64,8 +64,8 @@ class Runtime:
         return seeded("cpu" if self.device.type == "meta" else self.device, *key)
 
     @property
-    def birthplace(self) -> torch.device:
-        """Where modules are made and initialised, as a context: the CPU, for any real device."""
+    def initialization_device(self) -> torch.device:
+        """Where modules are made and initialized, as a context: the CPU, for any real device."""
         return torch.device("meta" if self.device.type == "meta" else "cpu")
 
     @property
@@ -108,7 +108,7 @@ def prepare(settings: RuntimeSettings) -> Runtime:
 
 
 @contextlib.contextmanager
-def joined(settings: RuntimeSettings) -> Iterator[str]:
+def process_group(settings: RuntimeSettings) -> Iterator[str]:
     """Be one of the processes that torchrun has started, if it has; gives this one's device.
 
     Raises:
@@ -202,7 +202,7 @@ def memory_budget(settings: RuntimeSettings, device: torch.device) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators, for code that takes no generator (module initialisation)."""
+    """Seed the global generators, for code that takes no generator (module initialization)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  # libraries that still draw from it
     torch.manual_seed(seed)

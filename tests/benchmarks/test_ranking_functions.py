@@ -7,7 +7,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from benchmarks import ranking_functions
 from benchmarks.ranking_functions import correlation, network, rankings, score, with_refused_last
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.space.genotype import parse
 from zostudy.space.search_space import search_space
 
@@ -18,7 +18,7 @@ CELL = "|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|nor_conv_1x1~0|none~1|
 
 def batch():
     images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Batch(images, torch.arange(10) % 10)
+    return ProxyInputs(images, torch.arange(10) % 10)
 
 
 def test_the_network_of_a_cell_holds_that_cell_alone():

@@ -5,7 +5,7 @@ import yaml
 from mlflow import MlflowClient
 
 from benchmarks import quick
-from zostudy.study.tracking.tracking import MACHINE
+from zostudy.study.tracking.runs import MACHINE
 
 
 def tags() -> list[str | None]:

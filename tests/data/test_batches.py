@@ -100,7 +100,7 @@ def test_squares_are_centred_uniformly_and_clipped_at_the_border(digits):
     torch.testing.assert_close(share, torch.outer(covering, covering), atol=0.02, rtol=0)
 
 
-def test_training_batches_are_normalised_to_mean_zero_and_deviation_one(digits):
+def test_training_batches_are_normalized_to_mean_zero_and_deviation_one(digits):
     images = torch.cat([images for images, _ in epoch(digits, None, batch_size=100)])
     assert float(images.mean()) == pytest.approx(0, abs=1e-5)
     assert float(images.std()) == pytest.approx(1, abs=1e-3)

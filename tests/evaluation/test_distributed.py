@@ -49,7 +49,7 @@ def data(small_dataset):
 
 
 def trained(data, settings: RuntimeSettings, genotype: Genotype) -> EvaluationResult:
-    with runtime.joined(settings) as device:
+    with runtime.process_group(settings) as device:
         here = runtime.prepare(settings.model_copy(update={"device": device}))
         return evaluate(genotype, data, SETTINGS, StageContext(here, seed=3))
 
@@ -143,6 +143,6 @@ def test_one_certain_device_cannot_be_shared(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     with (
         pytest.raises(ConfigError, match=r"runtime\.device: 'cuda:0' is one device, and torchrun"),
-        runtime.joined(RuntimeSettings(device="cuda:0")),
+        runtime.process_group(RuntimeSettings(device="cuda:0")),
     ):
         pass

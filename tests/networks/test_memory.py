@@ -239,7 +239,7 @@ def test_peak_memory_is_the_highest_sample_with_what_was_held():
             torch.zeros(size, device=device)
     torch.zeros(1000, device=device)  # not sampled
     assert memory.peak_bytes == 30 * FLOAT
-    assert memory.figures() == {"peak_bytes": 30.0 * FLOAT}
+    assert memory.metrics() == {"peak_bytes": 30.0 * FLOAT}
 
 
 def test_the_first_sample_on_meta_ends_the_work_with_its_peak():
@@ -269,9 +269,9 @@ def test_on_cuda_the_allocator_measures_the_whole_phase():
     torch.zeros(1 << 20, device=device)  # not sampled, and seen all the same
     with memory.sample():
         torch.zeros(1 << 10, device=device)
-    figures = memory.figures()
-    assert figures["peak_bytes"] == memory.peak_bytes == start + (1 << 22)
-    assert figures["peak_reserved_bytes"] >= figures["peak_bytes"]
+    metrics = memory.metrics()
+    assert metrics["peak_bytes"] == memory.peak_bytes == start + (1 << 22)
+    assert metrics["peak_reserved_bytes"] >= metrics["peak_bytes"]
     assert PeakMemory(device, before=1 << 50).peak_bytes == 1 << 50
 
 

@@ -80,7 +80,7 @@ def test_input_stays_as_it_was(name, stride, affine):
 
 @every_operation
 @strides
-def test_normalisation_learns_and_remembers_only_in_the_standalone_network(name, stride):
+def test_normalization_learns_and_remembers_only_in_the_standalone_network(name, stride):
     for affine in (False, True):
         for module in operation(name, stride=stride, affine=affine).modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -127,7 +127,7 @@ def test_pool_is_that_of_the_neighbours_inside_the_picture(kind, stride):
             torch.testing.assert_close(pooled[:, :, row, column], expected)
 
 
-def test_pool_is_normalised_in_the_supernet_only():
+def test_pool_is_normalized_in_the_supernet_only():
     images = pictures(8, 3, 6, 6) * 3 + 1
     supernet = Pool("avg", 3, 1, normalizes=True)(images)
     torch.testing.assert_close(supernet.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)

@@ -9,7 +9,7 @@ from zostudy.errors import ArchitectureError
 from zostudy.networks.skeleton import ResidualBlock
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning import exact
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.runtime import seeded
@@ -128,7 +128,7 @@ def test_exact_scores_are_those_of_full_passes(space):
     supernet = supernet_of(space, edge_normalization=True).double()
     supernet.kaiming_normal_(seeded("cpu", 0))
     supernet.requires_grad_(requires_grad=False)
-    batch = Batch(pictures(6, 2, 8, 8).double(), torch.arange(6) % 3)
+    batch = ProxyInputs(pictures(6, 2, 8, 8).double(), torch.arange(6) % 3)
     ranking = Ranking("size", lambda logits: logits.square().sum(), 1)
     scores = exact.operation_scores(supernet, [ranking], [batch])
 

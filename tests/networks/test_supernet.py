@@ -5,7 +5,7 @@ from torch.nn import functional
 from tests.reference.pairing import pairs, reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.memory import LiveBytes
-from zostudy.networks.shared import NodeOperations, SharedDense
+from zostudy.networks.node_operations import NodeOperations, SharedDense
 from zostudy.networks.supernet import Supernet
 from zostudy.registry import components
 from zostudy.space.mask import OperationMask
@@ -163,7 +163,7 @@ def test_an_operation_of_an_extension_runs_edge_by_edge(tmp_path, monkeypatch):
     torch.testing.assert_close(second, weights[1, 0] * images)
 
 
-def test_kaiming_initialisation_has_the_fan_out_of_each_edges_convolution():
+def test_kaiming_initialization_has_the_fan_out_of_each_edges_convolution():
     supernet = supernet_of(OperationMask.full(SPACE), SupernetSettings(cells=1, channels=64))
     supernet.kaiming_normal_(torch.Generator().manual_seed(0))
     shared = supernet.cells[0].nodes[0].shared["sep_conv_5x5"]

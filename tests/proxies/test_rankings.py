@@ -9,7 +9,7 @@ from tests.reference import rankings as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
-from zostudy.proxies.probe import Ranking
+from zostudy.proxies.inputs import Ranking
 from zostudy.proxies.ranking import naswot, nngp
 from zostudy.pruning import exact, first_order
 from zostudy.pruning.scoring import removable, uniform_mixing, values

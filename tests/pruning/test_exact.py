@@ -6,7 +6,7 @@ from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning import exact
 from zostudy.pruning.scoring import uniform_mixing, values
 from zostudy.space.mask import OperationMask
@@ -31,7 +31,7 @@ def supernet_of(settings, mask=None):
 
 def batch(count=6):
     generator = torch.Generator().manual_seed(count)
-    return Batch(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 5)
+    return ProxyInputs(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 5)
 
 
 @pytest.mark.parametrize(("k", "cells"), [(1, 3), (2, 3), (2, 5)])
@@ -73,11 +73,11 @@ def test_a_network_that_gives_every_picture_the_same_logits_is_refused():
 
 
 @pytest.mark.parametrize("cells", [2, 4])
-@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.usefixtures("double")
-def test_what_a_removal_leaves_the_same_may_be_kept_whatever_is_read(normalised, cells):
+def test_what_a_removal_leaves_the_same_may_be_kept_whatever_is_read(normalized, cells):
     settings = SupernetSettings(
-        cells=cells, channels=4, partial_channels=2, edge_normalization=normalised
+        cells=cells, channels=4, partial_channels=2, edge_normalization=normalized
     )
     supernet = supernet_of(settings)
     given = batch(5)

@@ -40,10 +40,10 @@ def slope(supernet, ranking, batches, after):
     return -(rank(step) - rank(-step)) / (2 * step) / abs(rank(0.0))
 
 
-@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.usefixtures("double")
-def test_scores_are_the_ranking_s_slope_towards_every_removal(normalised):
-    settings = SETTINGS.model_copy(update={"edge_normalization": normalised})
+def test_scores_are_the_ranking_s_slope_towards_every_removal(normalized):
+    settings = SETTINGS.model_copy(update={"edge_normalization": normalized})
     supernet = supernet_of(settings)
     batches = [batch(6), batch(5)]
     scores = first_order.operation_scores(supernet, [NNGP], batches)

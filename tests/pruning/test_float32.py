@@ -9,7 +9,7 @@ from tests.reference import pruning as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch
+from zostudy.proxies.inputs import ProxyInputs
 from zostudy.pruning import exact, first_order
 from zostudy.pruning.scoring import removable
 from zostudy.space.mask import OperationMask
@@ -46,7 +46,7 @@ def built(case):
     supernet.kaiming_normal_(torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, 1, side, side, generator=generator)
-    batches = [Batch(images, torch.arange(count) % 5)]
+    batches = [ProxyInputs(images, torch.arange(count) % 5)]
     return supernet, reference_of(supernet, settings, 1, 5).double(), batches
 
 

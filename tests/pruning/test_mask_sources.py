@@ -134,7 +134,7 @@ def test_etenas_ends_with_a_genotype_of_one_operation_an_edge(prune, none_operat
         assert all(row[0] for rows in result.mask.rows.values() for row in rows)
 
 
-def test_repeats_average_over_initialisations(prune):
+def test_repeats_average_over_initializations(prune):
     one = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9}).rounds[0].scores
     two = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9, "repeats": 2}).rounds[0].scores
     assert one != two
@@ -143,15 +143,15 @@ def test_repeats_average_over_initialisations(prune):
 def test_scores_of_several_repeats_carry_their_reliability(prune):
     one = prune("zero_shot", xi=0.9, **ZERO_SHOT)
     assert one.rounds[0].errors == {}
-    assert "reliability" not in one.figures
-    assert one.figures["repeats"] == 1
+    assert "reliability" not in one.metrics
+    assert one.metrics["repeats"] == 1
     many = prune("zero_shot", **ZERO_SHOT | {"xi": 0.9, "repeats": 5})
     done = many.rounds[0]
     assert done.errors.keys() == done.scores.keys()
     assert all(error > 0 for error in done.errors.values())
-    assert set(done.reliability) <= set(many.figures)
-    assert -1 <= many.figures["reliability"] <= 1
-    assert 0 <= many.figures["pruned_again"] <= 1
+    assert set(done.reliability) <= set(many.metrics)
+    assert -1 <= many.metrics["reliability"] <= 1
+    assert 0 <= many.metrics["pruned_again"] <= 1
 
 
 def test_repeats_end_when_they_are_reliable_enough(prune):

@@ -14,12 +14,12 @@ from tests.reference import pruning as reference
 from tests.reference import rankings
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
-from zostudy.networks.prediction import predicted_peak
+from zostudy.networks.dry_run import predicted_peak
 from zostudy.networks.supernet import Supernet
 from zostudy.pruning import exact, first_order, mask_sources
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.pruning.scoring import removable, uniform_mixing
-from zostudy.pruning.zero_shot import foresee_zero_shot, zero_shot
+from zostudy.pruning.zero_shot import expected_zero_shot_mask, zero_shot
 from zostudy.runtime import Runtime
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
@@ -147,8 +147,8 @@ def test_a_prunings_peak_and_course_are_known_beforehand(prune, small_dataset, s
         Runtime(torch.device("cpu"), "fp32"),
     )
     assert found.peak_bytes == pytest.approx(predicted, rel=0.01)
-    foreseen = prune(foresee_zero_shot, dataset=outline, **options)
-    counts = [sorted(map(sum, m.rows["normal"])) for m in (found.mask, foreseen.mask)]
+    expected = prune(expected_zero_shot_mask, dataset=outline, **options)
+    counts = [sorted(map(sum, m.rows["normal"])) for m in (found.mask, expected.mask)]
     assert counts[0] == counts[1]
 
 

@@ -2,7 +2,7 @@
 
 
 def augmented(picture, padding, offset, flipped, mean, std):
-    """Crop of a zero-padded picture, flipped, then normalised.
+    """Crop of a zero-padded picture, flipped, then normalized.
 
     `picture` is channels × height × width of 0..255; `offset` is (row, column) of the crop's corner
     in the padded picture.

@@ -4,8 +4,8 @@ import torch
 
 from tests.reference import nasbench201
 from tests.reference.supernet import ReferenceSupernet
+from zostudy.networks.node_operations import SharedDense, SharedReduction
 from zostudy.networks.operations import FactorizedReduction
-from zostudy.networks.shared import SharedDense, SharedReduction
 
 REFERENCES = {
     "darts": ReferenceSupernet,

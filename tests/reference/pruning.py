@@ -34,7 +34,7 @@ def uniform_mixing(mask, like, removed=None):
 
 
 def uniform_edge_weights(network, like):
-    """With edge normalisation, the same share for every edge that enters a node; else ones."""
+    """With edge normalization, the same share for every edge that enters a node; else ones."""
     if not network.edge_normalization:
         return None
     targets = [target for _, target in network.topology]

@@ -78,11 +78,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def other_norm(run, normalised):
-    """Every BN gives `normalised(module, input)`, scaled and shifted as it would."""
+def other_norm(run, normalized):
+    """Every BN gives `normalized(module, input)`, scaled and shifted as it would."""
 
     def hook(module, inputs, _):
-        result = normalised(module, inputs[0])
+        result = normalized(module, inputs[0])
         if module.affine:
             result = result * module.weight[:, None, None] + module.bias[:, None, None]
         return result
@@ -107,11 +107,11 @@ def constant_norm(run):
     for handle in handles:
         handle.remove()
 
-    def normalised(module, images):
+    def normalized(module, images):
         mean, variance = known[module]
         return (images - mean[:, None, None]) / torch.sqrt(variance + 1e-5)[:, None, None]
 
-    return other_norm(run, normalised)
+    return other_norm(run, normalized)
 
 
 def score(values):

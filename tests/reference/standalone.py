@@ -18,7 +18,7 @@ class Reference:
     Args:
         normal: For each intermediate node, its (operation, source) pairs; likewise `reduction`.
         weights: The state dictionary of a network.
-        training: Whether BN normalises by the batch instead of the running statistics.
+        training: Whether BN normalizes by the batch instead of the running statistics.
     """
 
     def __init__(self, normal, reduction, weights, *, training):

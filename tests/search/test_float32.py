@@ -70,7 +70,7 @@ def test_the_momenta_of_a_step_are_those_of_the_reference_but_for_rounding(case)
         momentum = momenta.get(mine)
         whole = torch.zeros_like(mine) if momentum is None else momentum
         found[names[id(other)]] = whole[index].reshape(other.shape)
-    missing = truth.gradients.keys() - found.keys()  # β, where edges are not normalised
+    missing = truth.gradients.keys() - found.keys()  # β, where edges are not normalized
     truth.assert_close({}, found | {name: truth.gradients[name] for name in missing})
 
 

@@ -19,15 +19,15 @@ from zostudy.cli import studies
 from zostudy.cli import workers
 
 # isort: split
-from zostudy.cli import outcomes
+from zostudy.cli import results
 
 # isort: split
 from zostudy.cli import spaces
 
 # isort: split
-from zostudy.cli import cache, upkeep
+from zostudy.cli import cache, doctor
 
-__all__ = ["app", "cache", "main", "outcomes", "spaces", "studies", "upkeep", "workers"]
+__all__ = ["app", "cache", "doctor", "main", "results", "spaces", "studies", "workers"]
 
 
 def main() -> None:

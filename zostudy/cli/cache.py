@@ -11,8 +11,8 @@ from zostudy.cli.app import AsJson, app, print_json
 from zostudy.errors import ConfigError, ZostudyError
 
 if TYPE_CHECKING:
-    from zostudy.study.store.cache import Entry, Selection
-    from zostudy.study.store.store import Store
+    from zostudy.study.store.listing import Entry, Selection
+    from zostudy.study.store.records import Store
 
 cache = typer.Typer(help="List or clear results and checkpoints of phases.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
@@ -57,7 +57,7 @@ def clear(
     as_json: AsJson = False,
 ) -> None:
     """Take results and checkpoints away, but those in use; what is needed is computed again."""
-    from zostudy.study.store.cache import clear as take_away
+    from zostudy.study.store.listing import clear as take_away
 
     store, chosen = _chosen(folder, phase, study, older_than)
     try:
@@ -87,8 +87,8 @@ def _chosen(folder: Path, phase: str, study: str, older_than: str) -> tuple["Sto
     Raises:
         ConfigError: There is no such phase, or no such time.
     """
-    from zostudy.study.store import cache as caches
-    from zostudy.study.store.store import Store
+    from zostudy.study.store import listing as caches
+    from zostudy.study.store.records import Store
 
     selection = _selection(phase, study, older_than)
     store = Store(folder)
@@ -97,7 +97,7 @@ def _chosen(folder: Path, phase: str, study: str, older_than: str) -> tuple["Sto
 
 def _selection(phase: str, study: str, older_than: str) -> "Selection":
     from zostudy.config.sizes import duration
-    from zostudy.study.store.cache import Selection
+    from zostudy.study.store.listing import Selection
 
     if phase not in ("", "prune", "search", "evaluate"):
         raise ConfigError(f"--phase: {phase!r} is no phase; allowed: prune, search, evaluate")

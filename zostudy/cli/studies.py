@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zostudy.config.loading import StudyFile
     from zostudy.study.planning.plan import Plan
     from zostudy.study.points import Standing
-    from zostudy.study.sweep.sweep import SweepSummary
+    from zostudy.study.sweep.worker import SweepSummary
 
 
 @app.command()
@@ -97,12 +97,12 @@ def plan(
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
     from zostudy.study.report import console, data_summary, plan_table
-    from zostudy.study.sweep import sweep
+    from zostudy.study.sweep import worker
 
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = load_study(study, assignments)
-    standing = sweep.standing(file)
+    standing = worker.standing(file)
     memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
@@ -159,10 +159,10 @@ class Workers:
 def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
     from zostudy.study.report import console
-    from zostudy.study.sweep import sweep
+    from zostudy.study.sweep import worker
     from zostudy.study.sweep.crashes import hopeless
 
-    standing = sweep.standing(file).reopened(own=again)
+    standing = worker.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
     given_up = hopeless(standing, file.config.sweep)
     if given_up:
@@ -170,7 +170,7 @@ def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     elif standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
         done = _run_missing(file, standing, workers, again=again)
-        return max(len(done.failures), sweep.standing(file).trials_failed)
+        return max(len(done.failures), worker.standing(file).trials_failed)
     elif not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
     _deliver_what_waits(file)
@@ -179,13 +179,13 @@ def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
 
 def _deliver_what_waits(file: "StudyFile") -> None:
     """Deliver what MLflow did not have when the study was run."""
-    from zostudy.study.tracking import tracking
+    from zostudy.study.tracking import runs
 
     config = file.config
-    if tracking.journals(file.folder, config.tracking.uri, config.experiment).pending():
-        from zostudy.study.delivery import delivery
+    if runs.journals(file.folder, config.tracking.uri, config.experiment).pending():
+        from zostudy.study.delivery import background
 
-        with delivery.for_study(config):
+        with background.for_study(config):
             pass
 
 
@@ -198,13 +198,13 @@ def _run_missing(
 
     from zostudy.runtime import crowding, spread
     from zostudy.study import points
-    from zostudy.study.delivery import delivery
+    from zostudy.study.delivery import background
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
-    from zostudy.study.sweep import sweep
+    from zostudy.study.sweep import worker
     from zostudy.study.trial.trial import Trials
-    from zostudy.study.workers import workers
+    from zostudy.study.workers import pool
 
     reporter = progress.reporter(console.output(stderr=True))
     trials = Trials(file, reporter.report, how.device)
@@ -222,10 +222,10 @@ def _run_missing(
     if how.device == "study":
         devices = spread(file.config.runtime, how.count)
     machine = SKIPPED if how.unchecked else gate.require(server, file, devices, reporter.say)
-    sweep.prepare(file, again=again)
-    with delivery.for_study(file.config) as delivering, reporter:
-        done = workers.run(file, devices, reporter, trials.known, machine)
-    delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+    worker.prepare(file, again=again)
+    with background.for_study(file.config) as delivering, reporter:
+        done = pool.run(file, devices, reporter, trials.known, machine)
+    delivering.end_orphans(file.config.study, lambda: worker.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     return done
@@ -254,11 +254,11 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
     from zostudy.redaction import without_password
     from zostudy.study.report import console
     from zostudy.study.report.results import document
-    from zostudy.study.tracking import tracking
+    from zostudy.study.tracking import runs
 
     found, stdout = document(file), console.output()
     console.print_results(found, stdout, file.config.extensions)
-    uri = without_password(tracking.resolved_uri(file.config.tracking.uri))
+    uri = without_password(runs.resolved_uri(file.config.tracking.uri))
     which = "" if found["best"] else " --trial N"
     assignments = [without_password(text) for text in assignments]
     arguments = shlex.join([str(path), *(f"--set={text}" for text in assignments)])

@@ -39,25 +39,25 @@ def worker(
 
     server = trial_process.start_server()
 
-    from zostudy.study.delivery import delivery
+    from zostudy.study.delivery import background
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, progress
-    from zostudy.study.sweep import sweep
+    from zostudy.study.sweep import worker
     from zostudy.study.sweep.beginning import check_worker
     from zostudy.study.trial.trial import Trials
-    from zostudy.study.workers import workers
+    from zostudy.study.workers import pool
 
     reporter = progress.reporter(console.output(stderr=True))
     check_worker(file)
-    standing = sweep.standing(file)
+    standing = worker.standing(file)
     with stopping():
         trials = Trials(file, reporter.report, device)
         trials.check(list(standing.points))
         machine = SKIPPED if skip_check else gate.require(server, file, [device], reporter.say)
-        with delivery.for_study(file.config) as delivering, reporter:
-            done = workers.run(file, [device], reporter, trials.known, machine)
-        delivering.end_orphans(file.config.study, lambda: sweep.running(file))
+        with background.for_study(file.config) as delivering, reporter:
+            done = pool.run(file, [device], reporter, trials.known, machine)
+        delivering.end_orphans(file.config.study, lambda: worker.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     end_with(max(len(done.failures), bool(done.hopeless)))

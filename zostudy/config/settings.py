@@ -166,7 +166,7 @@ class SearchSettings(Settings):
     power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
     accumulate: int = Field(default=1, ge=1, le=1_000_000)
     """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
-    step follows the mean gradient of all. Batch normalisation takes its statistics from each
+    step follows the mean gradient of all. Batch normalization takes its statistics from each
     micro-batch by itself, so that this is not the same as one large batch."""
     order: Literal["first", "second"] = "first"
     """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""

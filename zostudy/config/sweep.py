@@ -93,7 +93,7 @@ class SweepSettings(Settings):
     """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
     own number and wants 0."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
-    """What is optimised; none for a study that only compares."""
+    """What is optimized; none for a study that only compares."""
     constraints: Constraints = Field(default={})
     """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
     ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is

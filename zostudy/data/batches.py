@@ -1,6 +1,6 @@
-"""Batches on the device: normalised, and augmented as a whole.
+"""Batches on the device: normalized, and augmented as a whole.
 
-A training batch is cropped and flipped as bytes, normalised, and then cut out, so that the border
+A training batch is cropped and flipped as bytes, normalized, and then cut out, so that the border
 of a crop is black and the cut-out square is the mean (the order of the public DARTS code). Each of
 these is index arithmetic over the whole batch. Every draw comes from one CPU generator; its state
 between two epochs is all that an exact resume needs.
@@ -46,7 +46,7 @@ def training_batches(
     no batch statistics. A part smaller than a batch gives one batch of everything.
 
     Args:
-        dataset: Whose mean and standard deviation normalise.
+        dataset: Whose mean and standard deviation normalize.
         pictures: The part to go through.
         batch_size: Pictures in a batch.
         augment: How to augment; None for not at all.
@@ -78,7 +78,7 @@ def evaluation_batches(
     """Every picture once, in order, not augmented.
 
     Args:
-        dataset: Whose mean and standard deviation normalise.
+        dataset: Whose mean and standard deviation normalize.
         pictures: The part to go through.
         batch_size: Pictures in a batch; the last may hold fewer.
         device: Where the batches go.

@@ -5,7 +5,7 @@ A data set is a function that returns a :class:`Source`; its options are its key
 options and gives a Source of the same shapes and labels' counts whose pixels are on the ``meta``
 device, so that a plan reads no pictures. Its fact ``files`` lists the options that name all that it
 reads (``"root"``, or a part of it, ``"root/part"``), so that its digest is known without reading it
-again while those files stay as they are. Nothing here is split, normalised or moved to a device.
+again while those files stay as they are. Nothing here is split, normalized or moved to a device.
 Nothing is unpickled either: the CIFAR sets are read from their plain binary version.
 """
 

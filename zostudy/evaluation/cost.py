@@ -47,7 +47,7 @@ def parameters(network: nn.Module) -> int:
 def macs(network: nn.Module, channels: int, height: int, width: int) -> int:
     """Multiply-accumulates of convolutions and linear layers for one picture, in eval mode.
 
-    Counted on shapes alone, so that nothing is computed. Batch normalisation, pooling, activations
+    Counted on shapes alone, so that nothing is computed. Batch normalization, pooling, activations
     and sums count nothing, as in the published figures.
 
     Args:

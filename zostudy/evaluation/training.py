@@ -29,8 +29,8 @@ from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError, NumericalError
 from zostudy.evaluation import cost
 from zostudy.networks import distributed
+from zostudy.networks.dry_run import make_state, predicted_peak
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.standalone import AUXILIARY, DropPath, StandaloneNetwork
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.space.genotype import Genotype
@@ -53,7 +53,7 @@ class EvaluationResult:
         validation_accuracy: Percent, after the last epoch; None without a validation part.
         test_accuracy: Percent, after the last epoch.
         seconds: Seconds of work, those of interrupted sessions counted in.
-        memory: Peak memory in bytes by the name of the metric, see `PeakMemory.figures`.
+        memory: Peak memory in bytes by the name of the metric, see `PeakMemory.metrics`.
         costs: What the network costs, by the name of the metric; see `cost.of_genotype`.
         weights: The network's state on the CPU, without the auxiliary head.
         history: Figures of each epoch, by name.
@@ -117,7 +117,7 @@ def evaluate(
         validation_accuracy=training.history[-1].get("validation_accuracy"),
         test_accuracy=test_accuracy,
         seconds=training.seconds(),
-        memory=training.memory.figures(),
+        memory=training.memory.metrics(),
         costs=cost.of_genotype(genotype, network, dataset),
         weights={
             name: tensor.detach().cpu().contiguous().clone()
@@ -189,8 +189,8 @@ def accuracy(
     """Percent of the pictures whose highest score is that of their class, in eval mode.
 
     Args:
-        network: Maps normalised pictures to class scores; left in eval mode.
-        dataset: Whose mean and standard deviation normalise.
+        network: Maps normalized pictures to class scores; left in eval mode.
+        dataset: Whose mean and standard deviation normalize.
         pictures: The part to measure.
         batch_size: Pictures in a batch.
         runtime: Device and precision.
@@ -247,7 +247,7 @@ class _Training:
         self.earlier_seconds = 0.0
         self.memory = PeakMemory(self.runtime.device)
         seed_everything(context.seed)
-        with self.runtime.birthplace:
+        with self.runtime.initialization_device:
             network = standalone(
                 genotype, dataset, settings, extensions, auxiliary=settings.auxiliary_weight > 0
             )
@@ -300,7 +300,7 @@ class _Training:
         return self.earlier_seconds + time.perf_counter() - self.started
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch, measure the validation part, and return the epoch's figures."""
+        """Train one epoch, measure the validation part, and return the epoch's metrics."""
         settings, dataset = self.settings, self.dataset
         rate = settings.weights.learning_rate_at(self.epoch, settings.epochs)
         for group in self.optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch that several processes share.
+"""Batch normalization over a batch that several processes share.
 
 Symbols:
     r, R    a process, and their number
@@ -19,20 +19,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
 
-Pictures = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
+class SynchronizedBatchNorm(nn.BatchNorm2d):
     """BN whose statistics are those of all processes' pictures; needs a process group.
 
     Differs from: `nn.SyncBatchNorm`, which exists on CUDA only.
     """
 
-    def forward(self, images: Pictures) -> Pictures:
-        """Normalised pictures; by the kept statistics in eval mode."""
+    def forward(self, images: Images) -> Images:
+        """Normalized pictures; by the kept statistics in eval mode."""
         if not self.training and self.track_running_stats:
             return super().forward(images)
-        normal, mean, variance, count = _Normalised.apply(images, self.eps)
+        normal, mean, variance, count = _Normalized.apply(images, self.eps)
         self._keep(mean, variance, count)
         if self.affine:
             shape = (1, -1, 1, 1)
@@ -51,7 +51,7 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     """x̂ over all processes; with weight and bias left to ordinary multiplication."""
 
     @staticmethod
@@ -93,17 +93,17 @@ def _gathered(row: Float[Tensor, " values"]) -> Float[Tensor, "processes values"
     return rows
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronize(network: nn.Module) -> None:
     """Replace every BN of a network by one over all processes, with its parameters and buffers."""
     for name, child in list(network.named_children()):
         if isinstance(child, nn.BatchNorm2d):
             setattr(network, name, _like(child))
         else:
-            synchronise(child)
+            synchronize(child)
 
 
-def _like(norm: nn.BatchNorm2d) -> SynchronisedBatchNorm:
-    found = SynchronisedBatchNorm(
+def _like(norm: nn.BatchNorm2d) -> SynchronizedBatchNorm:
+    found = SynchronizedBatchNorm(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
     )
     for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
@@ -134,7 +134,7 @@ def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
         Its forward pass in training, whose backward pass leaves in the parameters the mean of all
         processes' gradients.
     """
-    synchronise(network)
+    synchronize(network)
     devices = [device] if device.type == "cuda" else None
     parallel = nn.parallel.DistributedDataParallel(
         TrainingForward(network), device_ids=devices, gradient_as_bucket_view=True

@@ -168,7 +168,7 @@ class PeakMemory:
             return max(self._peak, torch.cuda.max_memory_allocated(self._device))
         return self._peak
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The peak by the name of the metric, in bytes.
 
         Returns:

@@ -2,8 +2,8 @@
 
 An operation is a function ``(channels, stride, affine) -> nn.Module`` that maps pictures of
 ``channels`` channels to pictures of the same channels, its side divided by the stride (rounded up).
-``affine`` says whether batch normalisation has learnable parameters (stand-alone network) or not
-(supernet). Every BN here normalises with batch statistics while training; in the supernet always.
+``affine`` says whether batch normalization has learnable parameters (stand-alone network) or not
+(supernet). Every BN here normalizes with batch statistics while training; in the supernet always.
 
 The supernet computes operations built of the classes below together for all edges that leave a
 node; any other module of an extension is run edge by edge.
@@ -17,7 +17,7 @@ from torch.nn import functional
 from zostudy.networks.convolution import Conv2d, corrected
 from zostudy.registry import find, operation
 
-Pictures = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 Halved = Float[Tensor, "batch out half_height half_width"]
 
 #: Output of an operation: as its input, or of half the side where the stride is 2.
@@ -28,7 +28,7 @@ def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
     """BN: with learnable parameters and running statistics, or with neither.
 
     Differs from: the reference code, whose supernet keeps running statistics that only its
-    (informative) supernet accuracy uses; ours always normalises by the batch.
+    (informative) supernet accuracy uses; ours always normalizes by the batch.
     """
     return nn.BatchNorm2d(channels, affine=affine, track_running_stats=affine)
 
@@ -44,7 +44,7 @@ class Zero(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, images: Pictures) -> Strided:
+    def forward(self, images: Images) -> Strided:
         """Zeros of the output's shape."""
         return 0 * images[:, :, :: self.stride, :: self.stride]
 
@@ -63,12 +63,12 @@ class Pool(nn.Module):
         self.normalizes = normalizes
         self.norm = batch_norm(channels, affine=False) if normalizes else nn.Identity()
 
-    def forward(self, images: Pictures) -> Strided:
+    def forward(self, images: Images) -> Strided:
         """Pooled pictures."""
         return self.norm(pool(self.kind, images, self.stride))  # type: ignore[no-any-return]
 
 
-def pool(kind: str, images: Pictures, stride: int) -> Strided:
+def pool(kind: str, images: Images, stride: int) -> Strided:
     """3×3 max or average pooling, padding 1."""
     if kind == "max":
         return functional.max_pool2d(images, 3, stride, 1)
@@ -93,7 +93,7 @@ class FactorizedReduction(nn.Module):
         )
         self.norm = batch_norm(out_channels, affine=affine)
 
-    def forward(self, images: Pictures, active: bool = False) -> Halved:
+    def forward(self, images: Images, active: bool = False) -> Halved:
         """Pictures of half the side.
 
         Args:
@@ -107,7 +107,7 @@ class FactorizedReduction(nn.Module):
         return self.norm(torch.cat(halves, dim=1))  # type: ignore[no-any-return]
 
 
-def shifted(images: Pictures) -> Strided:
+def shifted(images: Images) -> Strided:
     """The pictures without their first row and column, zero-padded at the end to even division."""
     height, width = images.shape[-2] % 2, images.shape[-1] % 2
     if height or width:
@@ -147,7 +147,7 @@ class SeparableConvolution(nn.Module):
             ]
         self.stages = nn.Sequential(*stages)
 
-    def forward(self, images: Pictures) -> Strided:
+    def forward(self, images: Images) -> Strided:
         """Convolved pictures."""
         return self.stages(images)  # type: ignore[no-any-return]
 
@@ -163,7 +163,7 @@ class ReLUConvBN(nn.Module):
         self.norm = batch_norm(out_channels, affine=affine)
 
     def forward(
-        self, images: Pictures, active: bool = False
+        self, images: Images, active: bool = False
     ) -> Float[Tensor, "batch out out_height out_width"]:
         """Convolved pictures.
 

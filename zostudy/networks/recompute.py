@@ -44,7 +44,7 @@ class Statistics(NamedTuple):
     inverse: Float[Tensor, " channels"]
 
     def apply(self, images: Images) -> Images:
-        """The pictures normalised by them."""
+        """The pictures normalized by them."""
         variance = self.inverse.pow(-2) - _EPSILON
         return torch.batch_norm(
             images, None, None, self.mean, variance, False, 0.0, _EPSILON, False

@@ -1,6 +1,6 @@
 """What stands around the cells of a network, in the supernet and in the stand-alone network alike.
 
-Every part here is the same in both but for its batch normalisation: what a search space's
+Every part here is the same in both but for its batch normalization: what a search space's
 description leaves open is ``searched``, whether the network is a supernet. There, BN keeps no
 running statistics, and that of what brings inputs to a cell learns no parameters either.
 
@@ -21,7 +21,7 @@ from zostudy.networks.convolution import Conv2d
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN
 from zostudy.space.search_space import SearchSpace
 
-Pictures = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 
 
 def _norm(channels: int, *, searched: bool) -> nn.BatchNorm2d:
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut = Conv2d(channels, out_channels, 1, bias=False)
 
-    def forward(self, images: Pictures) -> Float[Tensor, "batch out half_height half_width"]:
+    def forward(self, images: Images) -> Float[Tensor, "batch out half_height half_width"]:
         """Pictures of half the side."""
         halved = functional.avg_pool2d(images, 2, 2, ceil_mode=True, count_include_pad=False)
         return self.shortcut(halved) + self.second(self.first(images))  # type: ignore[no-any-return]
@@ -121,6 +121,6 @@ def head(space: SearchSpace, channels: int, *, searched: bool) -> nn.Sequential:
     return nn.Sequential(_norm(channels, searched=searched), nn.ReLU())
 
 
-def joined(outputs: Sequence[Pictures]) -> Pictures:
+def concatenated(outputs: Sequence[Images]) -> Images:
     """What a cell hands on: its nodes side by side, or the only one as it is."""
     return outputs[0] if len(outputs) == 1 else torch.cat(list(outputs), dim=1)

@@ -145,7 +145,7 @@ class Cell(nn.Module):
         states = [part(images) for part, images in zip(self.preprocess, previous, strict=True)]
         for node in self.nodes:
             states.append(node(states, drop_path))
-        return skeleton.joined(states[-self.outputs :])
+        return skeleton.concatenated(states[-self.outputs :])
 
 
 class AuxiliaryHead(nn.Module):

@@ -1,4 +1,4 @@
-"""The supernet: masked mixed operations, partial channels, edge normalisation.
+"""The supernet: masked mixed operations, partial channels, edge normalization.
 
 Symbols:
     α    float[E, O] per cell type, architecture parameters
@@ -20,16 +20,16 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
+from zostudy.networks.node_operations import NodeOperations, Recompute, kaiming_normal_
 from zostudy.networks.recompute import recomputed
-from zostudy.networks.shared import NodeOperations, Recompute, kaiming_normal_
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
-Pictures = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 
 #: What a cell hands on: its outputs where they are joined again for the backward pass, or where
 #: cells read them as they are; otherwise the single tensor that `_joined` makes of them.
-Outputs = tuple[Pictures, ...]
+Outputs = tuple[Images, ...]
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class SearchCell(nn.Module):
         previous: tuple[Outputs, ...],
         weights: Float[Tensor, "edges operations"],
         edge_weights: Float[Tensor, " edges"],
-    ) -> tuple[Pictures, ...]:
+    ) -> tuple[Images, ...]:
         """The cell's outputs: its intermediate nodes, or the last of them."""
         weights = weights * edge_weights[:, None]
-        sums = Sums({}, {})
+        sums = NodeSums({}, {})
         for source, outputs in enumerate(previous):
             if self.recompute == "full":
                 entering = recomputed(self._enter, source, outputs, weights, edge_weights)
@@ -137,7 +137,7 @@ class SearchCell(nn.Module):
                 self._leave(target, node, weights, edge_weights, sums)
         return tuple(nodes if self.space.output == "nodes" else nodes[-1:])
 
-    def _preprocessed(self, source: int, outputs: Outputs) -> Pictures:
+    def _preprocessed(self, source: int, outputs: Outputs) -> Images:
         """An input node."""
         if not self.space.projects:
             return self.preprocess[source](outputs[0])  # type: ignore[no-any-return]
@@ -146,15 +146,15 @@ class SearchCell(nn.Module):
 
     def _enter(
         self, source: int, outputs: Outputs, weights: Tensor, edge_weights: Tensor
-    ) -> "Sums":
+    ) -> "NodeSums":
         """What an input node adds to the nodes behind it."""
-        sums = Sums({}, {})
+        sums = NodeSums({}, {})
         state = self._preprocessed(source, outputs)
         self._leave(source, state, weights, edge_weights, sums)
         return sums
 
     def _leave(
-        self, source: int, state: Pictures, weights: Tensor, edge_weights: Tensor, sums: "Sums"
+        self, source: int, state: Images, weights: Tensor, edge_weights: Tensor, sums: "NodeSums"
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
@@ -168,11 +168,11 @@ class SearchCell(nn.Module):
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
             for edge, target in zip(edges, targets, strict=True):
-                _add(sums.passed, target, rest, edge_weights[edge])
+                _add(sums.bypassing, target, rest, edge_weights[edge])
         for row, term, weight in self.nodes[source](active, weights[edges]):
             _add(sums.mixed, targets[row], term, weight)
 
-    def _node(self, target: int, sums: "Sums", last: Outputs) -> Pictures:
+    def _node(self, target: int, sums: "NodeSums", last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
         node = sums.mixed.pop(target, None)
         if node is None:  # every edge keeps only the zero operation
@@ -182,25 +182,25 @@ class SearchCell(nn.Module):
             node = last[0].new_zeros(batch, self.channels // self.partial, *sides)
         if self.partial == 1:
             return node
-        both = torch.cat([node, sums.passed.pop(target)], dim=1)
+        both = torch.cat([node, sums.bypassing.pop(target)], dim=1)
         return functional.channel_shuffle(both, self.partial)
 
 
 @dataclass(frozen=True)
-class Sums:
+class NodeSums:
     """The nodes of a cell while they are being summed, by node.
 
     Attributes:
         mixed: Sums of mixed operations.
-        passed: Sums of the channels that bypass them.
+        bypassing: Sums of the channels that bypass them.
     """
 
-    mixed: dict[int, Pictures]
-    passed: dict[int, Pictures]
+    mixed: dict[int, Images]
+    bypassing: dict[int, Images]
 
-    def add(self, others: "Sums") -> None:
+    def add(self, others: "NodeSums") -> None:
         """Add other sums."""
-        for sums, terms in ((self.mixed, others.mixed), (self.passed, others.passed)):
+        for sums, terms in ((self.mixed, others.mixed), (self.bypassing, others.bypassing)):
             for target, term in terms.items():
                 if target in sums:
                     _add(sums, target, term, None)
@@ -219,7 +219,7 @@ def _add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | No
         sums[target] = total + term if weight is None else torch.addcmul(total, weight, term)
 
 
-def _joined(outputs: Outputs) -> Pictures:
+def _joined(outputs: Outputs) -> Images:
     """What the next cells read of a cell: its outputs side by side, past ReLU."""
     return functional.relu(torch.cat(outputs, dim=1), inplace=True)
 
@@ -232,7 +232,7 @@ class Supernet(nn.Module):
     Args:
         space: The search space.
         mask: What remains of it.
-        settings: Size, partial channels and edge normalisation.
+        settings: Size, partial channels and edge normalization.
         in_channels: Channels of the pictures.
         classes: Number of classes.
         recompute: What the backward pass computes again instead of keeping it. ``none``: nothing.
@@ -326,7 +326,7 @@ class Supernet(nn.Module):
         return Mixing(operations, edges)
 
     def forward(
-        self, images: Pictures, mixing: Mixing | None = None
+        self, images: Images, mixing: Mixing | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits.
 
@@ -347,7 +347,7 @@ class Supernet(nn.Module):
             handed_on = outputs if as_they_are or last else (_joined(outputs),)
             previous = (*previous[1:], handed_on)
         if len(self.head):
-            outputs = (recomputed(self.head, skeleton.joined(outputs), when=again),)
+            outputs = (recomputed(self.head, skeleton.concatenated(outputs), when=again),)
         pooled = torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1)
         return self.classifier(pooled)  # type: ignore[no-any-return]
 
@@ -360,7 +360,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
-        """Initialise every weight for zero-shot scores (docs/method.md, section 5)."""
+        """Initialize every weight for zero-shot scores (docs/method.md, section 5)."""
         kaiming_normal_(self, generator)
         for module in self.modules():
             if isinstance(module, NodeOperations):

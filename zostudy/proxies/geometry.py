@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.probe import ConstantStatistics, Images, Network, WithoutNorm, holds
+from zostudy.proxies.inputs import ConstantStatistics, Images, Network, WithoutNorm, holds
 from zostudy.proxies.ranking import eigenvalue_score, eigenvalues, normal_rows
 from zostudy.registry import ranking_function
 

@@ -1,6 +1,6 @@
 """Ranking functions that read one forward pass: kernels and codes of a batch.
 
-What a ranking function is given, and what its decorator says of it: `zostudy.proxies.probe`. It
+What a ranking function is given, and what its decorator says of it: `zostudy.proxies.inputs`. It
 raises NumericalError rather than returning a number that means nothing.
 
 Symbols:
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.probe import holds
+from zostudy.proxies.inputs import holds
 from zostudy.registry import ranking_function
 
 _KAPPA = 1e-5
@@ -47,7 +47,7 @@ def nngp(
         logits: Logits.
         features: Mean over the picture of the last cell's output.
         outputs: Which of them the kernel is of.
-        kernel: ``correlation`` centres and normalises each picture's row, ``plain`` is the inner
+        kernel: ``correlation`` centres and normalizes each picture's row, ``plain`` is the inner
             product divided by the row's length.
         statistic: ``frobenius`` norm, ``mean`` of the entries, ``condition`` for the reciprocal
             condition number λ_m / λ_1 (1 at best), ``eigenvalues`` for the eigenvalue score.

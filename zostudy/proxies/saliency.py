@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.probe import Images, Network, PlainNorm, WithoutNorm, holds
+from zostudy.proxies.inputs import Images, Network, PlainNorm, WithoutNorm, holds
 from zostudy.registry import ranking_function
 
 Labels = Int64[Tensor, " batch"]

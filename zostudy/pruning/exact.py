@@ -1,8 +1,8 @@
 """Scores by leaving each operation, or each edge, out in turn (Algorithm 1, lines 4 to 9).
 
-Nothing that a removal does not change is computed again (`zostudy.pruning.kept`). Where pictures
-are small, the operations of an edge are left out in one vectorised pass. Ranking functions that
-take gradients get a full pass of their own.
+Nothing that a removal does not change is computed again (`zostudy.pruning.forward_cache`). Where
+pictures are small, the operations of an edge are left out in one vectorized pass. Ranking functions
+that take gradients get a full pass of their own.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.proxies.probe import Batch, Ranking
-from zostudy.pruning.kept import Changes, Kept
+from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.pruning.forward_cache import Changes, ForwardCache
 from zostudy.pruning.scoring import (
     Edge,
     Removal,
@@ -31,20 +31,20 @@ from zostudy.pruning.scoring import (
 )
 from zostudy.space.mask import Place
 
-#: Pixels of pictures, over all variants, that go through the network in one vectorised pass.
+#: Pixels of pictures, over all variants, that go through the network in one vectorized pass.
 _VARIANT_BUDGET = 2**16
 
 
 def operation_scores(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batches: Sequence[Batch],
+    batches: Sequence[ProxyInputs],
     memory: PeakMemory | None = None,
 ) -> dict[Place, float]:
     """The score of every operation that is not its edge's last, by leaving each out in turn.
 
     Args:
-        supernet: An initialised supernet of the mask to be scored.
+        supernet: An initialized supernet of the mask to be scored.
         rankings: Ranking functions, summed.
         batches: Batches that each ranking is averaged over.
         memory: Measures a pass through the network, where it is given.
@@ -58,7 +58,7 @@ def operation_scores(
     places = removable(supernet.mask)
     mixings = {place: uniform_mixing(supernet, without=place) for place in places}
 
-    def changes(kept: Kept, own: Sequence[Place]) -> Changes[Place]:
+    def changes(kept: ForwardCache, own: Sequence[Place]) -> Changes[Place]:
         images = kept.batch.images
         pixels = images.numel() // images.shape[1]
         return kept.operation_changes(own, max(1, _VARIANT_BUDGET // pixels))
@@ -67,12 +67,15 @@ def operation_scores(
 
 
 def edge_scores(
-    supernet: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch], edges: Sequence[Edge]
+    supernet: Supernet,
+    rankings: Sequence[Ranking],
+    batches: Sequence[ProxyInputs],
+    edges: Sequence[Edge],
 ) -> dict[Edge, float]:
     """The score of edges, by leaving each out in turn: the ranking of ETENAS's last step.
 
     Args:
-        supernet: An initialised supernet.
+        supernet: An initialized supernet.
         rankings: Ranking functions, summed.
         batches: Batches that each ranking is averaged over.
         edges: The edges to score.
@@ -82,7 +85,7 @@ def edge_scores(
     """
     mixings = {edge: uniform_mixing(supernet, without_edge=edge) for edge in edges}
 
-    def changes(kept: Kept, own: Sequence[Edge]) -> Changes[Edge]:
+    def changes(kept: ForwardCache, own: Sequence[Edge]) -> Changes[Edge]:
         return kept.edge_changes(own, mixings)
 
     return _scores(supernet, rankings, batches, mixings, changes, None)
@@ -91,9 +94,9 @@ def edge_scores(
 def _scores(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batches: Sequence[Batch],
+    batches: Sequence[ProxyInputs],
     mixings: Mapping[Removal, Mixing],
-    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
+    changes: Callable[[ForwardCache, Sequence[Removal]], Changes[Removal]],
     memory: PeakMemory | None,
 ) -> dict[Removal, float]:
     rows = {removal: row for row, removal in enumerate(mixings)}
@@ -112,7 +115,7 @@ def _scores(
 
 
 def _ranked(
-    supernet: Supernet, mixing: Mixing, rankings: Sequence[Ranking], batch: Batch
+    supernet: Supernet, mixing: Mixing, rankings: Sequence[Ranking], batch: ProxyInputs
 ) -> Float[Tensor, " rankings"]:
     with torch.no_grad():
         found = values(supernet, mixing, rankings, batch, twice=False)
@@ -122,9 +125,9 @@ def _ranked(
 def _without(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batch: Batch,
+    batch: ProxyInputs,
     mixings: Mapping[Removal, Mixing],
-    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
+    changes: Callable[[ForwardCache, Sequence[Removal]], Changes[Removal]],
 ) -> Iterator[tuple[Removal, Float[Tensor, " rankings"]]]:
     """Every ranking's value without each operation or edge in turn.
 
@@ -149,9 +152,9 @@ def _without(
 def _passes(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batch: Batch,
+    batch: ProxyInputs,
     mixings: Mapping[Removal, Mixing],
-    changes: Callable[[Kept, Sequence[Removal]], Changes[Removal]],
+    changes: Callable[[ForwardCache, Sequence[Removal]], Changes[Removal]],
 ) -> Iterator[tuple[Removal, dict[str, Any]]]:
     """What rankings read, without each operation or edge in turn."""
     names = {name for ranking in rankings for name in ranking.reads}
@@ -161,6 +164,6 @@ def _passes(
             unchanged = reading(supernet, batch, uniform_mixing(supernet), names)
             yield from ((removal, unchanged) for removal in own)
             continue
-        kept = Kept.of(supernet, kind, batch, names)
+        kept = ForwardCache.of(supernet, kind, batch, names)
         for removals, change in changes(kept, own):
             yield from zip(removals, kept.readings(removals, mixings, change), strict=True)

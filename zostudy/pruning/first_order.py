@@ -6,7 +6,7 @@ Leaving an operation out moves the mixing weights of its edge from 1/n to 1/(n �
     r(N \ e_j) ≈ r(N) + ∇_w r · Δw
 
 With g the gradient for the weights of an edge, S its sum over the n operations there,
-∇_w r · Δw = (S − g_j) / (n − 1) − S / n. With edge normalisation the edges of a node are the same
+∇_w r · Δw = (S − g_j) / (n − 1) − S / n. With edge normalization the edges of a node are the same
 case; without it, an edge's own weight goes from 1 to 0 and the others stay, so ∇_w r · Δw = −g_e.
 
 Symbols:
@@ -29,7 +29,7 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning.scoring import Edge, losses, removable, uniform_mixing, values
 from zostudy.space.mask import Place
 
@@ -40,13 +40,13 @@ Gradients = Mapping[str, Tensor]
 def operation_scores(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batches: Sequence[Batch],
+    batches: Sequence[ProxyInputs],
     memory: PeakMemory | None = None,
 ) -> dict[Place, float]:
     """The score of every operation that is not its edge's last, to first order.
 
     Args:
-        supernet: An initialised supernet of the mask to be scored.
+        supernet: An initialized supernet of the mask to be scored.
         rankings: Differentiable ranking functions, summed.
         batches: Batches that each ranking is averaged over.
         memory: Measures the first batch, where it is given.
@@ -65,12 +65,15 @@ def operation_scores(
 
 
 def edge_scores(
-    supernet: Supernet, rankings: Sequence[Ranking], batches: Sequence[Batch], edges: Sequence[Edge]
+    supernet: Supernet,
+    rankings: Sequence[Ranking],
+    batches: Sequence[ProxyInputs],
+    edges: Sequence[Edge],
 ) -> dict[Edge, float]:
     """The score of edges, to first order: the ranking of ETENAS's last step.
 
     Args:
-        supernet: An initialised supernet.
+        supernet: An initialized supernet.
         rankings: Differentiable ranking functions, summed.
         batches: Batches that each ranking is averaged over.
         edges: The edges to score.
@@ -101,7 +104,7 @@ def _left_out(
 def _gradients(
     supernet: Supernet,
     rankings: Sequence[Ranking],
-    batches: Sequence[Batch],
+    batches: Sequence[ProxyInputs],
     by: Literal["operations", "edges"],
     memory: PeakMemory | None = None,
 ) -> tuple[Float[Tensor, " rankings"], Gradients]:

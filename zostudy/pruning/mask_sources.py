@@ -4,7 +4,7 @@ A mask source is ``(context, *, options) -> PruneResult``. Its fact ``check`` na
 beside it, ``(context, *, options) -> None``, that refuses bad input before anything is computed.
 Options in its fact ``continues`` only say how far a trajectory is followed: one that is kept serves
 them all. For a plan, ``known=True`` says that the source needs no pictures and no time, so that its
-mask is known beforehand; ``foresee`` names a function beside it, ``(context, *, options) ->
+mask is known beforehand; ``expected_mask`` names a function beside it, ``(context, *, options) ->
 Foreseen``, that says of any other what its mask will be like. Neither is needed; the full mask
 stands for one that nothing is known of.
 """
@@ -67,7 +67,7 @@ class PruneResult:
         genotype: The genotype, where pruning ran to the end.
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes.
-        figures: Further figures to record.
+        metrics: Further metrics to record.
         edge_scores: Scores of the edges, by cell type and edge, where pruning ranked them.
         edge_errors: Their standard errors; empty after one repeat.
     """
@@ -78,13 +78,13 @@ class PruneResult:
     genotype: Genotype | None = None
     seconds: float = 0.0
     peak_bytes: int = 0
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     edge_scores: Mapping[tuple[str, int], float] = field(default_factory=dict)
     edge_errors: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class ExpectedMask:
     """What is known of a pruning before it is run.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Scores taken again and again, each time with new weights and new pictures.
 
-A sample is one initialisation of the supernet, one draw of pictures, and the scores that they give.
+A sample is one initialization of the supernet, one draw of pictures, and the scores that they give.
 Every sample is drawn by the trial's seed, its round and its number, so that it does not matter in
 which session, or for which ξ, it is taken.
 """
@@ -16,7 +16,7 @@ import torch
 from zostudy.data.batches import normalized
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.probe import Batch, Ranking
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning import exact, first_order, reliability
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.pruning.reliability import Samples
@@ -59,7 +59,7 @@ class Taken(Generic[Removal]):
         return dict(zip(self.removals, errors, strict=True))
 
 
-class Course(Protocol):
+class SampleKeeper(Protocol):
     """Where samples are kept as they come, and how many are taken."""
 
     def unfinished(self, name: str) -> tuple[Samples, float] | None:
@@ -90,7 +90,7 @@ class Sampler:
     scorer: Scorer
     images: int
     batch_size: int
-    course: Course
+    course: SampleKeeper
 
     @functools.cached_property
     def memory(self) -> PeakMemory:
@@ -100,7 +100,7 @@ class Sampler:
     def operations(self, mask: OperationMask, index: int, places: Sequence[Place]) -> Taken[Place]:
         """Samples of the scores of some of a mask's operations in round `index`."""
 
-        def score(supernet: Supernet, batches: list[Batch]) -> dict[Place, float]:
+        def score(supernet: Supernet, batches: list[ProxyInputs]) -> dict[Place, float]:
             memory = None if self.memory.peak_bytes else self.memory
             return self.scorer.operation_scores(supernet, self.rankings, batches, memory)
 
@@ -109,7 +109,7 @@ class Sampler:
     def edges(self, mask: OperationMask, edges: Sequence[Edge]) -> Taken[Edge]:
         """Samples of the scores of edges."""
 
-        def score(supernet: Supernet, batches: list[Batch]) -> dict[Edge, float]:
+        def score(supernet: Supernet, batches: list[ProxyInputs]) -> dict[Edge, float]:
             return self.scorer.edge_scores(supernet, self.rankings, batches, edges)
 
         return self._until_enough("edges", mask, edges, score)
@@ -123,7 +123,7 @@ class Sampler:
         name: str,
         mask: OperationMask,
         removals: Sequence[Removal],
-        score: Callable[[Supernet, list[Batch]], dict[Removal, float]],
+        score: Callable[[Supernet, list[ProxyInputs]], dict[Removal, float]],
     ) -> Taken[Removal]:
         empty = torch.zeros(0, len(removals), dtype=torch.float64)
         samples, seconds = self.course.unfinished(name) or (empty, 0.0)
@@ -154,7 +154,7 @@ class Sampler:
         )
         return supernet.requires_grad_(requires_grad=False)
 
-    def _draw(self, supernet: Supernet, name: str, number: int) -> list[Batch]:
+    def _draw(self, supernet: Supernet, name: str, number: int) -> list[ProxyInputs]:
         """New weights for the supernet, and pictures for it."""
         context, seed = self.context, self.context.stage.seed
         device = context.stage.runtime.device
@@ -164,7 +164,7 @@ class Sampler:
         pictures = context.pictures
         order = torch.randperm(len(pictures.labels), generator=generator)[: self.images]
         return [
-            Batch(
+            ProxyInputs(
                 normalized(pictures.images[part].to(device), context.dataset),
                 pictures.labels[part].to(device),
                 int(torch.randint(2**62, (), generator=generator)),

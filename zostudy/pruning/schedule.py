@@ -55,7 +55,7 @@ class Schedule:
         level = self.xi if self.until == "level" else 0.0
         return mask.count() == edges or greedy.reached(mask, level, self.measure)
 
-    def foreseen(self, generator: torch.Generator) -> Sequence[OperationMask]:
+    def expected(self, generator: torch.Generator) -> Sequence[OperationMask]:
         """Masks that keep as many operations on each edge as those of the rounds, the last too.
 
         Args:

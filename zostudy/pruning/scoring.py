@@ -20,7 +20,7 @@ from torch import Tensor
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.proxies.probe import Batch, Network, Ranking, captured
+from zostudy.proxies.inputs import Network, ProxyInputs, Ranking, captured
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import SearchSpace
 
@@ -38,7 +38,7 @@ class Scorer(Protocol):
         self,
         supernet: Supernet,
         rankings: Sequence[Ranking],
-        batches: Sequence[Batch],
+        batches: Sequence[ProxyInputs],
         memory: PeakMemory | None = None,
     ) -> dict[Place, float]:
         """The score of every operation that is not its edge's last."""
@@ -47,7 +47,7 @@ class Scorer(Protocol):
         self,
         supernet: Supernet,
         rankings: Sequence[Ranking],
-        batches: Sequence[Batch],
+        batches: Sequence[ProxyInputs],
         edges: Sequence[Edge],
     ) -> dict[Edge, float]:
         """The score of some edges."""
@@ -64,9 +64,9 @@ def uniform_mixing(
     """Uniform weights over what the mask leaves, less one operation or one edge.
 
     Args:
-        supernet: The supernet, whose mask and edge normalisation count.
+        supernet: The supernet, whose mask and edge normalization count.
         without: An operation to leave out.
-        without_edge: An edge to leave out; with edge normalisation the others share its weight.
+        without_edge: An edge to leave out; with edge normalization the others share its weight.
     """
     space = supernet.space
     operations, edges = {}, {}
@@ -87,14 +87,19 @@ def uniform_mixing(
 
 
 def values(
-    supernet: Supernet, mixing: Mixing, rankings: Sequence[Ranking], batch: Batch, *, twice: bool
+    supernet: Supernet,
+    mixing: Mixing,
+    rankings: Sequence[Ranking],
+    batch: ProxyInputs,
+    *,
+    twice: bool,
 ) -> list[Float[Tensor, ""]]:
     """Every ranking function's value for one batch, in order.
 
     One forward pass serves all that read no more than it gives.
 
     Args:
-        supernet: An initialised supernet.
+        supernet: An initialized supernet.
         mixing: Its mixing weights.
         rankings: Ranking functions.
         batch: The batch.
@@ -119,7 +124,7 @@ def values(
 
 
 def reading(
-    supernet: Supernet, batch: Batch, mixing: Mixing, names: Collection[str]
+    supernet: Supernet, batch: ProxyInputs, mixing: Mixing, names: Collection[str]
 ) -> dict[str, Any]:
     """What a forward pass gives, by name; none is made if only the batch itself is wanted.
 

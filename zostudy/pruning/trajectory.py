@@ -90,7 +90,7 @@ class Trajectory:
         self._stage = stage
         self._schedule = schedule
         self._repeats = repeats
-        masks = schedule.foreseen(seeded("cpu", "prune/foreseen"))
+        masks = schedule.expected(seeded("cpu", "prune/foreseen"))
         of_edges = schedule.until == "genotype" and schedule.space.ranks_edges
         self._expected = len(masks) - 1 + of_edges
         state = stage.checkpoint.load() or {"rounds": "[]"}
@@ -172,7 +172,7 @@ class Rounds:
         )
 
 
-def figures(rounds: Sequence[greedy.Round]) -> dict[str, float]:
+def metrics(rounds: Sequence[greedy.Round]) -> dict[str, float]:
     """Number of rounds, and their mean repeats and reliability; without what is undefined."""
     found = {"rounds": float(len(rounds))}
     if rounds:
@@ -227,7 +227,7 @@ def _with_edge_scores(pruned: PruneResult, sampler: Sampler, edges: Sequence[Edg
         pruned,
         seconds=pruned.seconds + taken.seconds,
         peak_bytes=max(pruned.peak_bytes, sampler.memory.peak_bytes),
-        figures={**pruned.figures, **trust},
+        metrics={**pruned.metrics, **trust},
         edge_scores=taken.scores(),
         edge_errors=taken.errors(),
     )

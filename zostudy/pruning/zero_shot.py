@@ -1,4 +1,4 @@
-"""Algorithm 1 as a mask source: scores averaged over initialisations, a trajectory that is kept."""
+"""Algorithm 1 as a mask source: scores averaged over initializations, a trajectory that is kept."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -8,13 +8,13 @@ import torch
 
 from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError, NumericalError
-from zostudy.proxies.probe import Ranking
+from zostudy.proxies.inputs import Ranking
 from zostudy.pruning import greedy
-from zostudy.pruning.mask_sources import Foreseen, PruneContext, PruneResult, repaired
+from zostudy.pruning.mask_sources import ExpectedMask, PruneContext, PruneResult, repaired
 from zostudy.pruning.sampling import SCORERS, Sampler
 from zostudy.pruning.schedule import Schedule
 from zostudy.pruning.scoring import removable
-from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, figures, to_genotype
+from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, metrics, to_genotype
 from zostudy.registry import components, mask_source
 from zostudy.runtime import seeded
 
@@ -56,15 +56,15 @@ def check_differentiable(rankings: Sequence[Ranking], extensions: tuple[str, ...
             )
 
 
-def foresee_zero_shot(context: PruneContext, **options: Any) -> Foreseen:  # noqa: ANN401  # any option
+def expected_zero_shot_mask(context: PruneContext, **options: Any) -> ExpectedMask:  # noqa: ANN401  # any option
     """What zero-shot pruning will leave: how many operations go from an edge needs no scores."""
     own = {field.name: options[field.name] for field in fields(Schedule) if field.name in options}
-    *masks, last = Schedule(context.space, **own).foreseen(seeded("cpu", "prune/foreseen"))
+    *masks, last = Schedule(context.space, **own).expected(seeded("cpu", "prune/foreseen"))
     exact = options["scorer"] == "exact"
     passes = sum(len(removable(mask)) + 1 if exact else 1 for mask in masks)
     batches = -(-options["images"] // options["batch_size"])
     steps = passes * batches * Repeats.of(options["repeats"]).at_most
-    return Foreseen(repaired(last, {}).mask, steps, options["until"] == "genotype")
+    return ExpectedMask(repaired(last, {}).mask, steps, options["until"] == "genotype")
 
 
 @mask_source(
@@ -72,7 +72,7 @@ def foresee_zero_shot(context: PruneContext, **options: Any) -> Foreseen:  # noq
     continues=("xi", "measure", "until"),
     components={"ranking": "ranking_function"},
     check="check_zero_shot",
-    foresee="foresee_zero_shot",
+    expected_mask="expected_zero_shot_mask",
 )
 def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     context: PruneContext,
@@ -109,7 +109,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
             for the repeats that a reliable ranking needs.
         images: Pictures seen in each repeat.
         batch_size: Pictures in one batch.
-        repeats: Independent initialisations and draws of pictures that scores are averaged over; or
+        repeats: Independent initializations and draws of pictures that scores are averaged over; or
             ``{until_reliability: R, at_most: N}``: as many as it takes until the reliability is R.
 
     References:
@@ -127,7 +127,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
         rounds=rounds,
         seconds=sum(done.seconds for done in rounds),
         peak_bytes=max((done.peak_bytes for done in rounds), default=0),
-        figures=figures(rounds) | {"level": mask.level(measure)},
+        metrics=metrics(rounds) | {"level": mask.level(measure)},
     )
     return to_genotype(result, sampler) if until == "genotype" else result
 
@@ -151,5 +151,5 @@ def check_images(pictures: Pictures, images: int, batch_size: int) -> None:
     if images % batch_size == 1:
         raise ConfigError(
             f"prune.batch_size: {batch_size} leaves a batch of one picture out of "
-            f"prune.images {images}; batch normalisation needs two"
+            f"prune.images {images}; batch normalization needs two"
         )

@@ -1,1 +1,1 @@
-"""One-shot search: bilevel training of the supernet and discretisation."""
+"""One-shot search: bilevel training of the supernet and discretization."""

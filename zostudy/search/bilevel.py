@@ -13,8 +13,8 @@ from zostudy.config.settings import SearchSettings, SupernetSettings
 from zostudy.data.batches import Batch, number_of_training_batches, training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.errors import NumericalError
+from zostudy.networks.dry_run import make_state, predicted_peak
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.search.discretize import discretize
@@ -38,11 +38,11 @@ class SearchResult:
 
     Attributes:
         genotype: The genotype of the last epoch's α.
-        history: For each epoch, its figures.
+        history: For each epoch, its metrics.
         alpha_history: For each epoch, softmax(α) by cell type, edge and operation.
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes of a step (CPU), or the allocator's peak (CUDA).
-        figures: Further figures of memory.
+        metrics: Further metrics of memory.
     """
 
     genotype: Genotype
@@ -50,7 +50,7 @@ class SearchResult:
     alpha_history: Sequence[Mapping[str, list[list[float]]]]
     seconds: float
     peak_bytes: int
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 def search(
@@ -130,7 +130,7 @@ class _Session:
         self.dataset = dataset
         self.device = context.runtime.device
         seed_everything(context.seed)
-        with context.runtime.birthplace:
+        with context.runtime.initialization_device:
             self.supernet = Supernet(
                 mask.space,
                 mask,
@@ -197,17 +197,17 @@ class _Session:
         for group in self.learner.weight_optimizer.param_groups:
             group["lr"] = rate
         searching = self.epoch >= self.settings.warmup_epochs
-        figures = self._steps(searching)
-        figures["learning_rate"] = rate
+        metrics = self._steps(searching)
+        metrics["learning_rate"] = rate
         mixing = self.supernet.mixing()
         self.alpha_history.append(
             {kind: weights.detach().tolist() for kind, weights in mixing.operations.items()}
         )
         self.epoch += 1
-        self.history.append(figures)
+        self.history.append(metrics)
         self.seconds += time.perf_counter() - started
         self._save()
-        self.context.report(Progress("search", self.epoch, total, figures))
+        self.context.report(Progress("search", self.epoch, total, metrics))
 
     def _steps(self, searching: bool) -> dict[str, float]:  # one of two kinds
         """The epoch's steps; mean losses and accuracies in percent."""
@@ -227,14 +227,14 @@ class _Session:
         loss = float(sums[0] + architecture_sum[0])
         if not math.isfinite(loss):
             raise NumericalError(f"search: the loss is {loss} in epoch {self.epoch + 1}")
-        figures = {
+        metrics = {
             "train_loss": float(sums[0]) / steps_done,
             "train_accuracy": 100 * float(sums[1] / sums[2]),
         }
         if searching:
-            figures["architecture_loss"] = float(architecture_sum[0]) / steps_done
-            figures["architecture_accuracy"] = 100 * float(architecture_sum[1]) / steps_done
-        return figures
+            metrics["architecture_loss"] = float(architecture_sum[0]) / steps_done
+            metrics["architecture_accuracy"] = 100 * float(architecture_sum[1]) / steps_done
+        return metrics
 
     def _sampled_step(self, batch: Batch, other: Batch | None, epoch: int) -> tuple[Tensor, Tensor]:
         """A step whose memory is measured."""
@@ -271,5 +271,5 @@ class _Session:
             self.alpha_history,
             self.seconds,
             self.memory.peak_bytes,
-            self.memory.figures(),
+            self.memory.metrics(),
         )

@@ -14,7 +14,7 @@ def discretize(mixing: Mixing, mask: OperationMask) -> Genotype:
     edge weight. Ties go to the earlier edge and operation.
 
     Args:
-        mixing: Softmax of α, and of β with edge normalisation.
+        mixing: Softmax of α, and of β with edge normalization.
         mask: The mask; only unmasked operations can be kept.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a search trains: the supernet, the optimizers of its weights and of α, and one step of both.
 
 A batch is computed in micro-batches, whose gradients are added before an optimizer moves. Batch
-normalisation takes its statistics from each micro-batch by itself.
+normalization takes its statistics from each micro-batch by itself.
 """
 
 from collections.abc import Iterator

@@ -19,11 +19,11 @@ from torch import Tensor
 from zostudy.registry import regularizer
 
 Alpha = Float[Tensor, "edges operations"]
-Kept = Bool[Tensor, "edges operations"]
+KeptOperations = Bool[Tensor, "edges operations"]
 
 
 @regularizer("none")
-def none(alpha: Alpha, mask: Kept, epoch: int, epochs: int) -> Float[Tensor, ""]:  # noqa: ARG001  # the interface
+def none(alpha: Alpha, mask: KeptOperations, epoch: int, epochs: int) -> Float[Tensor, ""]:  # noqa: ARG001  # the interface
     """No term."""
     return alpha.new_zeros(())
 
@@ -31,7 +31,7 @@ def none(alpha: Alpha, mask: Kept, epoch: int, epochs: int) -> Float[Tensor, ""]
 @regularizer("beta_decay")
 def beta_decay(  # the interface and two options
     alpha: Alpha,
-    mask: Kept,
+    mask: KeptOperations,
     epoch: int,
     epochs: int,
     *,

@@ -60,7 +60,7 @@ def test_what_masks_keep_is_what_pandas_counts(path, census):
     frame = pd.read_csv(path)
     for mask in masks(SPACE, 8, xi=0.6):
         wanted, kept = by_pandas(frame, mask, "test")
-        found = census.figures(mask)
+        found = census.statistics(mask)
         assert {name: found[name] for name in wanted} == pytest.approx(wanted)
         assert census.under(mask).tolist() == kept.tolist()
 
@@ -72,11 +72,11 @@ def test_isomorphic_architectures_count_once(census):
     classes = {genotype.canonical() for genotype in genotypes(lean)}
     assert census.under(lean).sum() == 8
     all_classes = {genotype.canonical() for genotype in genotypes(OperationMask.full(SPACE))}
-    assert census.figures(lean)["distinct_kept"] == len(classes) / len(all_classes)
+    assert census.statistics(lean)["distinct_kept"] == len(classes) / len(all_classes)
 
 
 def test_the_full_mask_keeps_everything(census):
-    found = census.figures(OperationMask.full(SPACE))
+    found = census.statistics(OperationMask.full(SPACE))
     shares = ("operations_kept", "architectures_kept", "distinct_kept", "top_kept")
     assert [found[name] for name in shares] == [1.0] * 4
     assert (found["best"], found["regret"]) == (90.0, 0.0)
@@ -148,5 +148,5 @@ def test_masks_of_nasbench201_keep_what_pandas_counts():
     for mask in masks(space, 5):
         wanted, kept = by_pandas(frame, mask, column)
         wanted["distinct_kept"] = frame.UniqueString[kept].nunique() / frame.UniqueString.nunique()
-        found = census.figures(mask)
+        found = census.statistics(mask)
         assert {name: found[name] for name in wanted} == pytest.approx(wanted)

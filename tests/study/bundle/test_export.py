@@ -93,7 +93,7 @@ def test_the_folder_holds_the_files_and_nothing_else(folder):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
-def test_the_program_normalises_and_takes_a_batch_of_any_size(folder, bundle, count):
+def test_the_program_normalizes_and_takes_a_batch_of_any_size(folder, bundle, count):
     program = torch.export.load(folder / "model.pt2").module()
     images = torch.rand(count, 3, 9, 12, generator=torch.Generator().manual_seed(count))
     given = program(images)

@@ -13,7 +13,7 @@ from tests.tracked import Tracked
 from zostudy.errors import ConfigError
 from zostudy.study.delivery import location
 from zostudy.study.delivery.mlflow_store import MlflowStore
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 
 URI = "sqlite:///mlflow.db"
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from zostudy.cli import app
 from zostudy.config.loading import from_document
 from zostudy.study import doctor
-from zostudy.study.delivery import delivery
+from zostudy.study.delivery import background
 from zostudy.study.points import Ended, to_json
 from zostudy.study.report import results
-from zostudy.study.sweep import sweep
+from zostudy.study.sweep import worker
 from zostudy.study.tracking.journal import known_runs
 from zostudy.study.trial.trial import Trials
 
@@ -59,8 +59,8 @@ def file(folder):
 
 
 def run(file):
-    with delivery.for_study(file.config):
-        return sweep.run(file, Trials(file, lambda _: None), lambda _: None)
+    with background.for_study(file.config):
+        return worker.run(file, Trials(file, lambda _: None), lambda _: None)
 
 
 @pytest.fixture
@@ -251,10 +251,10 @@ def test_journals_are_delivered_those_that_were_refused_too(file, client):
     with trials.tracker.trial("genotype", "aa", {}, {}) as run_:
         run_.metrics({"loss": 1.0})
     with trials.tracker.trial("genotype 2", "ab", {}, {}) as other:
-        delivery.for_study(file.config).once()
+        background.for_study(file.config).once()
         client.delete_run(other.mlflow_id)
         other.metrics({"loss": 2.0})
-    delivery.for_study(file.config).once()
+    background.for_study(file.config).once()
     with trials.tracker.trial("genotype 3", "ac", {}, {}):
         ((kind, what),) = found(doctor.examine(file))  # what is being written is left alone
         assert kind == "journal"

@@ -7,7 +7,7 @@ from tests.conftest import pictures
 from zostudy.config.loading import from_document
 from zostudy.evaluation.training import standalone
 from zostudy.networks import operations, skeleton
-from zostudy.networks.shared import NodeOperations
+from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.standalone import AuxiliaryHead
 from zostudy.networks.supernet import Supernet
 from zostudy.space.mask import OperationMask

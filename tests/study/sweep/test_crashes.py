@@ -2,7 +2,7 @@ from zostudy.config.loading import from_document
 from zostudy.config.sweep import SweepSettings
 from zostudy.errors import CrashError, NumericalError
 from zostudy.study.points import Attempt, Ended, Failure, Point, Standing, TrialOutcome, grid
-from zostudy.study.sweep import sweep
+from zostudy.study.sweep import worker
 from zostudy.study.sweep.crashes import hopeless
 
 XI = {"prune.xi": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]}
@@ -78,7 +78,7 @@ def crash(*_):
 
 
 def run(file, execute):
-    return sweep.run(file, execute, lambda _notice: None)
+    return worker.run(file, execute, lambda _notice: None)
 
 
 def test_a_study_that_can_only_crash_stops_after_three_and_says_so_again(tmp_path):
@@ -93,7 +93,7 @@ def test_a_study_that_can_only_crash_stops_after_three_and_says_so_again(tmp_pat
 def test_what_crashed_is_tried_again_when_it_is_asked_for(tmp_path):
     file = study(tmp_path)
     run(file, crash)
-    sweep.prepare(file, again=True)
+    worker.prepare(file, again=True)
 
     def works(point, seed, number):
         del point, seed

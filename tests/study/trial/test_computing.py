@@ -12,9 +12,9 @@ from zostudy.config.loading import from_document
 from zostudy.data.dataset import load
 from zostudy.errors import NumericalError
 from zostudy.runtime import prepare
-from zostudy.study.planning.prediction import Predictions
+from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.points import alternatives, grid
-from zostudy.study.store.store import Store
+from zostudy.study.store.records import Store
 from zostudy.study.trial.computing import Computing
 from zostudy.study.trial.phases import Computed, Phase, TrialPhases
 

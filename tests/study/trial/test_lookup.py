@@ -11,7 +11,7 @@ from zostudy.evaluation.table import read
 from zostudy.runtime import Runtime
 from zostudy.space.genotype import parse
 from zostudy.stage import StageContext
-from zostudy.study.planning.prediction import Predictions
+from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.trial.phases import TrialPhases
 
 BEST = parse(made_up()[-1][0], SPACE)

@@ -9,8 +9,8 @@ from benchmarks import quick
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import CrashError, LostError, MemoryShortageError, TrialError
 from zostudy.study import points
-from zostudy.study.delivery import delivery
-from zostudy.study.tracking.tracking import MACHINE, REASON
+from zostudy.study.delivery import background
+from zostudy.study.tracking.runs import MACHINE, REASON
 from zostudy.study.trial.trial import Trials
 from zostudy.study.workers import isolation
 from zostudy.study.workers.isolation import TrialProcesses, loss
@@ -88,7 +88,7 @@ def test_the_run_of_a_killed_process_says_why_it_ended(file, folder):
     point = points.first(study(number=9, seconds=0.1, end="kill"))
     with pytest.raises(LostError):
         TrialProcesses(file, silent, machine="passed")(point, 0, 77)
-    with delivery.for_study(file.config):
+    with background.for_study(file.config):
         pass
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiments = [client.get_experiment_by_name("s").experiment_id]

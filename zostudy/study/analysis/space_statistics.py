@@ -23,7 +23,7 @@ from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.stage import Progress, StageContext
 from zostudy.study.analysis.random_choice import distribution
-from zostudy.study.planning.prediction import check_source, mask_source, prune_context
+from zostudy.study.planning.peak_memory import check_source, mask_source, prune_context
 
 #: Width of the histogram's bins, percentage points.
 BIN = 0.5
@@ -90,7 +90,7 @@ class Census:
         found: Bool[np.ndarray, " architectures"] = kept[self.places].all(axis=1)
         return found
 
-    def figures(self, mask: OperationMask) -> dict[str, float]:
+    def statistics(self, mask: OperationMask) -> dict[str, float]:
         """What a mask keeps: shares from 0 to 1, accuracies in percent."""
         kept = self.under(mask)
         accuracies = self.accuracies[kept]
@@ -152,7 +152,7 @@ def statistics(file: StudyFile, report: Callable[[Progress], None]) -> Document:
 def summary(census: Census, masks: Sequence[OperationMask]) -> Document:
     """What masks keep, each and on the average: mean and sample standard deviation."""
     edges = census.edges()
-    each = [census.figures(mask) for mask in masks]
+    each = [census.statistics(mask) for mask in masks]
     histograms = [census.histogram(edges, mask) for mask in masks]
     everything = OperationMask.full(masks[0].space)
     return {
@@ -160,7 +160,7 @@ def summary(census: Census, masks: Sequence[OperationMask]) -> Document:
         "distinct": len(np.unique(census.classes)),
         "top": {"count": int(census.top.sum()), "from": float(census.accuracies[census.top].min())},
         "bins": edges.tolist(),
-        "before": census.figures(everything)
+        "before": census.statistics(everything)
         | {
             "accuracy": distribution(census.accuracies),
             "histogram": census.histogram(edges, everything).tolist(),

@@ -1,6 +1,6 @@
 """The deployment folder of a trained network: all that its use needs, and where it came from.
 
-``model.pt2`` takes pictures as float32 from 0 to 1 and normalises them itself, so that a user only
+``model.pt2`` takes pictures as float32 from 0 to 1 and normalizes them itself, so that a user only
 has to scale a picture to size. Neither it nor ``weights.safetensors`` holds anything pickled.
 """
 
@@ -66,7 +66,7 @@ scratch.
 | --- | --- |
 | `model.pt2` | the program: float32 pictures from 0 to 1, in a batch of any size, to class scores |
 | `labels.json` | names of the classes, in the order of the scores |
-{preprocess}| `preprocessing.json` | what the program expects, and what it normalises with |
+{preprocess}| `preprocessing.json` | what the program expects, and what it normalizes with |
 | `weights.safetensors` | the weights, named as in zostudy's network of the genotype |
 | `genotype.json`, `genotype.png` | the architecture, as data and drawn |
 
@@ -107,9 +107,9 @@ class Bundle:
     """A trained network and what its use needs.
 
     Attributes:
-        network: Normalised pictures (batch, channels, height, width) to class scores.
+        network: Normalized pictures (batch, channels, height, width) to class scores.
         genotype: Its architecture.
-        mean: For each channel, the mean it was normalised with, on a scale of 0 to 1.
+        mean: For each channel, the mean it was normalized with, on a scale of 0 to 1.
         std: For each channel, the standard deviation, likewise.
         channels: Channels of a picture: 1 for grey, 3 for colour.
         height: Height of a picture in pixels.
@@ -132,7 +132,7 @@ class Bundle:
 
 
 class _Program(nn.Module):
-    """A network with its normalisation before it."""
+    """A network with its normalization before it."""
 
     mean: Tensor
     std: Tensor
@@ -272,7 +272,7 @@ def _preprocessing(bundle: Bundle) -> dict[str, object]:
         "resize": "largest centred part of this shape, scaled: preprocess.py does it",
         "mean": bundle.mean,
         "std": bundle.std,
-        "normalisation": "(picture - mean) / std for each channel; model.pt2 does it itself",
+        "normalization": "(picture - mean) / std for each channel; model.pt2 does it itself",
     }
 
 

@@ -26,8 +26,8 @@ from zostudy.stage import StageContext
 from zostudy.study.bundle.export import Bundle, check_output, export
 from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import Difference, Ingredients, differences
-from zostudy.study.planning.prediction import Predictions
-from zostudy.study.store.store import Store
+from zostudy.study.planning.peak_memory import Predictions
+from zostudy.study.store.records import Store
 from zostudy.study.trial.computing import Report
 from zostudy.study.trial.logs import measured
 from zostudy.study.trial.phases import TrialPhases

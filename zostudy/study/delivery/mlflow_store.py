@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zostudy.errors import ConfigError, ZostudyError
 from zostudy.redaction import redacted, without_password
 from zostudy.study.delivery import location
-from zostudy.study.tracking.tracking import KEY, plain_key, resolved_uri
+from zostudy.study.tracking.runs import KEY, plain_key, resolved_uri
 
 #: What a store's client raises.
 ERRORS = (MlflowException, SQLAlchemyError, OSError)

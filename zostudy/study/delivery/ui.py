@@ -10,7 +10,7 @@ import sys
 from zostudy.errors import ConfigError
 from zostudy.redaction import without_password
 from zostudy.study.delivery.mlflow_store import is_server
-from zostudy.study.tracking.tracking import resolved_uri
+from zostudy.study.tracking.runs import resolved_uri
 
 
 def run_ui(uri: str, port: int) -> int:

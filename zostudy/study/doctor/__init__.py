@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from zostudy.config.loading import StudyFile
 from zostudy.errors import ZostudyError
 from zostudy.stage import silent
-from zostudy.study.delivery import delivery
-from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery import background
+from zostudy.study.delivery.background import Delivery
 from zostudy.study.delivery.mlflow_store import (
     ERRORS,
     MlflowStore,
@@ -20,12 +20,12 @@ from zostudy.study.delivery.mlflow_store import (
     is_missing,
     one_line,
 )
-from zostudy.study.doctor import files, records
+from zostudy.study.doctor import complete_trials, own_folder
 from zostudy.study.doctor.finding import CannotRepairError, Finding, nothing_to_do
+from zostudy.study.doctor.mlflow_runs import Runs
 from zostudy.study.doctor.relog import Relogger
-from zostudy.study.doctor.runs import Runs
-from zostudy.study.store.store import Store
-from zostudy.study.sweep.sweep import standing
+from zostudy.study.store.records import Store
+from zostudy.study.sweep.worker import standing
 from zostudy.study.tracking.journal import Journal
 from zostudy.study.trial.trial import Trials
 
@@ -93,13 +93,13 @@ def _repaired(finding: Finding) -> Result:
 
 
 def _findings(file: StudyFile) -> Iterator[Finding]:
-    yield from records.findings(file)
-    yield from files.findings(Store(file.folder))
-    delivering = delivery.for_study(file.config)
+    yield from complete_trials.findings(file)
+    yield from own_folder.findings(Store(file.folder))
+    delivering = background.for_study(file.config)
     journals = [journal for journal in delivering.journals.pending() if not journal.written()]
     yield from (_undelivered(delivering, journal) for journal in journals)
     yield from _elsewhere(delivering)
-    if is_missing(file.config.tracking.uri) and not records.complete(file):
+    if is_missing(file.config.tracking.uri) and not complete_trials.complete(file):
         return
     try:
         store = MlflowStore(file.config.tracking.uri, file.config.experiment)

@@ -9,11 +9,11 @@ from zostudy.config.loading import StudyFile, canonical, digest, flat
 from zostudy.errors import ZostudyError
 from zostudy.metrics import readable
 from zostudy.space.genotype import from_dict
-from zostudy.study.doctor.records import Complete
+from zostudy.study.doctor.complete_trials import Complete
 from zostudy.study.pictures import drawing
 from zostudy.study.points import label
 from zostudy.study.tracking.journal import Journals
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 from zostudy.study.trial.trial import Trials
 
 #: Tag of a run that was written again: when it could be only from Optuna's record, or also from

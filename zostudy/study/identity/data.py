@@ -18,7 +18,7 @@ from zostudy import registry
 from zostudy.config.loading import digest
 from zostudy.config.settings import DatasetSettings
 from zostudy.errors import ZostudyError
-from zostudy.study.disk.files import write_whole
+from zostudy.study.disk.whole_files import write_whole
 from zostudy.study.identity.source import engine_digest, extensions_digest
 
 if TYPE_CHECKING:

@@ -2,5 +2,5 @@
 
 `cases` says which shapes a study has, `kernels` compares one of them with float64, `process` does
 so in a process of its own, which may crash or hang, `check` asks it and says what is wrong, and
-`kept` remembers which machine has passed.
+`passed` remembers which machine has passed.
 """

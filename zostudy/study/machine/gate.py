@@ -7,7 +7,7 @@ from zostudy.config.settings import RuntimeSettings
 from zostudy.errors import ConfigError
 from zostudy.study.machine import cases as shapes
 from zostudy.study.machine.check import PASSED, check
-from zostudy.study.machine.kept import Passed
+from zostudy.study.machine.passed import Passed
 from zostudy.study.machine.process import Context, Setting
 
 

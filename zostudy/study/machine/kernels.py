@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zostudy.networks import skeleton
+from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN, build
-from zostudy.networks.shared import NodeOperations
 from zostudy.networks.standalone import AuxiliaryHead
 from zostudy.runtime import Runtime, seeded
 from zostudy.space.search_space import search_space

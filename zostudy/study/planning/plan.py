@@ -23,20 +23,20 @@ from zostudy.data.batches import number_of_training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
 from zostudy.networks.supernet import Mixing
-from zostudy.pruning.mask_sources import Foreseen
+from zostudy.pruning.mask_sources import ExpectedMask
 from zostudy.runtime import memory_budget, planned, seeded
 from zostudy.search.discretize import discretize
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
-from zostudy.study.planning.changes import batch_sizes, changes_of, smallest_of, with_settings
 from zostudy.study.planning.constraints import Limited, broken, limited
-from zostudy.study.planning.prediction import (
+from zostudy.study.planning.peak_memory import (
     Predictions,
     mask_source,
     prune_context,
     search_part_sizes,
 )
+from zostudy.study.planning.remedies import batch_sizes, changes_of, smallest_of, with_settings
 from zostudy.study.points import Point
 
 T = TypeVar("T")
@@ -236,15 +236,15 @@ class Planner:
 
     def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
         dataset = self.outline(config.dataset)
-        foreseen, known = self._masks(config)
+        expected, known = self._masks(config)
         counts = {}
         if config.evaluate.by == "training":
             counts["evaluate"] = _batches(len(dataset.train), config.evaluate)
-        if not foreseen[0].to_genotype:
+        if not expected[0].to_genotype:
             pictures = search_part_sizes(dataset, config.search.architecture_fraction)[0]
             counts["search"] = _batches(pictures, config.search)
-        if any(one.steps for one in foreseen):
-            counts["prune"] = max(one.steps for one in foreseen)
+        if any(one.steps for one in expected):
+            counts["prune"] = max(one.steps for one in expected)
         exact = {"prune": True, "search": known, "evaluate": False}
         phases = {}
         for name in (phase for phase in exact if phase in counts):
@@ -253,11 +253,11 @@ class Planner:
         return phases
 
     def _peaks(self, config: TrialConfig, phase: str) -> list[int]:
-        """The peak of a phase for each mask that is foreseen, one a seed where seeds differ."""
+        """The peak of a phase for each mask that is expected, one a seed where seeds differ."""
         dataset = self.outline(config.dataset)
         if phase == "prune":
             return [self.predictions.prune(config, dataset)]
-        masks = [foreseen.mask for foreseen in self._masks(config)[0]]
+        masks = [expected.mask for expected in self._masks(config)[0]]
         if phase == "search":
             return [self.predictions.search(config, mask, dataset) for mask in masks]
         return [self.predictions.evaluate(config, _some_genotype(masks[0]), dataset)]
@@ -265,21 +265,21 @@ class Planner:
     def _most(self, config: TrialConfig, phase: str) -> int:
         return max(self._peaks(config, phase))
 
-    def _masks(self, config: TrialConfig) -> tuple[list[Foreseen], bool]:
+    def _masks(self, config: TrialConfig) -> tuple[list[ExpectedMask], bool]:
         """The masks of the seeds, or one like them, and whether they are the very ones."""
         source, dataset = mask_source(config), self.outline(config.dataset)
-        foresee = source.facts.get("foresee")
+        expected_mask = source.facts.get("expected_mask")
         options = config.prune.options
 
         def context(seed: int) -> Any:  # noqa: ANN401  # a PruneContext
             return prune_context(config, dataset, StageContext(self.predictions.runtime, seed))
 
-        if foresee is not None:
-            return [source.sibling(str(foresee))(context(0), **options)], False
+        if expected_mask is not None:
+            return [source.sibling(str(expected_mask))(context(0), **options)], False
         if source.facts.get("known") is True:
             drawn = [source.load()(context(seed), **options).mask for seed in self.seeds]
-            return [Foreseen(mask, 0) for mask in drawn], True
-        return [Foreseen(OperationMask.full(context(0).space), 0)], False
+            return [ExpectedMask(mask, 0) for mask in drawn], True
+        return [ExpectedMask(OperationMask.full(context(0).space), 0)], False
 
     # -- what would fit --------------------------------------------------------------------------
 

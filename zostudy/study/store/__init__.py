@@ -1,4 +1,4 @@
 """Results of phases by the digest of what determines them, and the list of what is kept.
 
-Public: `store` (records and checkpoints) and `cache` (what is kept, listed and cleared).
+Public: `records` (records and checkpoints) and `listing` (what is kept, listed and cleared).
 """

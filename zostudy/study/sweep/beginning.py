@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
 from zostudy.study import points
-from zostudy.study.sweep import made_of, units
+from zostudy.study.sweep import made_of, work_units
+from zostudy.study.sweep.optuna_storage import stored
 from zostudy.study.sweep.queue import Queue
-from zostudy.study.sweep.storage import stored
-from zostudy.study.sweep.units import Unit
+from zostudy.study.sweep.work_units import Unit
 
 
 def check_machine(file: StudyFile, *, renew: bool = False) -> None:
@@ -24,10 +24,10 @@ def check_machine(file: StudyFile, *, renew: bool = False) -> None:
     with stored(file.config) as there:
         if there is None:
             return
-        known = units.grid(file)
+        known = work_units.grid(file)
         queue = Queue(file, there, known)
         found = queue.sorted_out()
-        standing = units.standing(file, known, found.units)
+        standing = work_units.standing(file, known, found.units)
         points_of = list(known.values()) or [points.first(file)]
         machines = made_of.renewal(queue.today, found, points_of) if renew else None
         if machines is not None:
@@ -47,7 +47,7 @@ def check_worker(file: StudyFile) -> None:
     check_machine(file)
     with stored(file.config) as there:
         if there is not None:
-            made_of.check_inputs(Queue(file, there, units.grid(file)).sorted_out())
+            made_of.check_inputs(Queue(file, there, work_units.grid(file)).sorted_out())
 
 
 def check_others(queue: Queue, known: Sequence[Unit]) -> None:

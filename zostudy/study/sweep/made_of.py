@@ -36,7 +36,7 @@ from zostudy.study.ingredients import (
     trials_named,
 )
 from zostudy.study.points import Point, TrialOutcome
-from zostudy.study.sweep.units import Unit
+from zostudy.study.sweep.work_units import Unit
 
 Machines = Mapping[str, Ingredients]
 

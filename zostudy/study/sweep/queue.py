@@ -24,9 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, digest
 from zostudy.study.points import Point
-from zostudy.study.sweep import made_of, proposals, units
-from zostudy.study.sweep.storage import Stored
-from zostudy.study.sweep.units import Record, State, Unit
+from zostudy.study.sweep import made_of, proposals, work_units
+from zostudy.study.sweep.optuna_storage import Stored
+from zostudy.study.sweep.work_units import Record, State, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Queue:
     def sorted_out(self) -> made_of.Sorted:
         """All units, as they are now, those that count told from those that do not."""
         study = self.stored.study
-        known = units.read(self.file, held(study))
+        known = work_units.read(self.file, held(study))
         return made_of.sorted_out(self.today, self.known, known, study.user_attrs)
 
     def read(self) -> list[Unit]:
@@ -127,7 +127,7 @@ class Queue:
 
     def _generations(self, known: Sequence[Unit]) -> str:
         """What tells a sampler's own records from those of trials that do not count."""
-        counted = units.counting(known)
+        counted = work_units.counting(known)
         unrecorded = any(u.key and "made_of" not in u.record for u in counted)
         return "" if unrecorded else digest(dict(self.today.of(None)))
 
@@ -198,7 +198,7 @@ class Queue:
             if unit.state == "running" and "worker" not in unit.record:
                 self._greet(unit)
         gone = [u for u in known if u.state == "running" and _gone(u.record.get("worker", ""))]
-        for unit in (*(u for u in units.superseded(known) if u.state == "waiting"), *gone):
+        for unit in (*(u for u in work_units.superseded(known) if u.state == "waiting"), *gone):
             with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
                 self.stored.storage.set_trial_state_values(self._id(unit), TrialState.FAIL)
         fail_stale_trials(self.stored.study)

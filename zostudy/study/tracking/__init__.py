@@ -1,5 +1,5 @@
 """What a trial records of itself, kept on this machine until MLflow has it.
 
-Public: `tracking` (a trial and its runs) and `journal` (the folders in which they wait). Neither
+Public: `runs` (a trial and its runs) and `journal` (the folders in which they wait). Neither
 knows MLflow: `zostudy.study.delivery` does.
 """

@@ -2,7 +2,7 @@
 
 A trial writes a journal: a folder with a line of JSON for each event, and the artifacts beside
 them. Whoever can reach MLflow delivers journals, while they are written or later (see
-:mod:`zostudy.study.delivery.delivery`), and deletes those that are delivered to the end. ::
+:mod:`zostudy.study.delivery.background`), and deletes those that are delivered to the end. ::
 
     FOLDER/journal/EXPERIMENT/NAME/events.jsonl     locked by the process that writes it
     FOLDER/journal/EXPERIMENT/NAME/files/N/…        artifacts, written before their event
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from zostudy.errors import TrialError
-from zostudy.study.disk.files import write_whole
+from zostudy.study.disk.whole_files import write_whole
 
 Event = dict[str, Any]
 

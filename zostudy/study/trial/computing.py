@@ -17,8 +17,8 @@ from zostudy.config.sizes import shown_bytes
 from zostudy.errors import MemoryShortageError, TrialError
 from zostudy.runtime import Runtime
 from zostudy.stage import Progress, StageContext
-from zostudy.study.store.store import FileCheckpoint, Origin, Record, Store
-from zostudy.study.tracking.tracking import OUT_OF_MEMORY, Run
+from zostudy.study.store.records import FileCheckpoint, Origin, Record, Store
+from zostudy.study.tracking.runs import OUT_OF_MEMORY, Run
 from zostudy.study.trial.phases import Computed, Phase
 
 Report = Callable[[Progress], None]

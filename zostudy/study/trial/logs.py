@@ -6,8 +6,8 @@ from typing import Any
 from zostudy import metrics
 from zostudy.pruning.greedy import Round
 from zostudy.study.pictures import drawing
-from zostudy.study.store.store import Record
-from zostudy.study.tracking.tracking import CACHE_FROM, CACHE_HIT, Run
+from zostudy.study.store.records import Record
+from zostudy.study.tracking.runs import CACHE_FROM, CACHE_HIT, Run
 from zostudy.study.trial.computing import PREDICTED
 from zostudy.study.trial.phases import TrialPhases
 

@@ -28,8 +28,8 @@ from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
 from zostudy.study.identity.today import made_of
 from zostudy.study.ingredients import Ingredients
-from zostudy.study.planning.changes import with_settings
-from zostudy.study.planning.prediction import Predictions, mask_source, prune_context
+from zostudy.study.planning.peak_memory import Predictions, mask_source, prune_context
+from zostudy.study.planning.remedies import with_settings
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class TrialPhases:
                     "operations": result.mask.count(),
                     "seconds": result.seconds,
                     "peak_bytes": result.peak_bytes,
-                    "figures": dict(result.figures),
+                    "figures": dict(result.metrics),
                 }
             )
 
@@ -163,7 +163,7 @@ class TrialPhases:
                     "alpha_history": list(result.alpha_history),
                     "seconds": result.seconds,
                     "peak_bytes": result.peak_bytes,
-                    "figures": dict(result.figures),
+                    "figures": dict(result.metrics),
                 }
             )
 

@@ -20,12 +20,12 @@ from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
+from zostudy.study.planning.peak_memory import Predictions, check_source
 from zostudy.study.planning.plan import Plan, Planner, check_batches
-from zostudy.study.planning.prediction import Predictions, check_source
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
-from zostudy.study.store.store import Store
-from zostudy.study.tracking.tracking import MACHINE, Run, Tracker
-from zostudy.study.trial import shared
+from zostudy.study.store.records import Store
+from zostudy.study.tracking.runs import MACHINE, Run, Tracker
+from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
 from zostudy.study.trial.logs import log_phase, log_source, measured
 from zostudy.study.trial.phases import Phase, TrialPhases
@@ -191,7 +191,7 @@ class Trials:
     def follow(self, genotype: Genotype, seed: int) -> None:
         """Take part in what the first process does in :meth:`evaluate`."""
         phase = self._phases_of(self._config, seed).evaluate(genotype)
-        shared.follow(phase, StageContext(self._runtime, seed))
+        collective.follow(phase, StageContext(self._runtime, seed))
 
     def evaluate(self, genotype: Genotype, seed: int) -> TrialOutcome:
         """Train and measure a given genotype with the study's settings, as a run of its own.
@@ -211,7 +211,7 @@ class Trials:
                 f"the study has {config.search_space.name!r}"
             )
         phases = self._phases_of(config, seed)
-        phase = shared.led(phases.evaluate(genotype), self._runtime.processes)
+        phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
         tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
@@ -222,7 +222,7 @@ class Trials:
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
             run.metrics(readable(trial.metrics))
-            shared.dismiss(self._runtime.processes)
+            collective.dismiss(self._runtime.processes)
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:

@@ -22,7 +22,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.errors import CrashError, LostError, MemoryShortageError, TrialError
 from zostudy.stage import Progress
 from zostudy.study.points import Ended, Point, TrialOutcome
-from zostudy.study.tracking.tracking import OUT_OF_MEMORY, Tracker
+from zostudy.study.tracking.runs import OUT_OF_MEMORY, Tracker
 from zostudy.study.workers import trial_process
 
 #: Gives a reason to stop a trial for what it has reported, or nothing.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from zostudy.config.loading import StudyFile
 from zostudy.study.report.progress import Reporter
-from zostudy.study.sweep import sweep
-from zostudy.study.sweep.sweep import SweepSummary, Tally
+from zostudy.study.sweep import worker
+from zostudy.study.sweep.worker import SweepSummary, Tally
 from zostudy.study.workers.isolation import TrialProcesses
 
 
@@ -40,7 +40,7 @@ def run(
     def work(number: int, device: str, shown: Reporter) -> None:
         execute = TrialProcesses(file, shown.report, device, stop, known, machine)
         try:
-            sweep.run(file, execute, shown.notice, tally, stop)
+            worker.run(file, execute, shown.notice, tally, stop)
         except BaseException as error:  # noqa: BLE001  # a thread has nobody to raise it to
             ended.append(error)
             if not isinstance(error, KeyboardInterrupt) and len(devices) > 1:

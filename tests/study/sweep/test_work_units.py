@@ -3,7 +3,7 @@ import pytest
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import points
 from zostudy.study.points import Failure, TrialOutcome
-from zostudy.study.sweep import units
+from zostudy.study.sweep import work_units
 
 DONE = points.to_json(TrialOutcome({}, {}, "run"))
 NAN = points.to_json(Failure("NaN"))
@@ -20,7 +20,7 @@ class Held:
 
     def __init__(self, file: StudyFile):
         self.file = file
-        self.known = units.grid(file)
+        self.known = work_units.grid(file)
         self.keys = list(self.known)
         self.trials: list[list] = []
 
@@ -28,7 +28,7 @@ class Held:
         self.trials.append([len(self.trials), state, record])
 
     def add_due(self):
-        added = list(units.due(self.file, self.known, self.units))
+        added = list(work_units.due(self.file, self.known, self.units))
         for record in added:
             self.add(**record)
         return added
@@ -39,11 +39,11 @@ class Held:
 
     @property
     def units(self):
-        return units.read(self.file, [tuple(trial) for trial in self.trials])
+        return work_units.read(self.file, [tuple(trial) for trial in self.trials])
 
     @property
     def standing(self):
-        return units.standing(self.file, self.known, self.units)
+        return work_units.standing(self.file, self.known, self.units)
 
 
 def test_every_seed_of_every_point_of_a_grid_is_due_once():
@@ -73,12 +73,12 @@ def test_what_failed_by_what_it_computes_is_due_only_if_it_is_asked_for():
     held.change(0, "failed", reason="NaN", **{"seed:0": NAN})
     assert held.add_due() == []
     assert (held.standing.trials_left, held.standing.trials_failed) == (1, 1)
-    assert list(units.revived(held.file, held.known, held.units, own=False)) == []
-    (record,) = units.revived(held.file, held.known, held.units, own=True)
+    assert list(work_units.revived(held.file, held.known, held.units, own=False)) == []
+    (record,) = work_units.revived(held.file, held.known, held.units, own=True)
     assert (record["attempt"], record["losses"], record["again"]) == (1, 0, True)
     held.add(**record)
     assert (held.standing.trials_left, held.standing.trials_failed) == (2, 0)
-    assert list(units.revived(held.file, held.known, held.units, own=True)) == []
+    assert list(work_units.revived(held.file, held.known, held.units, own=True)) == []
 
 
 def test_what_was_lost_is_due_again_as_often_as_retries_allow():
@@ -96,7 +96,7 @@ def test_what_was_lost_is_due_again_as_often_as_retries_allow():
     assert held.add_due() == []
     failure = held.standing.attempts[held.keys[0]].outcomes[0]
     assert failure == Failure("its worker was lost 3 times", passing=True)
-    (record,) = units.revived(held.file, held.known, held.units, own=False)
+    (record,) = work_units.revived(held.file, held.known, held.units, own=False)
     assert (record["attempt"], record["losses"]) == (3, 0)
 
 
@@ -113,7 +113,7 @@ def test_of_two_units_for_the_same_attempt_the_first_counts():
     first = held.add_due()
     for record in first:  # as a process adds them that read before the other wrote
         held.add(**record)
-    assert [unit.number for unit in units.superseded(held.units)] == [2, 3]
+    assert [unit.number for unit in work_units.superseded(held.units)] == [2, 3]
     held.change(0, "failed")
     held.change(2, "failed")
     assert [r["attempt"] for r in held.add_due()] == [1]

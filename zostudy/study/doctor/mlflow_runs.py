@@ -11,16 +11,16 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.utils import mlflow_tags
 
 from zostudy.config.loading import StudyFile
-from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery.background import Delivery
 from zostudy.study.delivery.location import Move
 from zostudy.study.delivery.mlflow_store import ERRORS, MlflowStore, one_line
-from zostudy.study.doctor import records
+from zostudy.study.doctor import complete_trials
+from zostudy.study.doctor.complete_trials import Complete
 from zostudy.study.doctor.finding import CannotRepairError, Finding
-from zostudy.study.doctor.records import Complete
 from zostudy.study.doctor.relog import LOGGED_AGAIN, Relogger
-from zostudy.study.sweep import sweep
+from zostudy.study.sweep import worker
 from zostudy.study.tracking.journal import Journal, known_runs
-from zostudy.study.tracking.tracking import ARTIFACTS, ORPHANED, RUN, Tracker
+from zostudy.study.tracking.runs import ARTIFACTS, ORPHANED, RUN, Tracker
 
 #: Tags of a run: the outcome whose run it stands for; artifacts that could not be brought back.
 REPLACES, LOST = "zostudy.replaces", "zostudy.lost"
@@ -51,7 +51,7 @@ class Runs:
         self._runs = {run.info.run_id: run for run in self.store.search()}
         self._matched = {}
         known = known_runs(root)
-        trials = records.complete(self.file)
+        trials = complete_trials.complete(self.file)
         for trial in trials:
             own = trial.outcome.mlflow_run_id
             found = self._run_of(own, known)
@@ -121,7 +121,7 @@ class Runs:
 
     def _left_running(self, undelivered: set[str]) -> Iterator[Finding]:
         study = self.file.config.study
-        for run, children in self.store.orphans(study, lambda: sweep.running(self.file)):
+        for run, children in self.store.orphans(study, lambda: worker.running(self.file)):
             run_id = run.info.run_id
             if run_id in self._matched or run_id in undelivered:
                 continue
@@ -140,8 +140,8 @@ class Runs:
 
     def _orphaned(self, known: Mapping[str, str]) -> Iterator[Finding]:
         """Runs of complete trials that Optuna does not know, and phases without their trial."""
-        ours = {known.get(own, own) for own in records.run_ids(self.file)}
-        ours |= records.run_ids(self.file) | set(self._matched)
+        ours = {known.get(own, own) for own in complete_trials.run_ids(self.file)}
+        ours |= complete_trials.run_ids(self.file) | set(self._matched)
         for run in self._runs.values():
             tags, parent = run.data.tags, run.data.tags.get(mlflow_tags.MLFLOW_PARENT_RUN_ID)
             if ORPHANED in tags:

@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 from tests.tracked import Tracked
 from zostudy import __version__
 from zostudy.errors import TrialError
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_failed_run_is_gone_on_with(tracked):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 tracker = Tracker(Path(sys.argv[1]), sys.argv[2], "ablation")
 with tracker.trial("t", "a7", {}, {}) as run:
     with run.child("prune", "a7p", {}, {}):

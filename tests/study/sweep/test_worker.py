@@ -17,7 +17,7 @@ from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import ConfigError, LostError, NumericalError, ZostudyError
 from zostudy.study.points import Failure, Notice, Point, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import queue, storage, sweep, units
+from zostudy.study.sweep import optuna_storage, queue, work_units, worker
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ class Engine:
             raise error
         return outcome(point, seed)
 
-    def run(self, file: StudyFile) -> sweep.SweepSummary:
-        return sweep.run(file, self, self.notices.append)
+    def run(self, file: StudyFile) -> worker.SweepSummary:
+        return worker.run(file, self, self.notices.append)
 
 
 def outcome(point: Point, seed: int) -> TrialOutcome:
@@ -80,7 +80,7 @@ XI = {"prune.source": ["none", "random"], "prune.xi": [0.25, 0.5, 0.75]}
 def test_a_grid_runs_every_distinct_point_once_and_then_nothing(make):
     file, engine = make(XI), Engine()
     summary = engine.run(file)
-    assert summary == sweep.SweepSummary(executed=4, failures=())
+    assert summary == worker.SweepSummary(executed=4, failures=())
     assert [call[0]["prune.source"] for call in engine.calls] == ["none"] + ["random"] * 3
     assert [call[2] for call in engine.calls] == [0, 1, 2, 3]
     before = results.document(file)
@@ -91,7 +91,7 @@ def test_a_grid_runs_every_distinct_point_once_and_then_nothing(make):
 
 
 def test_a_standing_of_a_study_that_was_never_run_writes_nothing(make, folder):
-    standing = sweep.standing(make(XI))
+    standing = worker.standing(make(XI))
     assert standing.trials_left == 4
     assert list(folder.iterdir()) == []
 
@@ -155,19 +155,19 @@ def test_an_error_fails_its_trial_only_which_is_tried_again_when_it_is_asked_for
     assert states == ["COMPLETE"] * 4 + ["FAIL"] + ["COMPLETE"] * 3
 
     before = results.document(file)
-    sweep.prepare(file)
+    worker.prepare(file)
     assert Engine().run(file).executed == 0
     assert results.document(file) == before
-    standing = sweep.standing(file)
+    standing = worker.standing(file)
     assert (standing.trials_left, standing.trials_failed) == (0, 1)
 
     again = Engine()
-    sweep.prepare(file, again=True)
-    assert sweep.standing(file).trials_left == 1
-    assert again.run(file) == sweep.SweepSummary(executed=1, failures=())
+    worker.prepare(file, again=True)
+    assert worker.standing(file).trials_left == 1
+    assert again.run(file) == worker.SweepSummary(executed=1, failures=())
     assert again.calls[0][2] == failed[0]["number"]
     assert again.calls[0][:2] == ({"prune.source": "random", "prune.xi": 0.5}, 0)
-    assert sweep.standing(file).trials_left == 0
+    assert worker.standing(file).trials_left == 0
     assert [point["n"] for point in results.document(file)["points"]] == [2, 2, 2, 2]
 
 
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_the_run_and_the_next_run_continues(make):
 
     with pytest.raises(KeyboardInterrupt):
         Engine(wrong).run(file)
-    assert sweep.standing(file).trials_left == 3
+    assert worker.standing(file).trials_left == 3
     assert [t["state"] for t in results.document(file)["trials"]] == ["complete"] * 5
     again = Engine()
     again.run(file)
@@ -205,7 +205,7 @@ def test_a_sampled_sweep_has_a_total_number_of_trials(make):
     more = Engine()
     more.run(make(RANGE, **RANDOM, **(TPE | {"trials": 5})))
     assert len(more.calls) == 2
-    assert sweep.standing(make(RANGE, **RANDOM, **TPE)).trials_left == 9
+    assert worker.standing(make(RANGE, **RANDOM, **TPE)).trials_left == 9
 
 
 def test_an_interrupted_sampled_sweep_proposes_what_an_uninterrupted_one_does(make):
@@ -231,7 +231,7 @@ def test_a_sampled_point_that_was_run_is_not_run_again(make):
     engine.run(file)
     assert sorted(call[0]["prune.xi"] for call in engine.calls) == [0.25, 0.75]
     assert len(stored(file).trials) == 14
-    assert sweep.standing(file).trials_left == 0
+    assert worker.standing(file).trials_left == 0
     assert len(results.document(file)["points"]) == 2
 
 
@@ -257,7 +257,7 @@ def test_settings_that_optuna_cannot_hold_are_swept(make):
         '{"cutout": 2}',
         '{"cutout": 4}',
     }
-    assert sweep.standing(file).trials_left == 0
+    assert worker.standing(file).trials_left == 0
 
 
 def test_several_objectives_are_all_told(make):
@@ -325,7 +325,7 @@ def test_another_sweep_under_the_same_name_is_an_error_that_says_how_to_go_on(
     Engine().run(make(XI))
     settings = {"parameters": XI} | changed
     file = make(settings.pop("parameters"), trial={"prune": {"source": "random"}}, **settings)
-    for call in (lambda: Engine().run(file), lambda: sweep.standing(file)):
+    for call in (lambda: Engine().run(file), lambda: worker.standing(file)):
         with pytest.raises(ConfigError, match=message):
             call()
 
@@ -365,7 +365,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
-from test_sweep import Engine
+from test_worker import Engine
 from zostudy.config.loading import from_document
 import json
 
@@ -449,7 +449,7 @@ def test_a_study_in_postgresql_stops_and_goes_on_as_in_sqlite(make):
 SHARED = """
 import json, sys, time
 sys.path.insert(0, {folder!r})
-from test_sweep import Engine
+from test_worker import Engine
 from zostudy.config.loading import from_document
 
 class Slow(Engine):
@@ -495,7 +495,7 @@ def lost(times: int):
 
 def test_a_trial_that_is_lost_with_its_process_is_tried_again_by_the_same_call(make):
     file, engine = make(XI, retries=2), lost(2)
-    assert engine.run(file) == sweep.SweepSummary(executed=6, failures=())
+    assert engine.run(file) == worker.SweepSummary(executed=6, failures=())
     again = [n.outcome.reason for n in engine.notices if isinstance(n.outcome, Failure)]
     assert again == ["its process was killed from outside (SIGKILL); it is tried again"] * 2
     assert [t["number"] for t in results.document(file)["trials"]] == [0, 1, 2, 3]
@@ -507,15 +507,15 @@ def test_a_trial_that_is_lost_too_often_has_failed_until_the_study_is_run_again(
     (failed,) = (t for t in results.document(file)["trials"] if t["state"] == "failed")
     assert failed["reason"] == "its process was killed from outside (SIGKILL)"
     assert Engine().run(file).executed == 0
-    sweep.prepare(file)
+    worker.prepare(file)
     assert Engine().run(file).executed == 1
 
 
 def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
     file = make({"prune.xi": [0.5]}, **RANDOM, heartbeat_interval=2)
-    with storage.created(file) as found:
-        there = queue.Queue(file, found, units.grid(file))
-        there.add(next(units.due(file, there.known, [])))
+    with optuna_storage.created(file) as found:
+        there = queue.Queue(file, found, work_units.grid(file))
+        there.add(next(work_units.due(file, there.known, [])))
         assert there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
         engine = Engine()
@@ -528,9 +528,9 @@ def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
 
 def test_a_worker_that_beats_keeps_its_trial(make, monkeypatch):
     file = make({"prune.xi": [0.5]}, **RANDOM, heartbeat_interval=2)
-    with storage.created(file) as found:
-        there = queue.Queue(file, found, units.grid(file))
-        there.add(next(units.due(file, there.known, [])))
+    with optuna_storage.created(file) as found:
+        there = queue.Queue(file, found, work_units.grid(file))
+        there.add(next(work_units.due(file, there.known, [])))
         there.claim(there.read()[0])
         beats, beat = [], found.storage.record_heartbeat
         monkeypatch.setattr(
@@ -552,10 +552,10 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(make):
         return KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(file, Engine(wrong), lambda _: None, stop=stop)
+        worker.run(file, Engine(wrong), lambda _: None, stop=stop)
     (trial,) = (t for t in stored(file).trials if t.state.name == "FAIL")
     assert trial.user_attrs["given_back"]
-    assert sweep.standing(file).trials_left == 2
+    assert worker.standing(file).trials_left == 2
 
 
 def test_a_storage_that_is_away_for_a_while_is_waited_for(make, monkeypatch):

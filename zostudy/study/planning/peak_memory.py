@@ -9,7 +9,7 @@ from zostudy.config.loading import digest, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import training
-from zostudy.networks.prediction import predicted_peak
+from zostudy.networks.dry_run import predicted_peak
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.registry import Component
 from zostudy.runtime import Runtime
@@ -40,7 +40,7 @@ class Predictions:
     def prune(self, config: TrialConfig, dataset: Dataset) -> int:
         """The peak of the first pass of a mask source that scores; 0 for one that does not."""
         source = mask_source(config)
-        if "foresee" not in source.facts:
+        if "expected_mask" not in source.facts:
             return 0
         continued = source.facts.get("continues", ())
         options = {k: v for k, v in config.prune.options.items() if k not in continued}  # type: ignore[operator]  # names

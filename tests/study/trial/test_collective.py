@@ -16,9 +16,9 @@ from torch import distributed as dist
 from tests.checkpoints import MemoryCheckpoint
 from tests.patience import PATIENCE
 from zostudy.config.settings import RuntimeSettings
-from zostudy.runtime import joined, prepare
+from zostudy.runtime import prepare, process_group
 from zostudy.stage import StageContext
-from zostudy.study.trial import shared
+from zostudy.study.trial import collective
 from zostudy.study.trial.phases import Computed, Phase
 
 
@@ -34,18 +34,18 @@ def summing(stage: StageContext) -> Computed:
 def take_part(environment: dict, results) -> None:
     os.environ |= environment
     settings = RuntimeSettings(device="cpu", threads=1)
-    with joined(settings):
+    with process_group(settings):
         here = prepare(settings)
         checkpoint = MemoryCheckpoint()
         phase = Phase("evaluate", "a" * 64, "a" * 64, False, {}, summing, lambda: 0)
         if here.processes.rank:
-            shared.follow(phase, StageContext(here, 0))
+            collective.follow(phase, StageContext(here, 0))
             found = None
         else:
-            together = shared.led(phase, here.processes)
+            together = collective.led(phase, here.processes)
             stage = StageContext(here, 0, checkpoint)
             found = [together.compute(stage).values["sum"] for _ in range(2)]
-            shared.dismiss(here.processes)
+            collective.dismiss(here.processes)
         results.put((here.processes.rank, found, checkpoint.state is not None))
 
 

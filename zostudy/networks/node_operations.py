@@ -50,8 +50,8 @@ _HALVING = Convolution(stride=2)
 #: What the backward pass computes again.
 Recompute = Literal["none", "partial", "full"]
 
-Node = Float[Tensor, "batch channels height width"]
-Rows = Float[Tensor, "batch rows_times_channels out_height out_width"]
+NodeImages = Float[Tensor, "batch channels height width"]
+RowImages = Float[Tensor, "batch rows_times_channels out_height out_width"]
 
 #: A row (an edge), a term of its sum, and the term's weight unless it is in the term.
 Term = tuple[int, Tensor, Tensor | None]
@@ -70,10 +70,10 @@ class _SharedConvolutions(nn.Module, abc.ABC):
 
     def forward(
         self,
-        images: Node,
+        images: NodeImages,
         scale: Float[Tensor, " rows_times_channels"],
         recompute: Recompute = "none",
-    ) -> Rows:
+    ) -> RowImages:
         """Convolved pictures of all rows, scaled.
 
         Args:
@@ -159,15 +159,15 @@ class SharedReduction(nn.Module):
 
     def forward(
         self,
-        images: Node,
+        images: NodeImages,
         scale: Float[Tensor, " rows_times_channels"],
         recompute: Recompute = "none",
-    ) -> Rows:
+    ) -> RowImages:
         """Halved pictures of all rows, scaled; arguments as those of a separable convolution."""
         past_relu = recompute != "full"
         return recomputed(self._halved, images, scale, past_relu, when=recompute != "none")
 
-    def _halved(self, images: Node, scale: Tensor, past_relu: bool) -> Rows:
+    def _halved(self, images: NodeImages, scale: Tensor, past_relu: bool) -> RowImages:
         active = images if past_relu else functional.relu(images)
         halves = []
         for kernel, images in ((self.first, active), (self.second, shifted(active))):
@@ -195,7 +195,7 @@ class SharedPool(NamedTuple):
 
     def terms(
         self,
-        images: Node,
+        images: NodeImages,
         rows: Sequence[int],
         weights: Float[Tensor, " rows"],
         recompute: Recompute,
@@ -218,7 +218,9 @@ class SharedPool(NamedTuple):
             pooled = normalized(pooled) if self.normalizes else pooled
             yield from ((row, pooled, weight) for row, weight in zip(rows, weights, strict=True))
 
-    def _weighted(self, images: Node, weights: Float[Tensor, " rows"]) -> tuple[Node, ...]:
+    def _weighted(
+        self, images: NodeImages, weights: Float[Tensor, " rows"]
+    ) -> tuple[NodeImages, ...]:
         pooled = self.pooling(images)[0]
         return tuple(weight * pooled for weight in weights)
 
@@ -292,7 +294,9 @@ class NodeOperations(nn.Module):
             self.shared[name] = shared
             self._shared_rows[name] = (column, rows)
 
-    def forward(self, images: Node, weights: Float[Tensor, "edges operations"]) -> Iterator[Term]:
+    def forward(
+        self, images: NodeImages, weights: Float[Tensor, "edges operations"]
+    ) -> Iterator[Term]:
         """The terms of the mixed operations, as they come.
 
         Args:
@@ -320,7 +324,7 @@ class NodeOperations(nn.Module):
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
-        """Kaiming-normal initialisation, fan out (docs/method.md, section 5)."""
+        """Kaiming-normal initialization, fan out (docs/method.md, section 5)."""
         for module in self.shared.values():
             for kernel, _, fan_out in module.convolutions():  # type: ignore[operator]  # ours
                 kernel.normal_(0, (2 / fan_out) ** 0.5, generator=generator)
@@ -328,7 +332,7 @@ class NodeOperations(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Default initialisation of a convolution, by the global generator."""
+        """Default initialization of a convolution, by the global generator."""
         for module in self.shared.values():
             for kernel, fan_in, _ in module.convolutions():  # type: ignore[operator]  # ours
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
@@ -342,7 +346,7 @@ def _unweighted(rows: Sequence[int], terms: Sequence[Tensor]) -> Iterator[Term]:
 
 @torch.no_grad()
 def kaiming_normal_(module: nn.Module, generator: torch.Generator) -> None:
-    """Kaiming-normal initialisation, fan out, of every convolution and linear layer."""
+    """Kaiming-normal initialization, fan out, of every convolution and linear layer."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             init.kaiming_normal_(

@@ -14,10 +14,10 @@ from zostudy.config.settings import (
     SupernetSettings,
 )
 from zostudy.evaluation import training
+from zostudy.networks.dry_run import make_state, predicted_peak
 from zostudy.networks.memory import LiveBytes, PeakMemory
-from zostudy.networks.prediction import make_state, predicted_peak
 from zostudy.pruning.mask_sources import PruneContext
-from zostudy.pruning.zero_shot import foresee_zero_shot, zero_shot
+from zostudy.pruning.zero_shot import expected_zero_shot_mask, zero_shot
 from zostudy.runtime import Runtime
 from zostudy.search import bilevel
 from zostudy.space.genotype import Genotype, from_notation
@@ -187,13 +187,13 @@ def test_a_prunings_peak_and_course_are_known_beforehand(odd_dataset, changes):
         runtime(),
     )
     assert_predicted(found.peak_bytes, predicted)
-    foreseen = foresee_zero_shot(context(outline, StageContext(runtime(), seed=0)), **options)
+    expected = expected_zero_shot_mask(context(outline, StageContext(runtime(), seed=0)), **options)
     counts = [
         [[sum(row) for row in rows] for rows in mask.rows.values()]
-        for mask in (found.mask, foreseen.mask)
+        for mask in (found.mask, expected.mask)
     ]
     assert counts[0] == counts[1]
-    assert foreseen.steps > 0
+    assert expected.steps > 0
 
 
 def test_a_prediction_leaves_the_weights_of_the_search_alone(small_dataset):

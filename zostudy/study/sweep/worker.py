@@ -1,8 +1,9 @@
 """The sweep: which units of a study are run next, and what came of them.
 
 Any number of workers, in this process or in others, may run a study at once; they meet in its
-Optuna storage and nowhere else (:mod:`zostudy.study.sweep.units` says how they agree). A worker
-goes on until nothing waits and nothing runs, so that what another one loses is taken up.
+Optuna storage and nowhere else (:mod:`zostudy.study.sweep.work_units` says how they
+agree). A worker goes on until nothing waits and nothing runs, so that what another one loses is
+taken up.
 
 Optuna's own grid sampler is not used: it never returns to a point that raised. Without objectives
 every complete unit has the value 0, which means nothing.
@@ -28,11 +29,11 @@ from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.redaction import redacted
 from zostudy.study import points
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
-from zostudy.study.sweep import beginning, made_of, units
+from zostudy.study.sweep import beginning, made_of, work_units
 from zostudy.study.sweep.crashes import hopeless
+from zostudy.study.sweep.optuna_storage import check_same_sweep, created, stored
 from zostudy.study.sweep.queue import Queue, TakenAwayError
-from zostudy.study.sweep.storage import check_same_sweep, created, stored
-from zostudy.study.sweep.units import Unit
+from zostudy.study.sweep.work_units import Unit
 
 if TYPE_CHECKING:
     from zostudy.stage import Progress  # it imports torch, which reading a study does without
@@ -109,13 +110,13 @@ def standing(file: StudyFile) -> Standing:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    known = units.grid(file)
+    known = work_units.grid(file)
     with stored(file.config) as found:
         if found is None:
-            return units.standing(file, known, [])
+            return work_units.standing(file, known, [])
         check_same_sweep(found.study, file)
         sorted_out = Queue(file, found, known).sorted_out()
-        plain = units.standing(file, known, sorted_out.units)
+        plain = work_units.standing(file, known, sorted_out.units)
         apart = made_of.apart(sorted_out.units)
         return replace(plain, apart=apart, remarks=sorted_out.remarks)
 
@@ -149,14 +150,14 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
     with created(file) as found:
-        queue = Queue(file, found, units.grid(file))
+        queue = Queue(file, found, work_units.grid(file))
         known = queue.read()
         queue.end_lost(known)
-        units.standing(file, queue.known, known)
+        work_units.standing(file, queue.known, known)
         beginning.check_others(queue, known)
         for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
             found.study.set_user_attr(name, dict(ingredients))
-        for record in units.revived(file, queue.known, known, own=again):
+        for record in work_units.revived(file, queue.known, known, own=again):
             queue.add(record)
         _add_due(queue)
 
@@ -186,7 +187,7 @@ def run(
         KeyboardInterrupt: The user stopped it; the next call continues.
     """
     with created(file) as found:
-        queue = Queue(file, found, units.grid(file))
+        queue = Queue(file, found, work_units.grid(file))
         worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
         worker.run()
         return worker.tally.summary()
@@ -195,7 +196,7 @@ def run(
 def _add_due(queue: Queue) -> list[Unit]:
     """Add the units that are missing; all units there are then."""
     known = queue.read()
-    added = list(units.due(queue.file, queue.known, known))
+    added = list(work_units.due(queue.file, queue.known, known))
     for record in added:
         queue.add(record)
     return queue.read() if added else known
@@ -214,7 +215,7 @@ class _Worker:
 
     def run(self) -> None:
         if not self.tally.total:
-            self.tally.total = units.standing(
+            self.tally.total = work_units.standing(
                 self.file, self.queue.known, self.queue.read()
             ).trials_left
         while not self.stop.is_set():
@@ -231,8 +232,8 @@ class _Worker:
         """A unit that is this worker's now; else, whether others have units to run."""
         queue = self.queue
         queue.end_lost(queue.read())
-        known = units.counting(_add_due(queue))
-        standing = units.standing(self.file, queue.known, known)
+        known = work_units.counting(_add_due(queue))
+        standing = work_units.standing(self.file, queue.known, known)
         self.tally.hopeless = hopeless(standing, self.file.config.sweep)
         if self.tally.hopeless:
             return None, False
@@ -244,7 +245,7 @@ class _Worker:
         return None, bool(mine)
 
     def _standing(self) -> Standing:
-        return units.standing(self.file, self.queue.known, self.queue.read())
+        return work_units.standing(self.file, self.queue.known, self.queue.read())
 
     def _may_draw(self, unit: Unit) -> bool:
         return not unit.key and unit.draw is not None and unit.draw < self.file.config.sweep.trials

@@ -5,7 +5,7 @@ the digest of what it computes as the tag ``zostudy.key``: a trial's run of the 
 process was killed, or it failed) is gone on with and not left behind; its finished children stay.
 
 Nothing here talks to MLflow, so that no trial waits for it: a run is a part of a journal
-(:mod:`zostudy.study.tracking.journal`), and :mod:`zostudy.study.delivery.delivery` delivers that.
+(:mod:`zostudy.study.tracking.journal`), and :mod:`zostudy.study.delivery.background` delivers that.
 MLflow gives a run its id only then. Until it is known, the journal's own id stands for it, which
 MLflow keeps with the run as the tag ``zostudy.run``.
 """

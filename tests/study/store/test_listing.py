@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from zostudy.cli import app
 from zostudy.errors import ConfigError
-from zostudy.study.store import cache
-from zostudy.study.store.cache import Selection
-from zostudy.study.store.store import Store
+from zostudy.study.store import listing
+from zostudy.study.store.listing import Selection
+from zostudy.study.store.records import Store
 
 PRUNE, SEARCH, EVALUATE, OPEN = ("0123456789abcde" + last for last in "0123")
 
@@ -40,8 +40,8 @@ def keys(entries) -> set[str]:
 
 
 def test_every_entry_is_listed_with_where_it_came_from_its_size_and_times(store):
-    found = {entry.key: entry.to_dict() for entry in cache.entries(store)}
-    assert keys(cache.entries(store)) == {PRUNE, SEARCH, EVALUATE, OPEN}
+    found = {entry.key: entry.to_dict() for entry in listing.entries(store)}
+    assert keys(listing.entries(store)) == {PRUNE, SEARCH, EVALUATE, OPEN}
     assert found[PRUNE] | {"bytes": 0, "made": "", "used": ""} == {
         "kind": "result", "phase": "prune", "key": PRUNE, "study": "a", "trial": "trial-1",
         "mlflow_run_id": "run-prune", "bytes": 0, "made": "", "used": "",
@@ -52,11 +52,11 @@ def test_every_entry_is_listed_with_where_it_came_from_its_size_and_times(store)
 
 def test_the_last_use_of_a_result_is_noted(store):
     aged(store, "search", SEARCH, 3)
-    assert keys(Selection(unused_seconds=86400).of(cache.entries(store))) == {SEARCH}
-    assert cache.entries(store)[0].key == SEARCH
+    assert keys(Selection(unused_seconds=86400).of(listing.entries(store))) == {SEARCH}
+    assert listing.entries(store)[0].key == SEARCH
     with store.using(store.record("search", SEARCH)):
         pass
-    assert Selection(unused_seconds=86400).of(cache.entries(store)) == []
+    assert Selection(unused_seconds=86400).of(listing.entries(store)) == []
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_the_last_use_of_a_result_is_noted(store):
     ],
 )
 def test_what_is_selected_is_cleared(store, selection, left):
-    chosen = selection.of(cache.entries(store))
-    would, _ = cache.clear(store, chosen, dry_run=True)
-    assert len(cache.entries(store)) == 4
-    gone, used = cache.clear(store, chosen)
+    chosen = selection.of(listing.entries(store))
+    would, _ = listing.clear(store, chosen, dry_run=True)
+    assert len(listing.entries(store)) == 4
+    gone, used = listing.clear(store, chosen)
     assert (gone, used) == (would, [])
-    assert keys(cache.entries(store)) == left
+    assert keys(listing.entries(store)) == left
     assert [p for p in store.folder.rglob("*") if p.name.startswith(".")] == []
 
 
@@ -83,32 +83,32 @@ def test_what_is_in_use_is_left(store):
         store.using(store.record("prune", PRUNE)),
         store.computing("search", OPEN, pytest.fail),
     ):
-        gone, used = cache.clear(store, cache.entries(store))
+        gone, used = listing.clear(store, listing.entries(store))
         assert keys(used) == {PRUNE, OPEN}
         assert keys(gone) == {SEARCH, EVALUATE}
         assert store.record("prune", PRUNE) is not None
         assert store.checkpoint("search", OPEN).load() == {"epoch": 1}
-    cache.clear(store, cache.entries(store))
-    assert cache.entries(store) == []
+    listing.clear(store, listing.entries(store))
+    assert listing.entries(store) == []
 
 
 def test_a_damaged_result_is_listed_and_cleared(store):
     (store.folder / "cache" / "prune" / PRUNE / "record.json").write_text("{")
     (store.folder / "cache" / "search" / SEARCH / "record.json").unlink()
-    damaged = [e for e in cache.entries(store) if not e.origin]
+    damaged = [e for e in listing.entries(store) if not e.origin]
     assert keys(damaged) == {PRUNE, SEARCH}
-    assert keys(cache.clear(store, damaged)[0]) == {PRUNE, SEARCH}
+    assert keys(listing.clear(store, damaged)[0]) == {PRUNE, SEARCH}
 
 
 def test_what_a_killed_writer_left_is_cleared_once_it_is_old(store):
     left = store.folder / "cache" / "search" / f".{SEARCH}.123"
     left.mkdir()
     (left / "record.json").write_text("half")
-    assert len(cache.entries(store)) == 4
+    assert len(listing.entries(store)) == 4
     os.utime(left, (0, 0))
-    (entry,) = [e for e in cache.entries(store) if e.kind == "leftover"]
+    (entry,) = [e for e in listing.entries(store) if e.kind == "leftover"]
     assert (entry.key, entry.bytes) == (SEARCH, 4)
-    cache.clear(store, [entry])
+    listing.clear(store, [entry])
     assert not left.exists()
     assert store.record("search", SEARCH) is not None
 
@@ -123,9 +123,9 @@ def test_the_command_lists_and_clears(store):
     assert document["bytes"] == sum(entry["bytes"] for entry in document["entries"])
     dry = run(app, ["cache", "clear", "--dry-run", "--phase", "search", *folder])
     assert "would be taken away: 2 entries" in dry.stdout
-    assert len(cache.entries(store)) == 4
+    assert len(listing.entries(store)) == 4
     cleared = run(app, ["cache", "clear", "--study", "a", "--json", *folder])
-    assert keys(cache.entries(store)) == {EVALUATE, OPEN}
+    assert keys(listing.entries(store)) == {EVALUATE, OPEN}
     document = json.loads(cleared.stdout)
     assert {entry["key"] for entry in document["removed"]} == {PRUNE, SEARCH}
     assert document["in_use"] == []
@@ -147,4 +147,4 @@ def test_a_wrong_selection_is_an_error(store, arguments, message):
     done = CliRunner().invoke(app, ["cache", "clear", *arguments, "--folder", str(store.folder)])
     assert isinstance(done.exception, ConfigError)
     assert str(done.exception).startswith(message)
-    assert len(cache.entries(store)) == 4
+    assert len(listing.entries(store)) == 4

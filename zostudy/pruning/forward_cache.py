@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.proxies.probe import Batch
+from zostudy.proxies.inputs import ProxyInputs
 from zostudy.pruning.scoring import Edge, Removal, reading, uniform_mixing
 from zostudy.space.mask import Place
 
@@ -79,14 +79,14 @@ def _with(module: M, parts: Mapping[str, nn.Module]) -> M:
 
 #: What is sent out in place of what was: by cell, source node and place of the edge among those
 #: that leave the node; stacked over the removals that go together.
-Change = Mapping[tuple[int, int, int], Tensor]
+Activations = Mapping[tuple[int, int, int], Tensor]
 
 #: Removals that go together, and what they change first.
-Changes = Iterator[tuple[list[Removal], Change]]
+Changes = Iterator[tuple[list[Removal], Activations]]
 
 
 @dataclass(frozen=True)
-class Kept:
+class ForwardCache:
     """One pass of a batch, most of which is kept for the removals of one cell type.
 
     Attributes:
@@ -102,13 +102,15 @@ class Kept:
     supernet: Supernet
     mixing: Mixing
     kind: str
-    batch: Batch
+    batch: ProxyInputs
     names: frozenset[str]
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Any]
 
     @classmethod
-    def of(cls, supernet: Supernet, kind: str, batch: Batch, names: Collection[str]) -> "Kept":
+    def of(
+        cls, supernet: Supernet, kind: str, batch: ProxyInputs, names: Collection[str]
+    ) -> "ForwardCache":
         """Pass a batch with uniform weights."""
         inputs: dict[str, Tensor] = {}
         outputs: dict[str, Any] = {}
@@ -205,13 +207,13 @@ class Kept:
         return [self.first, *behind]
 
     def readings(
-        self, removals: Sequence[Removal], mixings: Mapping[Removal, Mixing], change: Change
+        self, removals: Sequence[Removal], mixings: Mapping[Removal, Mixing], change: Activations
     ) -> list[dict[str, Any]]:
         """What is read of the network without each of the removals that go together."""
         target = self.supernet.space.edges[removals[0][1]][1]
         edges = mixings[removals[0]].edges  # those of all: only an edge alone changes them
 
-        def read(own: Change, operations: Tensor) -> dict[str, Any]:
+        def read(own: Activations, operations: Tensor) -> dict[str, Any]:
             mixing = Mixing({**self.mixing.operations, self.kind: operations}, edges)
             return reading(self._network(target, own), self.batch, mixing, self.names)
 
@@ -229,7 +231,7 @@ class Kept:
             for index in range(len(removals))
         ]
 
-    def _network(self, target: int, change: Change) -> Supernet:
+    def _network(self, target: int, change: Activations) -> Supernet:
         """The supernet that computes only what a change before a node of the cell reaches."""
         first = self.first
         cells: list[nn.Module] = list(self.supernet.cells)
@@ -251,7 +253,7 @@ class Kept:
         stem = _Stub(self.outputs["stem"].clone())
         return _with(self.supernet, {"stem": stem, "cells": nn.ModuleList(cells)})
 
-    def _stubbed(self, cell: int, names: Sequence[str], change: Change) -> nn.Module:
+    def _stubbed(self, cell: int, names: Sequence[str], change: Activations) -> nn.Module:
         """A cell in which some parts are stubs."""
         stubs: dict[str, dict[str, nn.Module]] = {}
         for name in names:

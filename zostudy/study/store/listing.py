@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zostudy.study.disk import locks
-from zostudy.study.store.store import FileCheckpoint, Origin, Store
+from zostudy.study.store.records import FileCheckpoint, Origin, Store
 from zostudy.study.tracking.journal import known_runs
 
 #: Seconds after which what a writer left unnamed counts as left behind.

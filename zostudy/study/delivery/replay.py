@@ -17,7 +17,7 @@ from mlflow.utils import mlflow_tags, validation
 
 from zostudy.study.delivery.mlflow_store import MlflowStore, children_of, cut
 from zostudy.study.tracking.journal import DeliveredRun, Event, Journal, Journals, known_runs
-from zostudy.study.tracking.tracking import (
+from zostudy.study.tracking.runs import (
     BEGUN,
     CACHE_FROM,
     CACHE_HIT,
@@ -46,7 +46,7 @@ class _Batch:
     metrics: list[Metric] = field(default_factory=list)
 
 
-class Courier:
+class Replay:
     """Delivers one journal, as it grows."""
 
     def __init__(self, store: MlflowStore, journals: Journals, journal: Journal) -> None:

@@ -12,7 +12,7 @@ import torch
 from zostudy.config.loading import digest
 from zostudy.config.settings import RuntimeSettings
 from zostudy.runtime import planned
-from zostudy.study.disk.files import write_whole
+from zostudy.study.disk.whole_files import write_whole
 from zostudy.study.identity.source import engine_digest, extensions_digest
 from zostudy.study.machine.cases import Case
 from zostudy.study.machine.process import Setting

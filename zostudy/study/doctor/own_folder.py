@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zostudy.study.disk import locks
 from zostudy.study.doctor.finding import Finding
-from zostudy.study.store.store import Store
+from zostudy.study.store.records import Store
 from zostudy.study.tracking.journal import remains
 
 #: Seconds without a change after which a temporary file is not being written any more.

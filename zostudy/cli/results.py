@@ -38,25 +38,25 @@ def evaluate(
 
     Under torchrun (torchrun --nproc-per-node 2 -m zostudy evaluate …) processes share every batch.
     """
-    from zostudy.runtime import joined
+    from zostudy.runtime import process_group
     from zostudy.space.genotype import read
 
     file = load_study(study, assignments)
     config = file.config
     given = read(genotype, config.extensions, name=name, space=config.search_space.name)
 
-    from zostudy.study.delivery import delivery
+    from zostudy.study.delivery import background
     from zostudy.study.report import console, progress
     from zostudy.study.tracking import journal
     from zostudy.study.trial.trial import Trials
 
     reporter = progress.reporter(console.output(stderr=True))
-    with joined(file.config.runtime) as device:
+    with process_group(file.config.runtime) as device:
         trials = Trials(file, reporter.report, device)
         if not trials.leads:
             trials.follow(given, seed)
             return
-        with delivery.for_study(file.config), reporter:
+        with background.for_study(file.config), reporter:
             outcome = trials.evaluate(given, seed)
     if as_json:
         known = journal.known_runs(Path(file.config.storage.folder))

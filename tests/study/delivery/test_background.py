@@ -9,10 +9,10 @@ from tests.patience import wait_for
 from tests.servers import Proxy
 from tests.tracked import Tracked
 from zostudy.errors import ConfigError
-from zostudy.study.delivery import delivery
-from zostudy.study.delivery.delivery import Delivery
+from zostudy.study.delivery import background
+from zostudy.study.delivery.background import Delivery
 from zostudy.study.delivery.mlflow_store import MlflowStore, children_of
-from zostudy.study.tracking.tracking import Tracker
+from zostudy.study.tracking.runs import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def check(store, key, epochs=5):
 def test_journals_are_delivered_while_they_are_written_and_deleted_at_their_end(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(delivery, "_POLL", 0.05)
+    monkeypatch.setattr(background, "_POLL", 0.05)
     tracker = Tracker(tmp_path, store.uri, "ablation")
     with Delivery(tmp_path, store.uri, "ablation"):
         with tracker.trial("t", "a1", {}, {}) as run:
@@ -211,8 +211,8 @@ def proxy(server):
 def test_a_server_that_fails_for_a_while_gets_everything_once(
     server, proxy, tmp_path, mode, caplog, monkeypatch
 ):
-    monkeypatch.setattr(delivery, "_POLL", 0.02)
-    monkeypatch.setattr(delivery, "_LONGEST", 0.05)
+    monkeypatch.setattr(background, "_POLL", 0.02)
+    monkeypatch.setattr(background, "_LONGEST", 0.05)
     caplog.set_level(logging.WARNING, "zostudy")
     tracker = Tracker(tmp_path, proxy.url, "served")
     keys = [f"{mode}{i}" for i in range(3)]

@@ -105,11 +105,11 @@ def _print_verdict(verdict: "Verdict") -> None:
 def _machine_document(
     file: "StudyFile | None", setting: "Setting", verdict: "Verdict"
 ) -> dict[str, Any]:
-    from zostudy.study.machine import kept
+    from zostudy.study.machine import passed
 
     return {
         "study": file.config.study if file else None,
-        "machine": kept.machine(setting.runtime),
+        "machine": passed.machine(setting.runtime),
         "compared": len(verdict.cases),
         "wrong": len(verdict.findings),
         "findings": [finding.to_dict() for finding in verdict.findings],

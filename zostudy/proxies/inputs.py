@@ -49,11 +49,11 @@ FORWARD = frozenset({"logits", "features", "maps", "states", "images", "labels"}
 
 
 @dataclass(frozen=True)
-class Batch:
+class ProxyInputs:
     """A batch as rankings see it.
 
     Attributes:
-        images: Normalised pictures.
+        images: Normalized pictures.
         labels: Their classes.
         seed: Seed of the draws that a ranking function makes for this batch.
     """
@@ -293,7 +293,7 @@ class PlainNorm(_BatchNorm):
         """Pictures by the batch's own statistics."""
         variance, mean = torch.var_mean(images, dim=(0, 2, 3), correction=0, keepdim=True)
         self.found.append((mean, variance))
-        return _standardised(images, mean, variance)
+        return _standardized(images, mean, variance)
 
 
 class ConstantStatistics(_BatchNorm):
@@ -309,8 +309,8 @@ class ConstantStatistics(_BatchNorm):
 
     def normalized(self, images: Tensor) -> Tensor:
         """Pictures by the next statistics."""
-        return _standardised(images, *next(self._left))
+        return _standardized(images, *next(self._left))
 
 
-def _standardised(images: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def _standardized(images: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     return (images - mean) * torch.rsqrt(variance + 1e-5)

@@ -178,7 +178,7 @@ def counting(units: Sequence[Unit]) -> list[Unit]:
 
 
 @dataclass(frozen=True)
-class Course:
+class SeedProgress:
     """How far one seed of a point, or of a draw, has come.
 
     Attributes:
@@ -194,19 +194,19 @@ class Course:
     losses: int = 0
 
 
-def course(history: Sequence[Unit], seed: int, retries: int) -> Course:
+def course(history: Sequence[Unit], seed: int, retries: int) -> SeedProgress:
     """How far a seed has come, from the units that ran it or will, in their order."""
     for unit in history:
         outcome = unit.outcomes.get(seed)
         if isinstance(outcome, TrialOutcome):
-            return Course(outcome)
+            return SeedProgress(outcome)
     if not history:
-        return Course()
+        return SeedProgress()
     last = history[-1]
     failure = last.outcomes.get(seed)
     if failure is None and not last.live and last.losses > retries:
         failure = Failure(f"its worker was lost {last.losses} times", passing=True)
-    return Course(failure, last.live, last.attempt + 1, last.losses)
+    return SeedProgress(failure, last.live, last.attempt + 1, last.losses)
 
 
 def grid(file: StudyFile) -> dict[str, Point]:
@@ -307,7 +307,7 @@ def revived(
             yield work | _next(wanted) | {"losses": 0, "again": own}
 
 
-def _next(seed_courses: Sequence[Course]) -> dict[str, int]:
+def _next(seed_courses: Sequence[SeedProgress]) -> dict[str, int]:
     return {
         "attempt": max(c.attempt for c in seed_courses),
         "losses": max(c.losses for c in seed_courses),
@@ -316,7 +316,7 @@ def _next(seed_courses: Sequence[Course]) -> dict[str, int]:
 
 def _works(
     file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]
-) -> Iterator[tuple[dict[str, Any], list[Course]]]:
+) -> Iterator[tuple[dict[str, Any], list[SeedProgress]]]:
     """All work of a study: what a record says of it, and how far its seeds have come."""
     sweep = file.config.sweep
     counted = counting(units)

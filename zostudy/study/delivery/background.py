@@ -11,7 +11,6 @@ from typing import Self
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS
-from zostudy.study.delivery.courier import Courier
 from zostudy.study.delivery.mlflow_store import (
     ERRORS,
     MlflowStore,
@@ -19,8 +18,9 @@ from zostudy.study.delivery.mlflow_store import (
     one_line,
     refusal,
 )
+from zostudy.study.delivery.replay import Replay
 from zostudy.study.tracking.journal import Journal
-from zostudy.study.tracking.tracking import journals
+from zostudy.study.tracking.runs import journals
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Delivery:
         self._uri = uri
         self._present = present
         self._store: MlflowStore | None = None
-        self._couriers: dict[Path, Courier] = {}
+        self._couriers: dict[Path, Replay] = {}
         self._away = ""
         self._said = False
         self._ending = threading.Event()
@@ -164,7 +164,7 @@ class Delivery:
         if key in keys or journal.state().refused:
             return
         keys.add(key)
-        courier = self._couriers.setdefault(journal.folder, Courier(store, self.journals, journal))
+        courier = self._couriers.setdefault(journal.folder, Replay(store, self.journals, journal))
         with journal.claimed() as mine:
             if not mine:
                 return

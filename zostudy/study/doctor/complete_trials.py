@@ -7,10 +7,10 @@ from zostudy.config.loading import StudyFile
 from zostudy.study import points
 from zostudy.study.doctor.finding import Finding
 from zostudy.study.points import Failure, Point, TrialOutcome
-from zostudy.study.sweep import units
+from zostudy.study.sweep import work_units
+from zostudy.study.sweep.optuna_storage import created, stored
 from zostudy.study.sweep.queue import Queue
-from zostudy.study.sweep.storage import created, stored
-from zostudy.study.sweep.sweep import run_now, standing
+from zostudy.study.sweep.worker import run_now, standing
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def findings(file: StudyFile) -> Iterator[Finding]:
 
     def end() -> str:
         with created(file) as found:
-            queue = Queue(file, found, units.grid(file))
+            queue = Queue(file, found, work_units.grid(file))
             queue.end_lost(queue.read())
         return ""
 

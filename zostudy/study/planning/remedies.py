@@ -9,10 +9,10 @@ from zostudy.config.settings import TrialConfig
 _RECOMPUTE = ("none", "partial", "full")
 
 #: Path of a setting, its values of rising need, and the settings with one of them.
-Change = tuple[str, Sequence[Any], Callable[[Any], TrialConfig]]
+Remedy = tuple[str, Sequence[Any], Callable[[Any], TrialConfig]]
 
 
-def changes_of(config: TrialConfig, phase: str) -> list[Change]:
+def changes_of(config: TrialConfig, phase: str) -> list[Remedy]:
     """Settings that a phase's memory follows: path, values of rising need, and how to set one."""
     if phase == "prune":
         return []
@@ -25,7 +25,7 @@ def changes_of(config: TrialConfig, phase: str) -> list[Change]:
 
     accumulate = config.search.accumulate if phase == "search" else 1
     sizes = batch_sizes(getattr(config, phase).batch_size - 1, accumulate)
-    found: list[Change] = [(f"{phase}.batch_size", sizes, with_batch)]
+    found: list[Remedy] = [(f"{phase}.batch_size", sizes, with_batch)]
     if phase == "search":
         xi = config.prune.options.get("xi", 0.0)
         shares = [step / 20 for step in range(1, 20) if step / 20 < xi]

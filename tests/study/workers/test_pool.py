@@ -13,7 +13,7 @@ from benchmarks.survival import Stores, Trial, essence, repeated, still_running
 from tests.patience import PATIENCE, wait_for
 from zostudy.config.loading import load
 from zostudy.study.report import results
-from zostudy.study.sweep import sweep
+from zostudy.study.sweep import worker
 from zostudy.study.trial.trial import Trials
 
 
@@ -40,7 +40,7 @@ def undisturbed(folder: Path, monkeypatch) -> dict:
     monkeypatch.chdir(folder)
     changes = ("study=plain", "storage.folder=plain", "prune.seconds=0.0", "prune.log=''")
     file = load(folder / "study.yaml", changes)
-    sweep.run(file, Trials(file, lambda _: None), lambda _: None)
+    worker.run(file, Trials(file, lambda _: None), lambda _: None)
     return results.document(file)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.patience import PATIENCE
 from zostudy.errors import TrialError
-from zostudy.study.store.store import Store
+from zostudy.study.store.records import Store
 
 KEY = "0123456789abcdef" * 4
 
@@ -193,7 +193,7 @@ def test_a_record_and_a_checkpoint_say_where_they_came_from(store):
 WORKER = """
 import sys, time
 from pathlib import Path
-from zostudy.study.store.store import Store
+from zostudy.study.store.records import Store
 store, key, name = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 last = int(sys.argv[4])
 waited = []
