@@ -43,6 +43,7 @@ from zostudy.networks.recompute import (
     recomputed,
     separable,
 )
+from zostudy.registry import Component
 
 #: The 1×1 convolutions of a factorized reduction.
 _HALVING = Convolution(stride=2)
@@ -229,25 +230,23 @@ class NodeOperations(nn.Module):
     """Every unmasked operation on the edges that leave one node.
 
     Args:
-        operations: Names of the candidate operations, in the order of the mask's columns.
+        operations: The candidate operations, in the order of the mask's columns.
         mask: bool[edges that leave the node, operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
         recompute: What the backward pass computes again of separable convolutions, pools and
             extensions: ``none``; ``partial`` for all but the node past ReLU and the pools;
             ``full`` for all.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(
         self,
-        operations: Sequence[str],
+        operations: Sequence[Component],
         mask: Sequence[Sequence[bool]],
         channels: int,
         stride: int,
         *,
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.recompute = recompute
@@ -260,14 +259,16 @@ class NodeOperations(nn.Module):
         self._single_row: dict[str, tuple[int, int]] = {}
         self._pools: list[tuple[SharedPool, int, list[int]]] = []
         self._identity: list[tuple[int, list[int]]] = []
-        for column, name in enumerate(operations):
+        for column, operation in enumerate(operations):
             rows = [row for row, kept in enumerate(mask) if kept[column]]
             if rows:
-                self._add(name, column, rows, extensions)
+                self._add(operation, column, rows)
 
-    def _add(self, name: str, column: int, rows: list[int], extensions: tuple[str, ...]) -> None:
+    def _add(self, operation: Component, column: int, rows: list[int]) -> None:
+        name = operation.name
+
         def module() -> nn.Module:
-            return build(name, self.channels, self.stride, affine=False, extensions=extensions)
+            return build(operation, self.channels, self.stride, affine=False)
 
         with torch.device("meta"):
             prototype = module()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.networks.convolution import Conv2d, corrected
-from zostudy.registry import find, operation
+from zostudy.registry import Component, operation
 
 Images = Float[Tensor, "batch channels height width"]
 Halved = Float[Tensor, "batch out half_height half_width"]
@@ -244,20 +244,16 @@ def dil_conv_5x5(channels: int, stride: int, affine: bool) -> nn.Module:
     return SeparableConvolution(channels, 5, stride, 2, 1, affine=affine)
 
 
-def build(
-    name: str, channels: int, stride: int, *, affine: bool, extensions: tuple[str, ...] = ()
-) -> nn.Module:
-    """The operation registered under a name.
+def build(component: Component, channels: int, stride: int, *, affine: bool) -> nn.Module:
+    """The module of an operation.
 
     Args:
-        name: Its name.
+        component: The operation, as the search space finds it.
         channels: Channels of input and output.
         stride: 1, or 2 to halve the picture.
         affine: Whether BN has learnable parameters.
-        extensions: Modules that may declare further operations.
     """
-    factory = find("operation", name, "search_space.operations", extensions).load()
-    module = factory(channels, stride, affine)
+    module = component.load()(channels, stride, affine)
     if not isinstance(module, nn.Module):
-        raise TypeError(f"operation {name!r} must give an nn.Module")
+        raise TypeError(f"operation {component.name!r} must give an nn.Module")
     return corrected(module)

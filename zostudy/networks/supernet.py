@@ -70,7 +70,6 @@ class SearchCell(nn.Module):
         partial: k of the partial channels.
         halves: Whether the picture is half the size of the previous cell's.
         recompute: What the backward pass computes again; see `Supernet`.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(  # noqa: PLR0913  # what a cell is made of
@@ -84,7 +83,6 @@ class SearchCell(nn.Module):
         partial: int,
         halves: bool,
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.space = space
@@ -100,13 +98,12 @@ class SearchCell(nn.Module):
         }
         self.nodes = nn.ModuleList(
             NodeOperations(
-                [space.component(name) for name in space.operations],
+                [space.operation(name) for name in space.operations],
                 [mask[edge] for edge in edges],
                 channels // partial,
                 space.stride(kind, source),
                 # An input node is computed again as a whole, its operations with it.
                 recompute="none" if recompute == "full" and source < space.inputs else recompute,
-                extensions=extensions,
             )
             for source, edges in self.outgoing.items()
         )
@@ -240,7 +237,6 @@ class Supernet(nn.Module):
             convolutions inside operations; the cells' nodes, the nodes past ReLU and the pools are
             kept. ``full``: all
             but the cells' nodes, an input node with all that leaves it at a time.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(  # what a supernet is made of
@@ -252,7 +248,6 @@ class Supernet(nn.Module):
         in_channels: int,
         classes: int,
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.recompute = recompute
@@ -277,7 +272,6 @@ class Supernet(nn.Module):
                 partial=settings.partial_channels,
                 halves=position.halves,
                 recompute=recompute,
-                extensions=extensions,
             )
             self.cells.append(cell)
             widths, halved = (*widths[1:], channels * space.outputs), position.halves

@@ -40,7 +40,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.registry import find
+from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -86,9 +86,9 @@ class Ranking:
     differentiable: bool = True
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], extensions: tuple[str, ...] = ()) -> "Ranking":
+    def of(cls, settings: Mapping[str, Any], space: SearchSpace) -> "Ranking":
         """The ranking function that ``{"name": …, option: value, …}`` names."""
-        component = find("ranking_function", settings["name"], "prune.ranking", extensions)
+        component = space.find("ranking_function", settings["name"], "prune.ranking")
         options = {key: value for key, value in settings.items() if key != "name"}
         facts = component.facts
         reads = facts.get("reads", ("logits",))

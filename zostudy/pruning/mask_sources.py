@@ -45,7 +45,6 @@ class PruneContext:
         dataset: The data set.
         pictures: The pictures that train the weights; zero-shot scores see only these.
         stage: Device, seed, checkpoint and report.
-        extensions: Modules that may declare further components.
     """
 
     space: SearchSpace
@@ -53,7 +52,6 @@ class PruneContext:
     dataset: Dataset
     pictures: Pictures
     stage: StageContext
-    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from zostudy.pruning.scoring import removable
 from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, metrics, to_genotype
 from zostudy.registry import components, mask_source
 from zostudy.runtime import seeded
+from zostudy.space.search_space import SearchSpace
 
 
 def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN401  # any option
@@ -28,9 +29,9 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
     """
     check_images(context.pictures, options["images"], options["batch_size"])
     Repeats.of(options["repeats"])
-    rankings = _rankings(options["ranking"], context.extensions)
+    rankings = _rankings(options["ranking"], context.space)
     if options["scorer"] == "first_order":
-        check_differentiable(rankings, context.extensions)
+        check_differentiable(rankings, context.space)
     drawn = torch.randn(2, len(context.dataset.classes), generator=seeded("cpu", "prune/check"))
     for ranking in rankings:
         if {"logits", "features"}.issuperset(ranking.reads):
@@ -40,13 +41,13 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
                 raise ConfigError(f"prune.ranking: {error}") from error
 
 
-def check_differentiable(rankings: Sequence[Ranking], extensions: tuple[str, ...]) -> None:
+def check_differentiable(rankings: Sequence[Ranking], space: SearchSpace) -> None:
     """Whether the first-order scorer can use the ranking functions.
 
     Raises:
         ConfigError: It cannot use one of them.
     """
-    known = components("ranking_function", extensions)
+    known = components("ranking_function", space.extensions)
     usable = [name for name, c in known.items() if c.facts.get("differentiable") is not False]
     for ranking in rankings:
         if not ranking.differentiable:
@@ -117,7 +118,7 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     """
     schedule = Schedule(context.space, xi, measure, operations_per_round, until, none_operation)
     course = Trajectory(context.stage, schedule, Repeats.of(repeats))
-    rankings = _rankings(ranking, context.extensions)
+    rankings = _rankings(ranking, context.space)
     sampler = Sampler(context, rankings, SCORERS[scorer], images, batch_size, course)
     pruning = Rounds(sampler, course, schedule)
     mask, rounds = greedy.rounds_until(schedule.start, schedule.stop, pruning.next, course.rounds)
@@ -132,9 +133,9 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
     return to_genotype(result, sampler) if until == "genotype" else result
 
 
-def _rankings(ranking: Sequence[Any], extensions: tuple[str, ...]) -> list[Ranking]:
+def _rankings(ranking: Sequence[Any], space: SearchSpace) -> list[Ranking]:
     settings = [{"name": entry} if isinstance(entry, str) else entry for entry in ranking]
-    return [Ranking.of(entry, extensions) for entry in settings]
+    return [Ranking.of(entry, space) for entry in settings]
 
 
 def check_images(pictures: Pictures, images: int, batch_size: int) -> None:

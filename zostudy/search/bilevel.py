@@ -59,7 +59,6 @@ def search(
     supernet: SupernetSettings,
     settings: SearchSettings,
     context: StageContext,
-    extensions: tuple[str, ...] = (),
 ) -> SearchResult:
     """Search the supernet that a mask leaves.
 
@@ -71,12 +70,11 @@ def search(
         supernet: Size of the supernet.
         settings: The search.
         context: Device, seed, checkpoint and report.
-        extensions: Modules that may declare further components.
 
     Raises:
         NumericalError: A loss is not finite.
     """
-    session = _Session(mask, dataset, supernet, settings, context, extensions)
+    session = _Session(mask, dataset, supernet, settings, context)
     session.resume()
     while session.epoch < settings.epochs:
         session.train_epoch()
@@ -89,7 +87,6 @@ def predict_peak(
     supernet: SupernetSettings,
     settings: SearchSettings,
     runtime: Runtime,
-    extensions: tuple[str, ...] = (),
 ) -> int:
     """The peak that `search` will measure on the CPU, from a step without numbers.
 
@@ -99,7 +96,6 @@ def predict_peak(
         supernet: Size of the supernet.
         settings: The search.
         runtime: Its precision counts.
-        extensions: Modules that may declare further components.
 
     Returns:
         Bytes of live tensors.
@@ -107,7 +103,7 @@ def predict_peak(
 
     def step(imaginary: Runtime) -> None:
         context = StageContext(imaginary, seed=0)
-        session = _Session(mask, dataset.outline(), supernet, settings, context, extensions)
+        session = _Session(mask, dataset.outline(), supernet, settings, context)
         session.later_step()
 
     return predicted_peak(step, runtime)
@@ -123,7 +119,6 @@ class _Session:
         supernet: SupernetSettings,
         settings: SearchSettings,
         context: StageContext,
-        extensions: tuple[str, ...],
     ) -> None:
         self.settings = settings
         self.context = context
@@ -138,11 +133,10 @@ class _Session:
                 in_channels=dataset.channels,
                 classes=len(dataset.classes),
                 recompute=settings.recompute,
-                extensions=extensions,
             )
         self.supernet.initialize_architecture_(seeded("cpu", context.seed, _ARCHITECTURE))
         self.supernet.to(self.device)
-        self.learner = Learner(self.supernet, settings, context.runtime, extensions)
+        self.learner = Learner(self.supernet, settings, context.runtime)
         self.generators = {
             name: seeded("cpu", context.seed, stream)
             for name, stream in (

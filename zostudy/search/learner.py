@@ -15,7 +15,6 @@ from zostudy.config.settings import SearchSettings
 from zostudy.data.batches import Batch
 from zostudy.networks.memory import Holder
 from zostudy.networks.supernet import Supernet
-from zostudy.registry import find
 from zostudy.runtime import Runtime
 from zostudy.search import steps
 
@@ -27,7 +26,6 @@ class Learner:
         supernet: The supernet, on its device.
         settings: The search.
         runtime: The device and its precision.
-        extensions: Modules that may declare further regularizers.
 
     Attributes:
         weights: w.
@@ -41,7 +39,6 @@ class Learner:
         supernet: Supernet,
         settings: SearchSettings,
         runtime: Runtime,
-        extensions: tuple[str, ...] = (),
     ) -> None:
         self.supernet = supernet
         self._settings = settings
@@ -62,7 +59,7 @@ class Learner:
             weight_decay=adam.weight_decay,
         )
         name = settings.regularizer.name
-        component = find("regularizer", name, "search.regularizer.name", extensions)
+        component = supernet.space.find("regularizer", name, "search.regularizer.name")
         self._regularizer = component.load()
 
     def held(self) -> tuple[Holder, ...]:

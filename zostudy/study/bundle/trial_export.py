@@ -137,7 +137,7 @@ def _network(
         ConfigError: The engine that is here builds another network.
     """
     config = phases.config
-    network = standalone(genotype, phases.dataset, config.evaluate, config.extensions)
+    network = standalone(genotype, phases.dataset, config.evaluate)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -236,11 +236,13 @@ def main(text: str, connection: Connection) -> None:
 
 
 def _compared(case: Case, runtime: "Runtime", setting: Setting, repeats: int) -> Answer:
+    from zostudy.space.search_space import search_space
     from zostudy.study.machine import kernels
     from zostudy.study.trial.computing import asked_bytes
 
     try:
-        found = kernels.deviations(case, runtime, setting.extensions, repeats)
+        space = search_space(case.space, setting.extensions)
+        found = kernels.deviations(case, space, runtime, repeats)
     except kernels.Reference64Error as error:
         return Answer(unchecked=" ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001  # whatever an operation raises is told

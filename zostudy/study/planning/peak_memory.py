@@ -72,9 +72,7 @@ class Predictions:
             ["search", mask.digest(), shapes],
             config,
             dataset,
-            lambda: bilevel.predict_peak(
-                mask, dataset, config.supernet, settings, self.runtime, config.extensions
-            ),
+            lambda: bilevel.predict_peak(mask, dataset, config.supernet, settings, self.runtime),
         )
 
     def evaluate(self, config: TrialConfig, genotype: Genotype, dataset: Dataset) -> int:
@@ -89,9 +87,7 @@ class Predictions:
             ["evaluate", genotype.to_dict(), shapes],
             config,
             dataset,
-            lambda: training.predict_peak(
-                genotype, dataset, settings, self.runtime, config.extensions
-            ),
+            lambda: training.predict_peak(genotype, dataset, settings, self.runtime),
         )
 
     def _once(self, phase: Any, config: TrialConfig, dataset: Dataset, work: Any) -> int:  # noqa: ANN401
@@ -113,7 +109,7 @@ def prune_context(config: TrialConfig, dataset: Dataset, stage: StageContext) ->
     """What the mask source of a trial is given."""
     pictures, _ = dataset.search_parts(config.search.architecture_fraction)
     space = search_space(config.search_space.name, config.extensions)
-    return PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
+    return PruneContext(space, config.supernet, dataset, pictures, stage)
 
 
 def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:

@@ -153,9 +153,7 @@ class TrialPhases:
         } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
-            result = search(
-                mask, self.dataset, config.supernet, config.search, stage, config.extensions
-            )
+            result = search(mask, self.dataset, config.supernet, config.search, stage)
             return Computed(
                 {
                     "genotype": result.genotype.to_dict(),
@@ -183,9 +181,7 @@ class TrialPhases:
             return self._lookup(genotype, self.table, settings)
 
         def compute(stage: StageContext) -> Computed:
-            result = evaluate(
-                genotype, self.dataset, config.evaluate, stage, extensions=config.extensions
-            )
+            result = evaluate(genotype, self.dataset, config.evaluate, stage)
             values = {
                 "test_accuracy": result.test_accuracy,
                 "validation_accuracy": result.validation_accuracy,
@@ -217,7 +213,7 @@ class TrialPhases:
 
         def compute(stage: StageContext) -> Computed:
             del stage
-            network = standalone(genotype, dataset, evaluate, self.config.extensions)
+            network = standalone(genotype, dataset, evaluate)
             size = cost.of_genotype(genotype, network, dataset)
             return Computed(asdict(table(genotype)) | size | {"figures": {}})
 
