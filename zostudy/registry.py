@@ -26,7 +26,16 @@ from zostudy.paths import PATH_ALLOWED, path_problem
 F = TypeVar("F", bound=Callable[..., Any])
 
 Kind = Literal[
-    "search_space", "operation", "dataset", "mask_source", "ranking_function", "regularizer"
+    "search_space",
+    "operation",
+    "dataset",
+    "mask_source",
+    "ranking_function",
+    "relaxation",
+    "perturbation",
+    "regularizer",
+    "search_schedule",
+    "selection",
 ]
 
 #: Where zostudy's own components are declared.
@@ -41,7 +50,11 @@ BUILTIN_MODULES = (
     "zostudy.proxies.ranking",
     "zostudy.proxies.saliency",
     "zostudy.proxies.geometry",
+    "zostudy.search.relaxations",
+    "zostudy.search.perturbations",
     "zostudy.search.regularizers",
+    "zostudy.search.schedules",
+    "zostudy.search.selections",
 )
 
 
@@ -64,7 +77,11 @@ operation = _marker("operation")
 dataset = _marker("dataset")
 mask_source = _marker("mask_source")
 ranking_function = _marker("ranking_function")
+relaxation = _marker("relaxation")
+perturbation = _marker("perturbation")
 regularizer = _marker("regularizer")
+search_schedule = _marker("search_schedule")
+selection = _marker("selection")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,11 @@ T = TypeVar("T", bound=TrialConfig)
 _COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
     (("dataset",), "name", "dataset"),
     (("prune",), "source", "mask_source"),
+    (("search", "relaxation"), "name", "relaxation"),
+    (("search", "perturbation"), "name", "perturbation"),
     (("search", "regularizer"), "name", "regularizer"),
+    (("search", "schedule"), "name", "search_schedule"),
+    (("search", "selection"), "name", "selection"),
 )
 
 

@@ -39,7 +39,8 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.networks.mixing import Mixing
+from zostudy.networks.supernet import Supernet
 from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]

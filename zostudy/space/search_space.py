@@ -193,6 +193,10 @@ class SearchSpace:
         """The component of a candidate operation."""
         return self.find("operation", self.component(name), "search_space.operations")
 
+    def learns(self, name: str) -> bool:
+        """Whether a candidate operation counts as one that has weights to learn."""
+        return bool(self.operation(name).facts.get("learns", True))
+
     @property
     def zero_index(self) -> int:
         """Column of the zero operation."""

@@ -16,13 +16,14 @@ import torch
 
 from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import DatasetSettings, EvaluateSettings, SearchSettings, TrialConfig
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import DatasetSettings, EvaluateSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data import dataset as datasets
 from zostudy.data.batches import number_of_training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.pruning.mask_sources import ExpectedMask
 from zostudy.runtime import memory_budget, planned, seeded
 from zostudy.search.discretize import discretize
