@@ -74,6 +74,10 @@ class Metric:
         stem, _, suffix = self.name.rpartition("_")
         return f"{stem}_{_READABLE[suffix][0]}" if suffix in _READABLE else self.name
 
+    def measured_by(self, evaluator: str) -> bool:
+        """Whether a way of evaluation has it."""
+        return self.by in ("any", evaluator)
+
     def shown(self, value: float) -> str:
         """A value as tables have it: MB of 2²⁰ bytes, seconds, millions of MACs."""
         divisor, form = _SHOWN[self.unit]

@@ -275,7 +275,7 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
 
 def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
     """The command that writes a network, or trains one where a table has stood for training."""
-    if file.config.evaluate.by == "table":
+    if not file.config.evaluate.evaluator.trains:
         return f"zostudy run {arguments} --set=evaluate.by=training  # trains what was found"
     return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 

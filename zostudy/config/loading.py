@@ -15,6 +15,7 @@ from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config import messages
 from zostudy.config.document import Document
+from zostudy.config.evaluators import SOURCES, followed
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
@@ -77,9 +78,6 @@ class StudyFile:
 
 
 _TRIAL_KEYS = frozenset(TrialConfig.model_fields)
-
-#: Settings of an evaluation that say where its accuracies come from.
-_OF_TABLE = ("by", "path", "column", "validation_column", "architecture_column")
 
 
 def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
@@ -164,7 +162,7 @@ def _check_path(path: str) -> None:
             f"sweep.parameters.{path}: trials with other test pictures cannot be compared; "
             "allowed: settings that leave the test part as it is"
         )
-    if path in {f"evaluate.{name}" for name in _OF_TABLE}:
+    if path in {f"evaluate.{name}" for name in SOURCES}:
         raise ConfigError(
             f"sweep.parameters.{path}: accuracies from elsewhere cannot be compared; "
             "allowed: settings that leave the source of accuracies as it is"
@@ -313,11 +311,9 @@ def canonical(config: TrialConfig) -> Document:
 
 
 def evaluation_document(settings: EvaluateSettings) -> Document:
-    """The settings that an evaluation follows: those of a training, or those of a table."""
+    """The settings that an evaluation follows."""
     document = to_document(settings)
-    if settings.by == "table":
-        return {name: document[name] for name in (*_OF_TABLE, "cells", "channels")}
-    return {name: value for name, value in document.items() if name not in _OF_TABLE}
+    return {name: document[name] for name in followed(settings.evaluator, list(document))}
 
 
 def digest(document: object) -> str:

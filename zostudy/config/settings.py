@@ -5,7 +5,6 @@ takes that component's own options beside the fields listed here; they are decla
 component (see :mod:`zostudy.registry`) and held in ``options``.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,6 +16,7 @@ from pydantic import (
 
 from zostudy import host
 from zostudy.config.base import Settings
+from zostudy.config.evaluators import EVALUATORS, Evaluator
 from zostudy.config.names import (
     Device,
     ExperimentName,
@@ -122,11 +122,16 @@ class EvaluateSettings(Settings):
     """Augmentation of the training batches."""
 
     @model_validator(mode="after")
-    def _table_is_named(self) -> Self:
-        for name in ("path", "column", "architecture_column"):
-            if self.by == "table" and not getattr(self, name):
-                raise ValueError(f"{name}: is missing; evaluate.by 'table' needs it")
+    def _has_what_it_needs(self) -> Self:
+        for name in self.evaluator.needs:
+            if not getattr(self, name):
+                raise ValueError(f"{name}: is missing; evaluate.by {self.by!r} needs it")
         return self
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The way by which it is found."""
+        return EVALUATORS[self.by]
 
 
 class TrackingSettings(Settings):
@@ -202,6 +207,11 @@ class TrialConfig(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
     """Machine."""
 
+    def changed(self, section: str, **values: Any) -> Self:  # noqa: ANN401  # settings of any type
+        """The settings with some of one section replaced, unchecked."""
+        other = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: other})
+
     @model_validator(mode="after")
     def _search_or_genotype(self) -> Self:
         to_genotype = self.prune.options.get("until") == "genotype"
@@ -239,25 +249,19 @@ class StudyConfig(TrialConfig):
 
     @model_validator(mode="after")
     def _selection_has_accuracies(self) -> Self:
+        evaluator = self.evaluate.evaluator
         metrics = [objective.metric for objective in self.sweep.objectives]
-        if self.evaluate.by == "table":
-            self._check_objectives_of_a_table(metrics)
-        elif "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
+        section, setting = evaluator.selects_by.split(".")
+        if "validation_accuracy" in metrics and not getattr(getattr(self, section), setting):
             raise ValueError(
-                "sweep.objectives: validation_accuracy needs dataset.validation_fraction above 0; "
+                f"sweep.objectives: validation_accuracy needs {evaluator.selection}; "
                 "or compare without selecting: objectives: []"
             )
-        return self
-
-    def _check_objectives_of_a_table(self, metrics: Sequence[str]) -> None:
-        if "validation_accuracy" in metrics and not self.evaluate.validation_column:
-            raise ValueError(
-                "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
-                "evaluate.by is 'table'; or compare without selecting: objectives: []"
-            )
         for metric in metrics:
-            if METRICS[metric].by == "training":
+            if not METRICS[metric].measured_by(evaluator.name):
+                why = "" if evaluator.trains else ", which trains nothing"
                 raise ValueError(
-                    f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
-                    "which trains nothing; allowed: another metric, or objectives: []"
+                    f"sweep.objectives: {metric} does not exist where evaluate.by is "
+                    f"{evaluator.name!r}{why}; allowed: another metric, or objectives: []"
                 )
+        return self

@@ -53,12 +53,12 @@ def export_trial(
     """
     check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
-    if config.evaluate.by == "table":
+    if not config.evaluate.evaluator.trains:
         raise ConfigError(
-            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
-            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
-            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
-            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
+            f"export: trial {trial['number']} was evaluated by a {config.evaluate.by} and nothing "
+            "was trained; `zostudy run STUDY --set evaluate.by=training` trains what the searches "
+            "found (they come from the cache), and export with the same --set writes it; "
+            "`zostudy evaluate STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
         )
     dataset = loaded(config.dataset, config.extensions, file.folder)
     genotype = from_dict(trial["genotype"], config.extensions)

@@ -126,7 +126,7 @@ def of_trial(config: TrialConfig, dataset: Dataset) -> Iterator[Case]:
     yield from _Shapes(space, "supernet", supernet.channels, batch, dataset).cases(
         supernet.cells, partial=supernet.partial_channels, recompute=search.recompute
     )
-    if config.evaluate.by == "table":
+    if not config.evaluate.evaluator.trains:
         return
     evaluate = config.evaluate
     shapes = _Shapes(space, "stand-alone network", evaluate.channels, evaluate.batch_size, dataset)

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
+from zostudy.metrics import METRICS
 from zostudy.redaction import redacted
 from zostudy.study import points
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
@@ -342,8 +343,9 @@ class _Worker:
 
     def _judge(self, unit: Unit, progress: "Progress") -> str:
         """A reason to stop a trial for what it has just reported; empty if it is to go on."""
-        accuracy = progress.metrics.get("validation_accuracy")
-        if progress.phase != "evaluate" or accuracy is None:
+        judged = METRICS["validation_accuracy"]
+        accuracy = progress.metrics.get(judged.name)
+        if progress.phase != judged.source or accuracy is None:
             return ""
         poor = self._patiently(lambda: self.queue.is_poor(unit, progress.done, accuracy))
         if not poor or progress.done == progress.total:

@@ -29,7 +29,6 @@ from zostudy.stage import StageContext
 from zostudy.study.identity.today import made_of
 from zostudy.study.ingredients import Ingredients
 from zostudy.study.planning.peak_memory import Predictions, mask_source, prune_context
-from zostudy.study.planning.remedies import with_settings
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class TrialPhases:
         def predict() -> int:
             batch = config.evaluate.batch_size
             share = max(2, -(-batch // self.runtime.processes.count))
-            shared = with_settings(config, "evaluate", batch_size=share)
+            shared = config.changed("evaluate", batch_size=share)
             return self.predictions.evaluate(shared, genotype, self.dataset)
 
         return self._phase("evaluate", settings, compute, predict)

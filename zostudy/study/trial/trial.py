@@ -241,7 +241,7 @@ class Trials:
         return self._datasets[key]
 
     def _table(self, config: TrialConfig) -> Table | None:
-        if config.evaluate.by != "table":
+        if not config.evaluate.evaluator.knows_all:
             return None
         key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
         if key not in self._tables:
