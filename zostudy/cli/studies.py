@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 
 @app.command()
 def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
-    """Check a study file, every point of its sweep included."""
+    """Check a study file, every point of its sweep and the sizes of its data included."""
+    from zostudy.study.planning.data_size import check_data
     from zostudy.study.points import Standing, grid
 
     file = load_study(study, assignments)
     sweep = file.config.sweep
     known = tuple(grid(file)) if sweep.sampler.name == "grid" else ()
     plan = Standing(known, {}, sweep.seeds, sweep.trials)
+    check_data(file)
     if as_json:
         count = len(known) + sweep.trials
         print_json(
@@ -131,10 +133,10 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
-    from zostudy.study.sweep.beginning import check_machine
+    from zostudy.study.sweep.beginning import check_same_engine
 
     file = load_study(study, assignments, device)
-    check_machine(file, renew=renew)
+    check_same_engine(file, renew=renew)
     with stopping():
         failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)

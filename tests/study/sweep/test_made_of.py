@@ -63,7 +63,7 @@ class Engine:
         return TrialOutcome(metrics, {}, f"run-{number}")
 
     def run(self, file):
-        beginning.check_machine(file)
+        beginning.check_same_engine(file)
         worker.prepare(file)
         return worker.run(file, self, lambda _: None)
 
@@ -156,10 +156,10 @@ def test_another_machine_is_refused_until_a_renewal_is_asked_for(make, name):
     Engine(90.0).run(make(seeds=[0]))
     other = make(TODAY | {name: value}, seeds=[0, 1])
     with pytest.raises(ConfigError, match=f"^{start}.*{TODAY[name]}.*{value}.*--renew"):
-        beginning.check_machine(other)
+        beginning.check_same_engine(other)
     assert means(other) == [(1, 90.25), (1, 90.5)]  # a month of results is not thrown away
 
-    beginning.check_machine(other, renew=True)
+    beginning.check_same_engine(other, renew=True)
     engine = Engine(50.0)
     engine.run(other)
     assert len(engine.calls) == 4
@@ -170,14 +170,14 @@ def test_another_machine_is_refused_until_a_renewal_is_asked_for(make, name):
             "differences": [{"ingredient": name, "then": TODAY[name], "now": value}],
         }
     ]
-    beginning.check_machine(make(), renew=True)
+    beginning.check_same_engine(make(), renew=True)
     assert means(make()) == [(1, 90.25), (1, 90.5)]
 
 
 def test_another_engine_is_said_and_refused_only_where_something_is_left(make):
     Engine().run(make())
     other = make(TODAY | {"engine": "e2"})
-    beginning.check_machine(other)
+    beginning.check_same_engine(other)
     assert Engine().run(other).executed == 0
     (note,) = results.document(other)["notes"]
     assert "were run by the engine e1, and the one here is e2" in note
@@ -192,7 +192,7 @@ def test_a_machine_that_completed_nothing_binds_nobody(make):
 
 def test_a_renewal_where_nothing_has_changed_changes_nothing(make):
     Engine().run(make())
-    beginning.check_machine(make(), renew=True)
+    beginning.check_same_engine(make(), renew=True)
     assert worker.standing(make()).trials_left == 0
 
 
@@ -205,7 +205,7 @@ def test_the_settings_of_a_device_have_a_machine_each(make):
     file = make(made_of, parameters)
     Engine().run(file)
     assert worker.standing(file).trials_left == 0
-    beginning.check_machine(file)
+    beginning.check_same_engine(file)
 
 
 def test_a_worker_needs_what_the_study_is_run_on(make):
