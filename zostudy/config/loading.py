@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config import messages
+from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
 from zostudy.config.evaluators import SOURCES, followed
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
@@ -197,7 +198,9 @@ def _validate(model: type[T], document: Document) -> T:
     space = expanded.get("search_space", {})
     if isinstance(space, dict) and isinstance(space.get("name"), str):
         registry.find("search_space", space["name"], "search_space.name", tuple(extensions))
-    return _validate_model(model, expanded)
+    config = _validate_model(model, expanded)
+    check_search(config)
+    return config
 
 
 def _expand_technique(document: Document) -> Document:
@@ -235,6 +238,7 @@ def _split_options(
         if component.option(name) is not None:  # others' options are inactive here
             given[name] = value
     holder["options"] = registry.resolve_options(component, place, given)
+    _check_effect(component, place, given, holder["options"])
     nested = component.facts.get("components", {})
     for name, nested_kind in nested.items() if isinstance(nested, dict) else ():
         if not holder["options"][name]:
@@ -243,6 +247,20 @@ def _split_options(
             _nested(f"{place}.{name}[{i}]", entry, nested_kind, extensions)
             for i, entry in enumerate(holder["options"][name])
         ]
+
+
+def _check_effect(
+    component: Component, place: str, given: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse an option that is given where another one leaves it without effect."""
+    only_with = component.facts.get("only_with", {})
+    for name, conditions in only_with.items() if isinstance(only_with, dict) else ():
+        for other, values in conditions.items():
+            if name in given and options[other] not in values:
+                raise ConfigError(
+                    f"{place}.{name}: has no effect where {place}.{other} is "
+                    f"{options[other]!r}; it has with {' or '.join(map(repr, values))}"
+                )
 
 
 def _check_known(
@@ -339,7 +357,11 @@ def schema() -> Document:
     sections: dict[Kind, str] = {
         "dataset": "DatasetSettings",
         "mask_source": "PruneSettings",
+        "relaxation": "RelaxationSettings",
+        "perturbation": "PerturbationSettings",
         "regularizer": "RegularizerSettings",
+        "search_schedule": "ScheduleSettings",
+        "selection": "SelectionSettings",
     }
     for kind, title in sections.items():
         properties = whole["$defs"][title]["properties"]

@@ -5,7 +5,8 @@ its weights are exactly 0 where the mask is false. ``draw`` is a generator on th
 same seed draws the same on every device. The fact ``paths: True`` says that the weights of an edge
 are one 1 and zeros: only the operation that has the 1 is computed. The fact ``strength`` names a
 function beside it, ``(alpha, mask) -> float[E, O]``, that says how strong each operation is, which
-is what a genotype is chosen by; without it that is the masked softmax.
+is what a genotype is chosen by; without it that is the masked softmax. The fact ``trains: False``
+says that α has no gradient.
 
 Symbols:
     α        float[E, O], architecture parameters of a cell type
@@ -168,7 +169,7 @@ def _concentration(alpha: Alpha) -> Weights:
     return functional.elu(alpha) + 1
 
 
-@relaxation("uniform_path", paths=True)
+@relaxation("uniform_path", paths=True, trains=False)
 def uniform_path(alpha: Alpha, mask: Kept, progress: float, draw: torch.Generator) -> Weights:
     """One path, every unmasked operation with the same probability; α has no gradient.
 

@@ -202,7 +202,7 @@ def shrinking(
     return Restage(mask, record.cells, fresh=False, reason="each edge lost its weakest operation")
 
 
-@search_schedule("progressive", stages="progressive_stages")
+@search_schedule("progressive", stages="progressive_stages", check="check_stages")
 def progressive(
     record: SearchRecord,
     *,
@@ -226,6 +226,15 @@ def progressive(
     mask = strongest(record.mask, record.strengths[-1], lambda n: math.ceil(kept * n))
     cells = record.cells + cells_added
     return Restage(mask, cells, fresh=True, reason=f"the next stage has {cells} cells")
+
+
+def check_stages(epochs: int, *, stages: int, cells_added: int, kept: float) -> str:
+    """Why a search of so many epochs cannot have the stages; empty if it can."""
+    del cells_added, kept
+    if epochs < 2 * stages:
+        allowed = f"at most {epochs // 2}" if epochs >= 4 else "search.epochs of 4 or more"
+        return f"stages: {stages} leaves a stage without two epochs; allowed: {allowed}"
+    return ""
 
 
 def progressive_stages(
