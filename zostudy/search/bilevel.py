@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seed_everything, seeded
 from zostudy.search.discretize import discretize
 from zostudy.search.learner import Learner
+from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace
 from zostudy.stage import Progress, StageContext
 
 #: Steps of an epoch, and epochs, whose memory is measured.
@@ -51,6 +54,29 @@ class SearchResult:
     seconds: float
     peak_bytes: int
     metrics: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them."""
+        return {
+            "genotype": self.genotype.to_dict(),
+            "history": list(self.history),
+            "alpha_history": list(self.alpha_history),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.metrics),
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "SearchResult":
+        """A result from what `to_dict` gave."""
+        return cls(
+            genotypes.from_dict(data["genotype"], space.extensions),
+            data["history"],
+            data["alpha_history"],
+            data["seconds"],
+            data["peak_bytes"],
+            data["figures"],
+        )
 
 
 def search(
