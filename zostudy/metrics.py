@@ -7,10 +7,10 @@ and computed in `zostudy.evaluation.cost`; nothing else changes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-#: The phases of a trial, in their order.
-PHASES = ("prune", "search", "evaluate")
+#: The phases of a trial in their order, each with the sources of the metrics that it measures.
+PHASES = {"prune": ("prune",), "search": ("search",), "evaluate": ("evaluate", "genotype")}
 
 #: What a value is counted in, as it is stored.
 Unit = Literal[
@@ -312,3 +312,17 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
 def of(*sources: str) -> tuple[Metric, ...]:
     """The metrics that some sources have."""
     return tuple(metric for metric in _DECLARED if metric.source in sources)
+
+
+def measured(phase: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a trial that the values of a phase's record hold.
+
+    A value stands there under the metric's name, or without the phase's name in front.
+    """
+    held = values["figures"] | values
+    found = {}
+    for metric in of(*PHASES[phase]):
+        for name in (metric.name, metric.name.removeprefix(f"{phase}_")):
+            if held.get(name) is not None:
+                found[metric.name] = held[name]
+    return found

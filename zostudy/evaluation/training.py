@@ -72,6 +72,18 @@ class EvaluationResult:
         """Peak memory of the phase in bytes."""
         return int(self.memory["peak_bytes"])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them beside the weights."""
+        return {
+            "test_accuracy": self.test_accuracy,
+            "validation_accuracy": self.validation_accuracy,
+            "history": list(self.history),
+            **self.costs,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.memory),
+        }
+
 
 def evaluate(
     genotype: Genotype,

@@ -24,6 +24,7 @@ from zostudy.errors import ArchitectureError, ConfigError
 from zostudy.pruning import greedy
 from zostudy.registry import mask_source
 from zostudy.runtime import seeded
+from zostudy.space import genotype as genotypes
 from zostudy.space import mask as masks
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask, Place
@@ -79,6 +80,43 @@ class PruneResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     edge_scores: Mapping[tuple[str, int], float] = field(default_factory=dict)
     edge_errors: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them."""
+        names = self.mask.space.operations
+        return {
+            "mask": self.mask.to_dict(),
+            "added": [[kind, edge, names[column]] for kind, edge, column in self.added],
+            "rounds": [done.to_dict() for done in self.rounds],
+            "edges": [
+                [kind, edge, score, self.edge_errors.get((kind, edge))]
+                for (kind, edge), score in self.edge_scores.items()
+            ],
+            "genotype": self.genotype.to_dict() if self.genotype else None,
+            "operations": self.mask.count(),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.metrics),
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "PruneResult":
+        """A result from what `to_dict` gave."""
+        mask = masks.from_dict(data["mask"], space)
+        column, genotype, edges = space.operations.index, data["genotype"], data["edges"]
+        return cls(
+            mask,
+            added=tuple((kind, edge, column(name)) for kind, edge, name in data["added"]),
+            rounds=[greedy.Round.of(done, mask) for done in data["rounds"]],
+            genotype=genotypes.from_dict(genotype, space.extensions) if genotype else None,
+            seconds=data["seconds"],
+            peak_bytes=data["peak_bytes"],
+            metrics=data["figures"],
+            edge_scores={(kind, edge): score for kind, edge, score, _ in edges},
+            edge_errors={
+                (kind, edge): error for kind, edge, _, error in edges if error is not None
+            },
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import SupernetSettings
@@ -10,8 +11,10 @@ from zostudy.networks.dry_run import predicted_peak
 from zostudy.runtime import Runtime
 from zostudy.search import decision
 from zostudy.search.session import Session, later_stages
+from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace
 from zostudy.stage import StageContext
 
 
@@ -40,6 +43,34 @@ class SearchResult:
     metrics: Mapping[str, float]
     notes: Sequence[str] = field(default=())
     healthy: tuple[Genotype, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them."""
+        return {
+            "genotype": self.genotype.to_dict(),
+            "history": list(self.history),
+            "alpha_history": list(self.alpha_history),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.metrics),
+            "notes": list(self.notes),
+            "healthy": [self.healthy[0].to_dict(), self.healthy[1]] if self.healthy else None,
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "SearchResult":
+        """A result from what `to_dict` gave, now or before searches had notes."""
+        healthy = data.get("healthy")
+        return cls(
+            genotypes.from_dict(data["genotype"], space.extensions),
+            data["history"],
+            data["alpha_history"],
+            data["seconds"],
+            data["peak_bytes"],
+            data["figures"],
+            data.get("notes", ()),
+            (genotypes.from_dict(healthy[0], space.extensions), healthy[1]) if healthy else None,
+        )
 
 
 def search(

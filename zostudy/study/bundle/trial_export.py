@@ -18,6 +18,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
 from zostudy.evaluation.training import accuracy, standalone
+from zostudy.metrics import measured
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.redaction import without_passwords
 from zostudy.runtime import prepare
@@ -29,7 +30,6 @@ from zostudy.study.ingredients import Difference, Ingredients, differences
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.store.records import Store
 from zostudy.study.trial.computing import Report
-from zostudy.study.trial.logs import measured
 from zostudy.study.trial.phases import TrialPhases
 
 
