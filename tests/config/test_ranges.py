@@ -17,7 +17,7 @@ WHOLE = schema()
 BASE: dict[str, Any] = {
     "study": "s",
     "prune": {"source": "zero_shot"},
-    "search": {"epochs": 1_000_000, "regularizer": {"name": "beta_decay"}},
+    "search": {"epochs": 1_000_000, "regularizer": {"name": "beta_decay", "schedule": "linear"}},
     "evaluate": {},
 }
 #: Settings that others bound too, so that not every value in their range goes with the defaults.

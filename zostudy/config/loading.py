@@ -252,11 +252,13 @@ def _split_options(
 def _check_effect(
     component: Component, place: str, given: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Refuse an option that is given where another one leaves it without effect."""
+    """Refuse an option whose value, not the default, has no effect because of another option."""
     only_with = component.facts.get("only_with", {})
     for name, conditions in only_with.items() if isinstance(only_with, dict) else ():
+        declared = component.option(name)
+        default = declared.default if declared else None
         for other, values in conditions.items():
-            if name in given and options[other] not in values:
+            if given.get(name, default) != default and options[other] not in values:
                 raise ConfigError(
                     f"{place}.{name}: has no effect where {place}.{other} is "
                     f"{options[other]!r}; it has with {' or '.join(map(repr, values))}"
