@@ -101,17 +101,17 @@ class NodeOperations(nn.Module):
         self._identity: list[tuple[int, list[int]]] = []
         for column, operation in enumerate(operations):
             rows = [row for row, kept in enumerate(mask) if kept[column]]
+            # An auxiliary column may hold an operation that the space has as well.
+            again = any(operation.name == other.name for other in operations[:column])
+            key = f"{operation.name}_auxiliary" if again else operation.name
             if rows:
-                self._add(operation, column, rows)
+                self._add(operation, key, column, rows)
 
-    def _add(self, operation: Component, column: int, rows: list[int]) -> None:
-        name = operation.name
+    def _add(self, operation: Component, key: str, column: int, rows: list[int]) -> None:
 
         def module() -> nn.Module:
             return build(operation, self.channels, self.stride, affine=False)
 
-        # An auxiliary column may hold an operation that the space has as well.
-        key = f"{name}_auxiliary" if name in self.shared else name
         with torch.device("meta"):
             prototype = module()
         shared: nn.Module | None = None

@@ -1,5 +1,6 @@
 """Bilevel one-shot search: weights and architecture in turn (docs/method.md, section 4)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,16 @@ from zostudy.data.dataset import Dataset
 from zostudy.networks.dry_run import predicted_peak
 from zostudy.runtime import Runtime
 from zostudy.search import decision
-from zostudy.search.session import Session, later_stages
+from zostudy.search.schedules import later_stages
+from zostudy.search.session import Session, sampled_epochs
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 from zostudy.stage import StageContext
+
+#: Cells in which every cell type occurs.
+_ALL_TYPES = 3
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,8 @@ def predict_peak(
 
     It is the peak that will be measured where every operation is computed. Where paths are drawn it
     is an upper bound: that of a step in which each edge draws the operation that needs most. Of a
-    search in stages it is the largest of all stages.
+    search in stages it is the largest of all stages; where a later one is, it is an upper bound
+    too, as if every edge kept the operations that need most.
 
     Args:
         mask: What is searched.
@@ -158,31 +164,63 @@ def predict_peak(
     Returns:
         Bytes of live tensors.
     """
-    stages = [(mask, supernet)]
-    stages += [
-        (stage.mask, supernet.model_copy(update={"cells": stage.cells}))
-        for stage in later_stages(mask, supernet, settings)
-    ]
-    return max(_peak_of_stage(own, dataset, size, settings, runtime) for own, size in stages)
-
-
-def _peak_of_stage(
-    mask: OperationMask,
-    dataset: Dataset,
-    supernet: SupernetSettings,
-    settings: SearchSettings,
-    runtime: Runtime,
-) -> int:
-    def peak(order: Sequence[int]) -> int:
-        def step(imaginary: Runtime) -> None:
-            context = StageContext(imaginary, seed=0)
-            Session(mask, dataset.outline(), supernet, settings, context, order).later_step()
-
-        return predicted_peak(step, runtime)
-
     space = mask.space
+    prediction = _Prediction(dataset.outline(), settings, runtime)
     name = settings.relaxation.name
-    if not space.find("relaxation", name, "search.relaxation.name").facts.get("paths"):
-        return peak(())
-    alone = {column: peak((column,)) for column in range(len(space.operations))}
-    return max(peak(sorted(alone, key=lambda column: -alone[column])), *alone.values())
+    paths = space.find("relaxation", name, "search.relaxation.name").facts.get("paths")
+    stages, order = [(mask, supernet)], []
+    if paths or later_stages(mask, supernet, settings):
+        order = prediction.by_need(mask, supernet)
+        stages += [
+            (stage.mask, supernet.model_copy(update={"cells": stage.cells}))
+            for stage in later_stages(mask, supernet, settings, order)
+        ]
+    return max(prediction.peak(own, size, order) for own, size in stages)
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """Peaks of a search's steps.
+
+    Attributes:
+        outline: The data set's outline.
+        settings: The search.
+        runtime: Its precision counts.
+    """
+
+    outline: Dataset
+    settings: SearchSettings
+    runtime: Runtime
+
+    def peak(
+        self, mask: OperationMask, supernet: SupernetSettings, order: Sequence[int] = ()
+    ) -> int:
+        """The peak of a step; see `Mixer` for the order."""
+
+        def step(imaginary: Runtime, epoch: int) -> None:
+            context = StageContext(imaginary, seed=0)
+            session = Session(mask, self.outline, supernet, self.settings, context, order)
+            session.later_step(epoch)
+
+        return max(
+            predicted_peak(functools.partial(step, epoch=epoch), self.runtime)
+            for epoch in sampled_epochs(self.settings)
+        )
+
+    def by_need(self, mask: OperationMask, supernet: SupernetSettings) -> list[int]:
+        """Operations from the one that needs most memory, where it is alone on every edge."""
+        small = supernet.model_copy(update={"cells": min(supernet.cells, _ALL_TYPES)})
+        columns = range(len(mask.space.operations))
+        needs = {column: self.peak(_first_of(mask, column), small) for column in columns}
+        return sorted(columns, key=lambda column: -needs[column])
+
+
+def _first_of(mask: OperationMask, column: int) -> OperationMask:
+    """The mask with one operation an edge: the given one, or else the first that is left."""
+
+    def alone(row: Sequence[bool]) -> tuple[bool, ...]:
+        chosen = column if row[column] else row.index(True)
+        return tuple(place == chosen for place in range(len(row)))
+
+    rows = {kind: tuple(map(alone, edges)) for kind, edges in mask.rows.items()}
+    return OperationMask(mask.space, rows)

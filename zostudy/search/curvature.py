@@ -36,21 +36,22 @@ def largest_eigenvalue(
     draw = torch.Generator().manual_seed(0)
     direction = [torch.randn(p.shape, generator=draw).to(p) for p in parameters]
     value = 0.0
-    for _ in range(_ITERATIONS):
-        length = torch.stack([d.norm() for d in direction]).norm()
-        if float(length) == 0:
-            return 0.0
-        unit = [d / length for d in direction]
-        sides = []
-        for sign in (1, -1):
-            for parameter, start, step in zip(parameters, before, unit, strict=True):
-                parameter.copy_(start + sign * _STEP * step)
-            with torch.enable_grad():
-                sides.append(gradient())
-        direction = [(up - down) / (2 * _STEP) for up, down in zip(*sides, strict=True)]
-        value = float(
-            torch.stack([(u * d).sum() for u, d in zip(unit, direction, strict=True)]).sum()
-        )
-    for parameter, start in zip(parameters, before, strict=True):
-        parameter.copy_(start)
-    return value
+    try:
+        for _ in range(_ITERATIONS):
+            length = torch.stack([d.norm() for d in direction]).norm()
+            if float(length) == 0:
+                return 0.0
+            unit = [d / length for d in direction]
+            sides = []
+            for sign in (1, -1):
+                for parameter, start, step in zip(parameters, before, unit, strict=True):
+                    parameter.copy_(start + sign * _STEP * step)
+                with torch.enable_grad():
+                    sides.append(gradient())
+            direction = [(up - down) / (2 * _STEP) for up, down in zip(*sides, strict=True)]
+            products = [(u * d).sum() for u, d in zip(unit, direction, strict=True)]
+            value = float(torch.stack(products).sum())
+        return value
+    finally:
+        for parameter, start in zip(parameters, before, strict=True):
+            parameter.copy_(start)

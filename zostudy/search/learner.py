@@ -171,9 +171,9 @@ class Learner:
         """The mean loss of a batch in parts, one a micro-batch; appends how many are correct."""
         whole = len(batch[1])
         parts = [tensor.tensor_split(self._parts(whole)) for tensor in batch]
-        for images, labels in zip(*parts, strict=True):
+        for part, (images, labels) in enumerate(zip(*parts, strict=True)):
             with self._runtime.autocast():
-                logits = self.supernet(images, self.mixer.mixing(offsets, weights))
+                logits = self.supernet(images, self.mixer.mixing(offsets, weights, part))
                 loss = functional.cross_entropy(logits, labels)
             hits.append((logits.detach().argmax(dim=1) == labels).sum())
             yield loss * (len(labels) / whole)

@@ -1,7 +1,8 @@
 """How the supernet mixes at each moment of a search: relaxation, perturbation, auxiliary, drops.
 
-Everything that is drawn comes from one generator on the CPU, a number a step, so that micro-batches
-and repeated passes of a step see the same draw.
+Everything that is drawn comes from one generator on the CPU, a number a step, so that repeated
+passes of a step see the same draw: finite differences would else measure the draw. Micro-batches
+share the mixing weights, and each has drops of its own.
 """
 
 import math
@@ -60,7 +61,6 @@ class Mixer:
         self._draws = settings.relaxation.name != "softmax" or self._drops
         self._epoch = 0
         self._seed = 0
-        self._pass = 0
         self._perturbed: dict[str, Tensor] = {}
 
     @property
@@ -76,7 +76,6 @@ class Mixer:
         """Begin a step of an epoch, from 0: what follows has a draw of its own."""
         self._epoch = epoch
         self._perturbed = {}
-        self._pass = 0
         if self._draws:
             self._seed = int(torch.randint(2**62, (), generator=self._draw))
 
@@ -90,13 +89,17 @@ class Mixer:
         self._perturbed = dict(self._perturbation(weights, self.progress, draw, ascent, **options))
 
     def mixing(
-        self, offsets: Sequence[Tensor] = (), weights: dict[str, Tensor] | None = None
+        self,
+        offsets: Sequence[Tensor] = (),
+        weights: dict[str, Tensor] | None = None,
+        part: int = 0,
     ) -> Mixing:
-        """The mixing of the next pass.
+        """The mixing of a pass.
 
         Args:
             offsets: What is added to the weights of each cell; see `Mixing`.
             weights: Mixing weights of the operations in place of those of α.
+            part: The micro-batch, from 0.
         """
         operations = weights or self._perturbed or self._relaxed()
         active = {}
@@ -107,7 +110,7 @@ class Mixer:
                 kind: _with_column(own, self._auxiliary()) for kind, own in operations.items()
             }
             offsets = [_with_column(offset, 0.0) for offset in offsets]
-        return Mixing(operations, self._supernet.edge_weights(), active, offsets, self._drop())
+        return Mixing(operations, self._supernet.edge_weights(), active, offsets, self._drop(part))
 
     def strengths(self) -> Mixing:
         """How strong each operation and each edge is, which a genotype is chosen by."""
@@ -152,10 +155,9 @@ class Mixer:
             return 1 - self.progress
         return (1 + math.cos(math.pi * self.progress)) / 2
 
-    def _drop(self) -> PathDrop | None:
+    def _drop(self, part: int) -> PathDrop | None:
         if not self._drops:
             return None
-        self._pass += 1
         space = self._supernet.space
         path = self._settings.drop_path * self.progress
         skip = self._settings.drop_skip * (1 - self.progress)
@@ -164,7 +166,7 @@ class Mixer:
             for name in space.operations
         ]
         rates += [0.0] * len(auxiliary_operations(self._settings))
-        return PathDrop(rates, hash((self._seed, self._pass)))
+        return PathDrop(rates, hash((self._seed, part)))
 
 
 def _with_column(weights: Tensor, value: float) -> Tensor:

@@ -5,7 +5,7 @@ types by name. ``ascent(weights)`` gives the gradient of the training loss for t
 
 Symbols:
     w    float[E, O], mixing weights
-    ε    radius: no mixing weight moves further
+    ε    radius: no mixing weight moves further, before its edge is scaled to the sum that it had
 
 References:
     SDARTS, section 3, Eqs. 4 to 7 (Chen and Hsieh 2020).

@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from zostudy.registry import regularizer
+from zostudy.search.relaxations import concentration
 
 Alpha = Float[Tensor, "edges operations"]
 KeptOperations = Bool[Tensor, "edges operations"]
@@ -136,9 +136,9 @@ def dirichlet_anchor(
         DrNAS, section 3.1, Eq. 6 (Chen et al. 2021).
     """
     del epoch, epochs
-    concentration = torch.where(mask, functional.elu(alpha) + 1, 1)
-    total = torch.where(mask, concentration, 0).sum(dim=1)
+    given = torch.where(mask, concentration(alpha), 1)
+    total = torch.where(mask, given, 0).sum(dim=1)
     count = mask.sum(dim=1).to(alpha)
-    inner = (concentration - 1) * (torch.digamma(concentration) - torch.digamma(total)[:, None])
-    terms = torch.where(mask, inner - torch.lgamma(concentration), 0).sum(dim=1)
+    inner = (given - 1) * (torch.digamma(given) - torch.digamma(total)[:, None])
+    terms = torch.where(mask, inner - torch.lgamma(given), 0).sum(dim=1)
     return weight * (torch.lgamma(total) - torch.lgamma(count) + terms).sum()

@@ -36,6 +36,9 @@ Weights = Float[Tensor, "edges operations"]
 #: Keeps logarithms of uniform numbers finite in float32.
 _TINY = 1e-10
 
+#: That of α = −14; further down, α has no gradient.
+_LEAST_CONCENTRATION = 1e-6
+
 
 @relaxation("softmax")
 def softmax(alpha: Alpha, mask: Kept, progress: float, draw: torch.Generator) -> Weights:
@@ -153,20 +156,21 @@ def dirichlet(alpha: Alpha, mask: Kept, progress: float, draw: torch.Generator) 
         DrNAS, section 3.1 (Chen et al. 2021).
     """
     del progress
-    concentration = _concentration(alpha).to("cpu", torch.float64)
-    gamma = torch._standard_gamma(concentration, generator=draw).clamp_min(_TINY)
-    gamma = torch.where(mask.cpu(), gamma, 0)
-    return (gamma / gamma.sum(dim=1, keepdim=True)).to(alpha)
+    given = concentration(alpha).to("cpu", torch.float64)
+    gamma = torch._standard_gamma(given, generator=draw).clamp_min(_TINY).to(alpha)
+    gamma = torch.where(mask, gamma, 0)
+    return gamma / gamma.sum(dim=1, keepdim=True)
 
 
 def dirichlet_mean(alpha: Alpha, mask: Kept) -> Weights:
     """The mean of the Dirichlet distribution over the unmasked operations of an edge."""
-    concentration = torch.where(mask, _concentration(alpha), 0)
-    return concentration / concentration.sum(dim=1, keepdim=True)
+    kept = torch.where(mask, concentration(alpha), 0)
+    return kept / kept.sum(dim=1, keepdim=True)
 
 
-def _concentration(alpha: Alpha) -> Weights:
-    return functional.elu(alpha) + 1
+def concentration(alpha: Alpha) -> Weights:
+    """elu(α) + 1, of which a very negative α makes no 0, where neither draw nor mean exists."""
+    return (functional.elu(alpha) + 1).clamp_min(_LEAST_CONCENTRATION)
 
 
 @relaxation("uniform_path", paths=True, trains=False)

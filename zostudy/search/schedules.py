@@ -2,8 +2,9 @@
 
 A schedule is ``(record, *, options) -> Decision``. It is asked after every epoch but the last, and
 goes by the record alone, so that a search that was interrupted decides the same. The fact
-``stages`` names a function beside it, ``(mask, cells, *, options) -> [Restage, ...]``, that says
-what later stages will be like, for the prediction of memory.
+``stages`` names a function beside it, ``(mask, cells, strengths, *, options) -> [Restage, ...]``,
+that says what the later stages are if operations have these strengths, for the prediction of
+memory; all stages are of equal length.
 
 Symbols:
     t    epochs that are done
@@ -14,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import SupernetSettings
 from zostudy.registry import search_schedule
 from zostudy.search.decision import Strengths
 from zostudy.space.genotype import Genotype
@@ -113,7 +116,9 @@ def skip_stop(
     if skips and most >= skips and searched > 1:
         return Stop(f"a cell has {most} skip connections", record.epoch - 1)
     if stable_epochs and searched > stable_epochs:
-        recent = [_learned_ranking(record.mask, one) for one in record.strengths[-stable_epochs:]]
+        recent = [
+            _learned_ranking(record.mask, one) for one in record.strengths[-stable_epochs - 1 :]
+        ]
         if all(one == recent[0] for one in recent):
             return Stop(f"the ranking was the same for {stable_epochs} epochs", record.epoch)
     return None
@@ -223,9 +228,7 @@ def progressive(
     """
     if record.epoch not in stage_starts(record.epochs, stages):
         return None
-    mask = strongest(record.mask, record.strengths[-1], lambda n: math.ceil(kept * n))
-    cells = record.cells + cells_added
-    return Restage(mask, cells, fresh=True, reason=f"the next stage has {cells} cells")
+    return _next_stage(record.mask, record.cells + cells_added, record.strengths[-1], kept)
 
 
 def check_stages(epochs: int, *, stages: int, cells_added: int, kept: float) -> str:
@@ -238,18 +241,26 @@ def check_stages(epochs: int, *, stages: int, cells_added: int, kept: float) -> 
 
 
 def progressive_stages(
-    mask: OperationMask, cells: int, *, stages: int, cells_added: int, kept: float
+    mask: OperationMask,
+    cells: int,
+    strengths: Strengths,
+    *,
+    stages: int,
+    cells_added: int,
+    kept: float,
 ) -> list[Restage]:
-    """The stages, with any operations of that number: the first of each edge."""
-    found = []
-    for _ in range(1, stages):
-        first = {
-            kind: [[-column for column in range(len(row))] for row in rows]
-            for kind, rows in mask.rows.items()
-        }
-        mask, cells = strongest(mask, first, lambda n: math.ceil(kept * n)), cells + cells_added
-        found.append(Restage(mask, cells, fresh=True, reason=""))
+    """The stages after the first, if operations have these strengths."""
+    found: list[Restage] = []
+    for stage in range(1, stages):
+        now = found[-1].mask if found else mask
+        found.append(_next_stage(now, cells + stage * cells_added, strengths, kept))
     return found
+
+
+def _next_stage(mask: OperationMask, cells: int, strengths: Strengths, kept: float) -> Restage:
+    # The product of 0.55 and 20 is a little above 11.
+    shrunk = strongest(mask, strengths, lambda n: math.ceil(kept * n - 1e-9))
+    return Restage(shrunk, cells, fresh=True, reason=f"the next stage has {cells} cells")
 
 
 def stage_starts(epochs: int, stages: int) -> tuple[int, ...]:
@@ -283,3 +294,30 @@ def strongest(
             shrunk.append(tuple(column in stay for column in range(len(row))))
         rows[kind] = tuple(shrunk)
     return OperationMask(space, rows)
+
+
+def later_stages(
+    mask: OperationMask,
+    supernet: SupernetSettings,
+    settings: SearchSettings,
+    order: Sequence[int] = (),
+) -> Sequence[Restage]:
+    """What the stages after the first will be like.
+
+    Args:
+        mask: What is searched at first.
+        supernet: Size of the first supernet.
+        settings: The search.
+        order: Operations from the one that stays the longest; as the space has them, if it is not
+            given.
+    """
+    schedule = settings.schedule
+    component = mask.space.find("search_schedule", schedule.name, "search.schedule.name")
+    name = component.facts.get("stages")
+    if name is None:
+        return ()
+    foretell: Callable[..., Sequence[Restage]] = component.sibling(str(name))
+    columns = range(len(mask.space.operations))
+    row = [-float((order or columns).index(column)) for column in columns]
+    strengths = {kind: [row] * len(rows) for kind, rows in mask.rows.items()}
+    return foretell(mask, supernet.cells, strengths, **schedule.options)

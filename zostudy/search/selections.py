@@ -80,7 +80,7 @@ def skip_limit(searched: Searched, *, skips: Annotated[int, "[0, 1000]"] = 2) ->
             names = [name for node in genotype.cells[kind] for name, _ in node]
             if names.count(space.identity) <= skips:
                 break
-            operations[kind][edge, column] = 0
+            operations[kind][edge, column] = -1  # below a strength of 0 as well
             genotype = discretize(Mixing(operations, strengths.edges), searched.mask)
     return genotype
 
@@ -178,7 +178,7 @@ def _gumbel_free(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
 def evolution(
     searched: Searched,
     *,
-    population: Annotated[int, "[2, 10000]"] = 20,
+    population: Annotated[int, "[3, 10000]"] = 20,
     generations: Annotated[int, "[1, 10000]"] = 10,
     mutation: Annotated[float, "(0, 1]"] = 0.1,
 ) -> Genotype:

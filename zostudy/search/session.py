@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from zostudy.search import decision
 from zostudy.search.discretize import discretize
 from zostudy.search.learner import Learner
 from zostudy.search.mixer import Mixer, auxiliary_operations
-from zostudy.search.schedules import Restage, SearchRecord, Stop, stage_starts
+from zostudy.search.schedules import Restage, SearchRecord, Stop, later_stages, stage_starts
 from zostudy.search.selections import Searched
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
@@ -43,6 +43,7 @@ _SAMPLED = 2
 _WEIGHT_BATCHES = "search/weight batches"
 _ARCHITECTURE_BATCHES = "search/architecture batches"
 _ARCHITECTURE = "search/architecture"
+_WEIGHTS = "search/weights"
 _MIXING = "search/mixing"
 
 
@@ -103,12 +104,14 @@ class Session:
         self._last_epoch = settings.epochs  # the one whose α gives the genotype
         self._start = 0.0
         self._stages = 1 + len(later_stages(mask, supernet, settings))
-        seed_everything(context.seed)
         self._build(mask, supernet, begin=0)
 
     def _build(self, mask: OperationMask, supernet: SupernetSettings, begin: int) -> None:
         """A supernet with fresh weights and α, for a stage that begins with an epoch."""
         self.supernet_settings, self.begin = supernet, begin
+        # A later stage's weights follow from its beginning, not from what was drawn before it.
+        own = seeded("cpu", self.context.seed, f"{_WEIGHTS}/{begin}").initial_seed()
+        seed_everything(own if begin else self.context.seed)
         with self.context.runtime.initialization_device:
             self.supernet = Supernet(
                 mask.space,
@@ -239,7 +242,9 @@ class Session:
             before, optimizer = self.supernet, self.learner.architecture_optimizer
             size = self.supernet_settings.model_copy(update={"cells": decided.cells})
             self._build(decided.mask, size, self.epoch if decided.fresh else self.begin)
-            if not decided.fresh:
+            if decided.fresh:
+                self._start = decision.margin(self._strengths(), decided.mask)
+            else:
                 self.supernet.inherit_(before)
                 self.learner.architecture_optimizer.load_state_dict(optimizer.state_dict())
 
@@ -275,11 +280,11 @@ class Session:
         with self.memory.sample(*self.learner.held(), *batch, *(other or ())):
             return self.learner.step(batch, other, epoch)
 
-    def later_step(self) -> None:
-        """A step as any but the first: the optimizers have their state."""
+    def later_step(self, epoch: int) -> None:
+        """A step of an epoch, from 0, as any but the first: the optimizers have their state."""
         make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
         batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
-        self._sampled_step(batch, other, self.settings.warmup_epochs)
+        self._sampled_step(batch, other, epoch)
 
     def _batches(self, part: str) -> Iterator[Batch]:
         """One epoch of the pictures that train the weights, or of those that train α."""
@@ -324,7 +329,11 @@ class Session:
                 kind: torch.cat([own, own.new_zeros(len(own), extra)], dim=1)
                 for kind, own in mixing.operations.items()
             }
-            mixing = Mixing(operations, mixing.edges, mixing.active)
+            active = {
+                kind: tuple((*row, *(False for _ in range(extra))) for row in rows)
+                for kind, rows in mixing.active.items()
+            }
+            mixing = Mixing(operations, mixing.edges, active)
         correct = count = 0
         for images, labels in self._plain_batches():
             with self.context.runtime.autocast():
@@ -362,14 +371,12 @@ _RECORDED = (
 )
 
 
-def later_stages(
-    mask: OperationMask, supernet: SupernetSettings, settings: SearchSettings
-) -> Sequence[Restage]:
-    """What the stages after the first will be like."""
-    schedule = settings.schedule
-    component = mask.space.find("search_schedule", schedule.name, "search.schedule.name")
-    name = component.facts.get("stages")
-    if name is None:
-        return ()
-    foretell: Callable[..., Sequence[Restage]] = component.sibling(str(name))
-    return foretell(mask, supernet.cells, **schedule.options)
+def sampled_epochs(settings: SearchSettings) -> Sequence[int]:
+    """Epochs, from 0, whose steps need as much memory as any step that is measured.
+
+    In the first and the last epoch of a search some of its parts, such as drops, are off.
+    """
+    first = settings.warmup_epochs
+    measured = range(first, min(first + _SAMPLED, settings.epochs))
+    inner = [epoch for epoch in measured if 0 < epoch < settings.epochs - 1]
+    return inner[:1] or measured
