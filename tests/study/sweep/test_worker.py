@@ -17,7 +17,7 @@ from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import ConfigError, LostError, NumericalError, ZostudyError
 from zostudy.study.points import Failure, Notice, Point, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import optuna_storage, queue, work_units, worker
+from zostudy.study.sweep import optuna_storage, queue, standings, work_units, worker
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_grid_runs_every_distinct_point_once_and_then_nothing(make):
 
 
 def test_a_standing_of_a_study_that_was_never_run_writes_nothing(make, folder):
-    standing = worker.standing(make(XI))
+    standing = standings.standing(make(XI))
     assert standing.trials_left == 4
     assert list(folder.iterdir()) == []
 
@@ -158,16 +158,16 @@ def test_an_error_fails_its_trial_only_which_is_tried_again_when_it_is_asked_for
     worker.prepare(file)
     assert Engine().run(file).executed == 0
     assert results.document(file) == before
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     assert (standing.trials_left, standing.trials_failed) == (0, 1)
 
     again = Engine()
     worker.prepare(file, again=True)
-    assert worker.standing(file).trials_left == 1
+    assert standings.standing(file).trials_left == 1
     assert again.run(file) == worker.SweepSummary(executed=1, failures=())
     assert again.calls[0][2] == failed[0]["number"]
     assert again.calls[0][:2] == ({"prune.source": "random", "prune.xi": 0.5}, 0)
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
     assert [point["n"] for point in results.document(file)["points"]] == [2, 2, 2, 2]
 
 
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_the_run_and_the_next_run_continues(make):
 
     with pytest.raises(KeyboardInterrupt):
         Engine(wrong).run(file)
-    assert worker.standing(file).trials_left == 3
+    assert standings.standing(file).trials_left == 3
     assert [t["state"] for t in results.document(file)["trials"]] == ["complete"] * 5
     again = Engine()
     again.run(file)
@@ -205,7 +205,7 @@ def test_a_sampled_sweep_has_a_total_number_of_trials(make):
     more = Engine()
     more.run(make(RANGE, **RANDOM, **(TPE | {"trials": 5})))
     assert len(more.calls) == 2
-    assert worker.standing(make(RANGE, **RANDOM, **TPE)).trials_left == 9
+    assert standings.standing(make(RANGE, **RANDOM, **TPE)).trials_left == 9
 
 
 def test_an_interrupted_sampled_sweep_proposes_what_an_uninterrupted_one_does(make):
@@ -231,7 +231,7 @@ def test_a_sampled_point_that_was_run_is_not_run_again(make):
     engine.run(file)
     assert sorted(call[0]["prune.xi"] for call in engine.calls) == [0.25, 0.75]
     assert len(stored(file).trials) == 14
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
     assert len(results.document(file)["points"]) == 2
 
 
@@ -257,7 +257,7 @@ def test_settings_that_optuna_cannot_hold_are_swept(make):
         '{"cutout": 2}',
         '{"cutout": 4}',
     }
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
 
 
 def test_several_objectives_are_all_told(make):
@@ -325,7 +325,7 @@ def test_another_sweep_under_the_same_name_is_an_error_that_says_how_to_go_on(
     Engine().run(make(XI))
     settings = {"parameters": XI} | changed
     file = make(settings.pop("parameters"), trial={"prune": {"source": "random"}}, **settings)
-    for call in (lambda: Engine().run(file), lambda: worker.standing(file)):
+    for call in (lambda: Engine().run(file), lambda: standings.standing(file)):
         with pytest.raises(ConfigError, match=message):
             call()
 
@@ -555,7 +555,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(make):
         worker.run(file, Engine(wrong), lambda _: None, stop=stop)
     (trial,) = (t for t in stored(file).trials if t.state.name == "FAIL")
     assert trial.user_attrs["given_back"]
-    assert worker.standing(file).trials_left == 2
+    assert standings.standing(file).trials_left == 2
 
 
 def test_a_storage_that_is_away_for_a_while_is_waited_for(make, monkeypatch):
