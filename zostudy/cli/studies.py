@@ -99,12 +99,12 @@ def plan(
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
     from zostudy.study.report import console, data_summary, plan_table
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings
 
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = load_study(study, assignments)
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
@@ -161,10 +161,10 @@ class Workers:
 def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
     from zostudy.study.report import console
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings
     from zostudy.study.sweep.crashes import hopeless
 
-    standing = worker.standing(file).reopened(own=again)
+    standing = standings.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
     given_up = hopeless(standing, file.config.sweep)
     if given_up:
@@ -172,7 +172,7 @@ def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     elif standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
         done = _run_missing(file, standing, workers, again=again)
-        return max(len(done.failures), worker.standing(file).trials_failed)
+        return max(len(done.failures), standings.standing(file).trials_failed)
     elif not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
     _deliver_what_waits(file)
@@ -204,7 +204,7 @@ def _run_missing(
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings, worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
@@ -227,7 +227,7 @@ def _run_missing(
     worker.prepare(file, again=again)
     with background.for_study(file.config) as delivering, reporter:
         done = pool.run(file, devices, reporter, trials.known, machine)
-    delivering.end_orphans(file.config.study, lambda: worker.running(file))
+    delivering.end_orphans(file.config.study, lambda: standings.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     return done

@@ -7,16 +7,12 @@ component (see :mod:`zostudy.registry`) and held in ``options``.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from zostudy import host
 from zostudy.config.base import Settings
 from zostudy.config.evaluators import EVALUATORS, Evaluator
+from zostudy.config.mask_source import MaskSource, to_genotype
 from zostudy.config.names import (
     Device,
     ExperimentName,
@@ -212,18 +208,21 @@ class TrialConfig(Settings):
         other = getattr(self, section).model_copy(update=values)
         return self.model_copy(update={section: other})
 
+    @property
+    def mask_source(self) -> MaskSource:
+        """The mask source, with its options."""
+        return MaskSource.of(self.prune.source, self.prune.options, self.extensions)
+
     @model_validator(mode="after")
     def _search_or_genotype(self) -> Self:
-        to_genotype = self.prune.options.get("until") == "genotype"
-        if self.search.strategy == "none" and not to_genotype:
+        ending = self.mask_source.to_genotype
+        if self.search.strategy == "none" and not ending:
+            known = to_genotype(self.extensions)
             raise ValueError(
-                "search.strategy: 'none' needs a pruning that ends with a genotype "
-                "(prune.source 'zero_shot' with until 'genotype')"
+                f"search.strategy: 'none' needs a pruning that ends with a genotype ({known})"
             )
-        if self.search.strategy != "none" and to_genotype:
-            raise ValueError(
-                "prune.until: 'genotype' leaves nothing to search; set search.strategy to 'none'"
-            )
+        if self.search.strategy != "none" and ending:
+            raise ValueError(f"{ending} leaves nothing to search; set search.strategy to 'none'")
         return self
 
 

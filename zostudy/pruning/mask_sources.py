@@ -5,8 +5,10 @@ beside it, ``(context, *, options) -> None``, that refuses bad input before anyt
 Options in its fact ``continues`` only say how far a trajectory is followed: one that is kept serves
 them all. For a plan, ``known=True`` says that the source needs no pictures and no time, so that its
 mask is known beforehand; ``expected_mask`` names a function beside it, ``(context, *, options) ->
-Foreseen``, that says of any other what its mask will be like. Neither is needed; the full mask
-stands for one that nothing is known of.
+ExpectedMask``, that says of any other what its mask will be like. Neither is needed; the full mask
+stands for one that nothing is known of. ``level`` names the option of which smaller values keep
+fewer operations, and ``genotype`` has the option and the value with which a source ends with a
+genotype, so that nothing is left to search.
 """
 
 import time
@@ -17,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 
-from zostudy.config.settings import SupernetSettings
+from zostudy.config.settings import SupernetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import ArchitectureError, ConfigError
@@ -28,7 +30,7 @@ from zostudy.space import genotype as genotypes
 from zostudy.space import mask as masks
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask, Place
-from zostudy.space.search_space import SearchSpace
+from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.space.text import json_value
 from zostudy.stage import Progress, StageContext
 
@@ -53,6 +55,13 @@ class PruneContext:
     dataset: Dataset
     pictures: Pictures
     stage: StageContext
+
+    @classmethod
+    def of(cls, config: TrialConfig, dataset: Dataset, stage: StageContext) -> "PruneContext":
+        """What the mask source of a trial is given."""
+        pictures, _ = dataset.search_parts(config.search.architecture_fraction)
+        space = search_space(config.search_space.name, config.extensions)
+        return cls(space, config.supernet, dataset, pictures, stage)
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def none(context: PruneContext) -> PruneResult:
     return PruneResult(OperationMask.full(context.space))
 
 
-@mask_source("random", known=True)
+@mask_source("random", known=True, level="xi")
 def random(context: PruneContext, *, xi: Annotated[float, "(0, 1]"]) -> PruneResult:
     """Keep each operation with probability ξ, at least one on every edge.
 

@@ -71,6 +71,8 @@ def expected_zero_shot_mask(context: PruneContext, **options: Any) -> ExpectedMa
 @mask_source(
     "zero_shot",
     continues=("xi", "measure", "until"),
+    level="xi",
+    genotype={"until": "genotype"},
     components={"ranking": "ranking_function"},
     check="check_zero_shot",
     expected_mask="expected_zero_shot_mask",

@@ -11,7 +11,7 @@ from zostudy.errors import ConfigError
 from zostudy.stage import Progress
 from zostudy.study.points import Ended, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import beginning, worker
+from zostudy.study.sweep import beginning, standings, worker
 
 TODAY = {"data": "d1", "engine": "e1", "device": "cpu"}
 XI = {"prune.xi": [0.25, 0.5]}
@@ -74,7 +74,7 @@ def test_trials_of_other_inputs_are_kept_apart_and_run_anew(make, change):
     then, now = (TODAY | ingredients for ingredients in CHANGES[change])
     Engine(90.0).run(make(then, seeds=[0]))
     changed = make(now, seeds=[0, 1])
-    standing = worker.standing(changed)
+    standing = standings.standing(changed)
     assert standing.trials_left == 4
     assert [apart.trials for apart in standing.apart] == [(0, 1)]
     assert results.document(changed)["points"] == []
@@ -93,7 +93,7 @@ def test_trials_of_other_inputs_are_kept_apart_and_run_anew(make, change):
 
     back = make(then, seeds=[0])
     assert means(back) == [(1, 90.25), (1, 90.5)]
-    assert worker.standing(back).trials_left == 0
+    assert standings.standing(back).trials_left == 0
 
 
 def test_nothing_is_run_again_where_nothing_has_changed(make):
@@ -177,7 +177,7 @@ def test_a_machine_that_completed_nothing_binds_nobody(make):
 def test_a_renewal_where_nothing_has_changed_changes_nothing(make):
     Engine().run(make())
     beginning.check_same_engine(make(), renew=True)
-    assert worker.standing(make()).trials_left == 0
+    assert standings.standing(make()).trials_left == 0
 
 
 def test_the_settings_of_a_device_have_a_machine_each(make):
@@ -188,7 +188,7 @@ def test_the_settings_of_a_device_have_a_machine_each(make):
 
     file = make(made_of, parameters)
     Engine().run(file)
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
     beginning.check_same_engine(file)
 
 
@@ -215,7 +215,7 @@ def test_trials_that_record_nothing_count_and_are_taken_as_made_of_what_is_there
 
     changed = make(TODAY | {"data": "d2"}, seeds=[0, 1])
     assert results.document(changed)["points"] == []
-    assert [apart.trials for apart in worker.standing(changed).apart] == [(0, 1, 2, 3)]
+    assert [apart.trials for apart in standings.standing(changed).apart] == [(0, 1, 2, 3)]
 
 
 # -- samplers and early stopping -----------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_a_sampler_learns_nothing_from_points_of_other_data(make, folder, name):
 def test_a_sampled_study_of_other_data_has_its_total_to_run(make):
     Engine().run(make(**sampled("tpe", 3)))
     other = make(TODAY | {"data": "d2"}, **sampled("tpe", 3))
-    assert worker.standing(other).trials_left == 3
+    assert standings.standing(other).trials_left == 3
     assert results.document(other)["points"] == []
     Engine().run(other)
     assert len(results.document(other)["points"]) == 3
-    assert worker.standing(make(**sampled("tpe", 3))).trials_left == 0
+    assert standings.standing(make(**sampled("tpe", 3))).trials_left == 0
 
 
 class Judged:

@@ -151,4 +151,4 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(make):
         worker.run(file, Engine(wrong), lambda _: None, stop=stop)
     (trial,) = (t for t in stored(file) if t.state.name == "FAIL")
     assert trial.user_attrs["given_back"]
-    assert worker.standing(file).trials_left == 2
+    assert standings.standing(file).trials_left == 2

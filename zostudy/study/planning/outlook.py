@@ -15,18 +15,13 @@ from zostudy.config.settings import TrialConfig
 from zostudy.data.batches import number_of_training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.networks.mixing import Mixing
-from zostudy.pruning.mask_sources import ExpectedMask
+from zostudy.pruning.mask_sources import ExpectedMask, PruneContext
 from zostudy.runtime import seeded
 from zostudy.search.discretize import discretize
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
-from zostudy.study.planning.peak_memory import (
-    Predictions,
-    mask_source,
-    prune_context,
-    search_part_sizes,
-)
+from zostudy.study.planning.peak_memory import Predictions, search_part_sizes
 
 #: From the least to the most that is computed again.
 _RECOMPUTE = ("none", "partial", "full")
@@ -64,28 +59,27 @@ class Outlook:
     predictions: Predictions
     seeds: Sequence[int]
 
-    @functools.cached_property
+    @property
     def masks_known(self) -> bool:
         """Whether the expected masks are the very ones."""
-        facts = mask_source(self.config).facts
-        return "expected_mask" not in facts and facts.get("known") is True
+        source = self.config.mask_source
+        return source.known and not source.scores
 
     @functools.cached_property
     def expected(self) -> list[ExpectedMask]:
         """The masks of the seeds, or one like them."""
-        source, options = mask_source(self.config), self.config.prune.options
-
-        def context(seed: int) -> Any:  # noqa: ANN401  # a PruneContext
-            stage = StageContext(self.predictions.runtime, seed)
-            return prune_context(self.config, self.dataset, stage)
-
+        source = self.config.mask_source
         if self.masks_known:
-            drawn = [source.load()(context(seed), **options).mask for seed in self.seeds]
+            drawn = [source(self._context(seed)).mask for seed in self.seeds]
             return [ExpectedMask(mask, 0) for mask in drawn]
-        expected_mask = source.facts.get("expected_mask")
-        if expected_mask is not None:
-            return [source.sibling(str(expected_mask))(context(0), **options)]
-        return [ExpectedMask(OperationMask.full(context(0).space), 0)]
+        context = self._context(0)
+        if source.scores:
+            return [source.expected(context)]
+        return [ExpectedMask(OperationMask.full(context.space), 0)]
+
+    def _context(self, seed: int) -> PruneContext:
+        stage = StageContext(self.predictions.runtime, seed)
+        return PruneContext.of(self.config, self.dataset, stage)
 
 
 class PlannedPhase(abc.ABC):
@@ -172,16 +166,11 @@ class PlannedSearch(PlannedPhase):
 
     def remedies(self, config: TrialConfig) -> list[Remedy]:
         """A smaller batch, a stronger pruning, more recomputation."""
-        xi = config.prune.options.get("xi", 0.0)
-        shares = [step / 20 for step in range(1, 20) if step / 20 < xi]
         stronger = _RECOMPUTE[_RECOMPUTE.index(config.search.recompute) + 1 :]
-
-        def with_xi(value: float) -> TrialConfig:
-            return config.changed("prune", options={**config.prune.options, "xi": value})
-
+        batches = batch_sizes(config, config.search.pictures_at_once - 1)
         return [
-            with_batches(config, "search", batch_sizes(config, config.search.pictures_at_once - 1)),
-            Remedy("prune.xi", shares, with_xi),
+            with_batches(config, "search", batches),
+            *_stronger_pruning(config),
             Remedy(
                 "search.recompute",
                 stronger[::-1],
@@ -249,6 +238,19 @@ def with_batches(config: TrialConfig, section: str, sizes: Sequence[int]) -> Rem
     return Remedy(
         f"{section}.batch_size", sizes, lambda size: config.changed(section, batch_size=size)
     )
+
+
+def _stronger_pruning(config: TrialConfig) -> list[Remedy]:
+    """A mask of fewer operations, where its source has an option for that."""
+    option, options = config.mask_source.level, config.prune.options
+    if not option:
+        return []
+    shares = [step / 20 for step in range(1, 20) if step / 20 < options[option]]
+
+    def with_share(value: float) -> TrialConfig:
+        return config.changed("prune", options={**options, option: value})
+
+    return [Remedy(f"prune.{option}", shares, with_share)]
 
 
 def batch_sizes(config: TrialConfig, most: int) -> list[int]:

@@ -23,7 +23,7 @@ from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study.analysis.random_choice import with_random_choice
 from zostudy.study.ingredients import Apart
 from zostudy.study.points import Attempt, Standing, TrialOutcome, to_record
-from zostudy.study.sweep import worker
+from zostudy.study.sweep.standings import standing as standing_of
 from zostudy.study.tracking.journal import known_runs
 
 Document = dict[str, Any]
@@ -35,7 +35,7 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    found = with_random_choice(from_standing(file, worker.standing(file)), file)
+    found = with_random_choice(from_standing(file, standing_of(file)), file)
     known = known_runs(Path(file.config.storage.folder))
     for trial in [*found["trials"], *([found["best"]] if found["best"] else [])]:
         trial["mlflow_run_id"] = known.get(trial["mlflow_run_id"], trial["mlflow_run_id"])

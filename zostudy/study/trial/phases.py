@@ -19,7 +19,7 @@ from zostudy.evaluation import cost
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
-from zostudy.pruning.mask_sources import PruneResult
+from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
 from zostudy.search.bilevel import SearchResult, search
 from zostudy.space.genotype import Genotype
@@ -28,7 +28,7 @@ from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
 from zostudy.study.identity.today import made_of
 from zostudy.study.ingredients import Ingredients
-from zostudy.study.planning.peak_memory import Predictions, mask_source, prune_context
+from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.tracking.runs import Run
 from zostudy.study.trial import logs
 
@@ -113,26 +113,23 @@ class TrialPhases:
     def prune(self) -> Phase[PruneResult]:
         """From the full search space to a mask, or to a genotype."""
         config = self.config
-        component = mask_source(config)
+        source = config.mask_source
         settings: dict[str, Any] = {
             "prune": to_document(config.prune),
             "supernet": to_document(config.supernet),
             "architecture_fraction": config.search.architecture_fraction,
         } | self._files("prune.")
-        continues = component.facts.get("continues", ())
-        further = continues if isinstance(continues, tuple) else ()
-        start = {k: v for k, v in settings["prune"].items() if k not in further}
+        start = {k: v for k, v in settings["prune"].items() if k not in source.continues}
 
         def compute(stage: StageContext) -> Computed:
-            context = prune_context(config, self.dataset, stage)
-            result: PruneResult = component.load()(context, **config.prune.options)
+            result: PruneResult = source(PruneContext.of(config, self.dataset, stage))
             return Computed(result.to_dict())
 
         return Phase(
             "prune",
             self._key("prune", settings),
             self._key("prune", settings | {"prune": start}),
-            bool(further),
+            bool(source.continues),
             settings,
             compute,
             lambda: self.predictions.prune(config, self.dataset),

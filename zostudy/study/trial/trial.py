@@ -12,6 +12,7 @@ from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, LostError
 from zostudy.evaluation.table import Table, read
 from zostudy.metrics import measured, readable
+from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
@@ -20,7 +21,7 @@ from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
-from zostudy.study.planning.peak_memory import Predictions, check_source
+from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.records import Store
@@ -109,7 +110,8 @@ class Trials:
         for point in points:
             dataset = self._dataset(point.config.dataset)
             check_batches(point.config, dataset)
-            check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            stage = StageContext(self._runtime, seed=0)
+            point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
             self._table(point.config)
 
     def plan(self, points: Sequence[Point]) -> Plan:
