@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
+from tests.commands import environment
 from tests.patience import PATIENCE, wait_for
-from tests.processes import environment
 from tests.study.sweep.engine import XI, Engine, document_without_numbers, stored, uninterrupted
 from zostudy.errors import LostError
 from zostudy.study.points import Failure
