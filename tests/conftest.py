@@ -22,6 +22,9 @@ settings.register_profile("zostudy", deadline=None, suppress_health_check=[Healt
 settings.load_profile("zostudy")
 
 
+torch.set_num_threads(1)  # also while a module's fixtures are made
+
+
 @pytest.fixture(autouse=True)
 def _threads():
     """Tests run on one thread: small tensors, and several tests at a time."""

@@ -2,9 +2,9 @@
 
 import csv
 import io
-import os
 from pathlib import Path
 
+from benchmarks.data import FOLDER
 from zostudy.config.settings import EvaluateSettings
 from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
@@ -28,10 +28,7 @@ SPACE = SearchSpace(
 )
 
 #: The real table, where it is there.
-NASBENCH201 = (
-    Path(os.environ.get("ZOSTUDY_DATA", Path(__file__).parents[2] / "shared/data"))
-    / "nasbench201.csv"
-)
+NASBENCH201 = FOLDER / "nasbench201.csv"
 
 
 def made_up(space: SearchSpace = SPACE) -> list[list[str]]:

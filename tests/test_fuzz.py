@@ -1,15 +1,15 @@
 """Input that is wrong in any way is a clear error, or does no harm."""
 
+import functools
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import mutations
+from tests.commands import here
 from tests.tables import SPACE, made_up, settings, write
-from zostudy import cli
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.errors import ConfigError, InputError, ZostudyError
 from zostudy.evaluation.table import read
@@ -23,18 +23,9 @@ STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
+def command(tmp_path):
     """Runs a command in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zostudy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
+    return functools.partial(here, tmp_path)
 
 
 def assert_clear(code: int, err: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import zostudy
-from tests.study.trial.test_trial import TINY
+from tests.study.trial.tiny import TINY
 from zostudy import metrics
 from zostudy.metrics import METRICS
 from zostudy.study import points

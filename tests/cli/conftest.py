@@ -1,32 +1,38 @@
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.cli import stand_in
+from tests.commands import Done, here
 from tests.study.machine import faulty
-from zostudy import cli
 from zostudy.study.machine import check
 
 
 @pytest.fixture
-def zostudy(tmp_path, monkeypatch, capsys):
-    """Runs a command as it is in an empty folder: exit code, stdout, stderr."""
+def zostudy(tmp_path, monkeypatch):
+    """Runs a command in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(check, "_INSTRUCTIONS", ())  # nothing is tried that takes its time
-    before = signal.getsignal(signal.SIGTERM)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zostudy", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
+    def command(*arguments: object) -> Done:
+        return here(tmp_path, *arguments)
 
-    yield command
-    signal.signal(signal.SIGTERM, before)
+    return command
+
+
+@pytest.fixture
+def no_engine(monkeypatch):
+    """Trials take no time; see `tests/cli/stand_in.py`."""
+    stand_in.put(monkeypatch)
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """A study of two points and two seeds."""
+    path = tmp_path / "small.yaml"
+    path.write_text(stand_in.STUDY)
+    return path
 
 
 @pytest.fixture

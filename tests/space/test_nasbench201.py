@@ -1,17 +1,15 @@
 import csv
 import itertools
-import os
-from pathlib import Path
 
 import pytest
 
+from benchmarks.data import FOLDER
 from zostudy.errors import ArchitectureError
 from zostudy.space import genotype as genotypes
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
 SPACE = search_space("nasbench201")
-DATA = Path(os.environ.get("ZOSTUDY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CELL = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|"
     "+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -58,7 +56,7 @@ def test_isomorphic_cells_have_one_form():
 
 
 def test_the_table_s_strings_and_isomorphic_cells_are_ours():
-    path = DATA / "nasbench201.csv"
+    path = FOLDER / "nasbench201.csv"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     with path.open(newline="") as file:

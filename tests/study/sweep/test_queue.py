@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
+from tests.commands import environment
 from tests.patience import PATIENCE, wait_for
-from tests.processes import environment
 from tests.study.sweep.engine import XI, Engine, document_without_numbers, stored, uninterrupted
 from zostudy.errors import LostError
 from zostudy.study.points import Failure
 from zostudy.study.report import results
-from zostudy.study.sweep import optuna_storage, queue, work_units, worker
+from zostudy.study.sweep import optuna_storage, queue, standings, work_units, worker
 
 KILLED = """
 import json, os, signal

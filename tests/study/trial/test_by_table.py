@@ -1,44 +1,26 @@
 """A whole study whose evaluation is by table, on a search space of 27 architectures."""
 
-import contextlib
-import io
 import json
-import signal
-import sys
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests.commands import here as zostudy
 from tests.tables import SPACE, made_up, settings
 from tests.tables import write as write_table
-from zostudy import cli
 from zostudy.evaluation.table import read
 from zostudy.space.genotype import parse
 
 SPACE_MODULE = """
+from tests.tables import SPACE
 from zostudy.registry import search_space
-from zostudy.space.notation import EdgeNotation
-from zostudy.space.search_space import SearchSpace, Skeleton
+from zostudy.space.search_space import SearchSpace
 
 
 @search_space("tiny")
 def tiny() -> SearchSpace:
-    return SearchSpace(
-        name="tiny",
-        cell_types=("normal",),
-        reduction_types=(),
-        inputs=1,
-        nodes=2,
-        operations=("none", "skip_connect", "nor_conv_1x1"),
-        zero="none",
-        kept_edges="all",
-        keeps_zero=True,
-        identity="skip_connect",
-        output="last",
-        skeleton=Skeleton(halving="blocks", stem=1, head="norm"),
-        notation=EdgeNotation("normal"),
-    )
+    return SPACE
 """
 STUDY = {
     "study": "tabled",
@@ -60,22 +42,6 @@ STUDY = {
     "sweep": {"seeds": [0, 1], "objectives": []},
     "runtime": {"threads": 1, "device": "cpu"},
 }
-
-
-def zostudy(folder, *arguments):
-    """Exit code, stdout and stderr of a command in a folder."""
-    before, out, err = signal.getsignal(signal.SIGTERM), io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as redirected:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(sys, "argv", ["zostudy", *map(str, arguments)])
-        patch.setattr(sys, "path", [*sys.path])
-        redirected.enter_context(contextlib.redirect_stdout(out))
-        redirected.enter_context(contextlib.redirect_stderr(err))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    signal.signal(signal.SIGTERM, before)
-    return ended.value.code or 0, out.getvalue(), err.getvalue()
 
 
 def prepared(folder):

@@ -1,10 +1,8 @@
 """A whole study on the NAS-Bench-201 space, small, through the command line."""
 
-import json
-
 import pytest
 
-from tests.study.trial.test_trial import write, zostudy
+from tests.study.trial.tiny import results, run, write
 
 
 @pytest.mark.slow
@@ -18,8 +16,8 @@ def test_a_study_prunes_searches_and_trains_within_the_memory_predicted(tmp_path
         evaluate={"cells": 1, "channels": 2, "epochs": 1, "batch_size": 256},
         sweep={"parameters": {"technique": ["etenas", "zero-one-shot"]}, "seeds": [1]},
     )
-    zostudy(tmp_path, "run", "study.yaml")
-    document = json.loads(zostudy(tmp_path, "results", "study.yaml", "--json").stdout)
+    run(tmp_path)
+    document = results(tmp_path)
     assert [trial["state"] for trial in document["trials"]] == ["complete"] * 2
     for trial in document["trials"]:
         assert trial["metrics"]["evaluate_predicted_ratio"] == pytest.approx(1, abs=0.01)

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
-from tests.study.trial.test_trial import results, write, zostudy
+from tests.study.trial.tiny import client_of, results, run, runs_of, write
 
 PRUNE = {
     "source": "zero_shot",
@@ -24,15 +23,13 @@ SHORT = {
 @pytest.mark.slow
 def test_how_far_scores_can_be_trusted_is_in_the_table_and_in_mlflow(tmp_path):
     write(tmp_path, prune=PRUNE | {"repeats": 3}, **SHORT)
-    done = zostudy(tmp_path, "run", "study.yaml")
-    assert "the two halves of the repeats agree" in done.stdout
+    done = run(tmp_path)
+    assert "the two halves of the repeats agree" in done.out
     metrics = results(tmp_path)["trials"][0]["metrics"]
     assert metrics["prune_repeats"] == 3
     assert -1 <= metrics["prune_reliability"] <= 1
     assert 0 <= metrics["prune_pruned_again"] <= 1
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("tiny")
-    runs = client.search_runs([experiment.experiment_id], "tags.`zostudy.phase` = 'prune'")
+    client, runs = client_of(tmp_path), runs_of(tmp_path, "tags.`zostudy.phase` = 'prune'")
     assert runs[0].data.metrics.keys() >= {"reliability", "pruned_again", "repeats"}
     artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
     assert {"scores.png", "trajectory.json", "mask.png"} <= artifacts
