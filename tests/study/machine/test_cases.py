@@ -13,7 +13,7 @@ from zostudy.networks.supernet import Supernet
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.study.machine.cases import Case, of_every_space, of_study, of_trial
-from zostudy.study.planning.plan import _some_genotype
+from zostudy.study.planning.outlook import some_genotype
 
 PARTS = {
     operations.ReLUConvBN: "preprocessing",
@@ -84,7 +84,7 @@ def test_every_shape_of_a_supernet_is_a_case(space_name, dataset):
 @pytest.mark.parametrize("space_name", ["darts", "nasbench201"])
 def test_every_shape_of_a_standalone_network_is_a_case(space_name, dataset):
     trial = config(space_name)
-    genotype = _some_genotype(OperationMask.full(search_space(space_name)))
+    genotype = some_genotype(OperationMask.full(search_space(space_name)))
     network = standalone(genotype, dataset, trial.evaluate, auxiliary=True)
     known = {
         (c.entering, c.height, c.width)

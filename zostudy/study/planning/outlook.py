@@ -212,7 +212,7 @@ class PlannedEvaluation(PlannedPhase):
 
     def peaks(self, outlook: Outlook) -> list[int]:
         """That of some genotype."""
-        genotype = _some_genotype(outlook.expected[0].mask)
+        genotype = some_genotype(outlook.expected[0].mask)
         return [outlook.predictions.evaluate(outlook.config, genotype, outlook.dataset)]
 
     def remedies(self, config: TrialConfig) -> list[Remedy]:
@@ -263,7 +263,7 @@ def _powers(most: int) -> list[int]:
     return [1 << power for power in range(1, max(most, 1).bit_length())]
 
 
-def _some_genotype(mask: OperationMask) -> Genotype:
+def some_genotype(mask: OperationMask) -> Genotype:
     """A genotype that the mask allows, always the same one."""
     generator = seeded("cpu", "plan/genotype")
     space = mask.space
