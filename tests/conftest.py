@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.servers import free_port, mlflow_server
 from benchmarks.servers import postgresql as postgresql_server
+from tests.stores import make_tables_once
 from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
@@ -31,6 +32,12 @@ def _threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _tables_once():
+    """Making MLflow's tables takes seconds: they are made once in a process, and then copied."""
+    make_tables_once()
+
+
 @pytest.fixture
 def double():
     """Arithmetic in float64."""
@@ -47,7 +54,7 @@ def pictures(count, side, channels, classes, seed):
     return Pictures(images.to(torch.uint8), labels)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_dataset():
     """Ninety random 8×8 pictures of three classes, each with a bright row of its own."""
     return Dataset(

@@ -27,7 +27,7 @@ MASK = OperationMask(
     SPACE,
     {
         kind: tuple(
-            tuple((edge + column + shift) % 3 > 0 for column in range(8)) for edge in range(14)
+            tuple((edge + column + shift) % 3 == 0 for column in range(8)) for edge in range(14)
         )
         for shift, kind in enumerate(SPACE.cell_types)
     },
@@ -67,6 +67,11 @@ def assert_predicted(measured, predicted):
     assert measured == pytest.approx(predicted, rel=0.01)
 
 
+def slow(*values):
+    """A case that `pytest` leaves to `make test`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("dataset", "changes", "precision"),
     [
@@ -75,8 +80,8 @@ def assert_predicted(measured, predicted):
         ("odd_dataset", {"recompute": "full", "accumulate": 2}, "fp32"),
         ("small_dataset", {}, "bf16"),
         ("small_dataset", {"order": "second", "recompute": "partial"}, "fp32"),
-        ("small_dataset", {"order": "second"}, "bf16"),
-        ("small_dataset", {"recompute": "full"}, "fp32"),
+        slow("small_dataset", {"order": "second"}, "bf16"),
+        slow("small_dataset", {"recompute": "full"}, "fp32"),
         ("small_dataset", {"accumulate": 4}, "fp32"),
         ("small_dataset", {"batch_size": 30}, "fp32"),
     ],
@@ -108,7 +113,7 @@ def test_a_searchs_peak_is_known_beforehand(dataset, changes, precision, request
         {"recompute": "partial"},
         {"recompute": "full", "accumulate": 2},
         {"recompute": "full", "precision": "bf16"},
-        {"precision": "bf16"},
+        slow({"precision": "bf16"}),
     ],
 )
 def test_the_peak_of_a_search_for_a_topology_is_known_beforehand(odd_dataset, changes):
@@ -138,7 +143,7 @@ def test_the_peak_of_training_a_topology_is_known_beforehand(odd_dataset, auxili
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    "changes", [{}, {"auxiliary_weight": 0.0, "drop_path": 0.0}, {"epochs": 1}]
+    "changes", [{}, slow({"auxiliary_weight": 0.0, "drop_path": 0.0}), slow({"epochs": 1})]
 )
 def test_an_evaluations_peak_is_known_beforehand(odd_dataset, changes, precision):
     sizes = {"cells": 4, "channels": 4, "epochs": 2, "batch_size": 16}

@@ -54,7 +54,9 @@ def expected(name, run, given, options):
     return getattr(reference, name)(run, **options)
 
 
-@pytest.mark.parametrize("settings", [PARTIAL, WHOLE], ids=["partial", "whole"])
+@pytest.mark.parametrize(
+    "settings", [PARTIAL, pytest.param(WHOLE, marks=pytest.mark.slow)], ids=["partial", "whole"]
+)
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.usefixtures("double")
 def test_a_ranking_is_that_of_an_independent_formulation(name, options, settings):
@@ -81,25 +83,36 @@ def test_the_first_order_score_of_a_differentiable_ranking_is_its_slope(name):
         assert scores[place] == pytest.approx(found, rel=1e-3, abs=1e-6)
 
 
-def masks():
-    """Everything; one operation an edge, for every operation that computes; one of each."""
-    yield OperationMask.full(SPACE)
-    for column in range(1, 8):
-        row = tuple(index == column for index in range(8))
-        yield OperationMask(SPACE, dict.fromkeys(SPACE.cell_types, (row,) * 14))
-    yield small_mask()
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_ranking_is_finite_on_every_network_and_the_same_twice(name):
+def test_a_ranking_is_finite_and_the_same_twice(name):
     ranking, given = bound(name, {}), batch(8)
-    for mask in masks():
+    for mask in (OperationMask.full(SPACE), small_mask()):
         for settings in (PARTIAL, WHOLE):
             supernet = supernet_of(settings, mask).requires_grad_(requires_grad=False)
             first, second = (value(supernet, ranking, given) for _ in range(2))
             assert first.shape == ()
             assert torch.isfinite(first)
             assert torch.equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def uniform_networks():
+    """One operation an edge, for every operation that computes."""
+    rows = [tuple(index == column for index in range(8)) for column in range(1, 8)]
+    masks = [OperationMask(SPACE, dict.fromkeys(SPACE.cell_types, (row,) * 14)) for row in rows]
+    return [
+        supernet_of(settings, mask).requires_grad_(requires_grad=False)
+        for mask in masks
+        for settings in (PARTIAL, WHOLE)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ranking_is_finite_whatever_the_one_operation_is(name, uniform_networks):
+    ranking, given = bound(name, {}), batch(8)
+    for supernet in uniform_networks:
+        assert torch.isfinite(value(supernet, ranking, given))
 
 
 @pytest.mark.parametrize("name", NAMES)

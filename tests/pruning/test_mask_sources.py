@@ -19,7 +19,7 @@ from zostudy.stage import NoCheckpoint, StageContext, silent
 SPACE = search_space("darts")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prune(small_dataset):
     def run(name, seed=0, checkpoint=None, report=silent, **options):
         stage = StageContext(
@@ -163,8 +163,19 @@ def test_repeats_end_when_they_are_reliable_enough(prune):
     assert taken(0.999, 6) == 6
 
 
+IN_ROUNDS = {**ZERO_SHOT, "xi": 0.5, "operations_per_round": 2, "repeats": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(prune):
+    """Two rounds of three samples each."""
+    return prune("zero_shot", **IN_ROUNDS)
+
+
 @pytest.mark.parametrize("stopped_after", [2, 3, 5])
-def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(prune, stopped_after):
+def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(
+    prune, whole, stopped_after
+):
     class StoppedError(Exception):
         pass
 
@@ -172,13 +183,11 @@ def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(prune
         if progress.done == stopped_after:
             raise StoppedError
 
-    settings = {**ZERO_SHOT, "xi": 0.5, "operations_per_round": 2, "repeats": 3}
     checkpoint = MemoryCheckpoint()
     with pytest.raises(StoppedError):
-        prune("zero_shot", checkpoint=checkpoint, report=stop, **settings)
+        prune("zero_shot", checkpoint=checkpoint, report=stop, **IN_ROUNDS)
     reports = []
-    resumed = prune("zero_shot", checkpoint=checkpoint, report=reports.append, **settings)
-    whole = prune("zero_shot", **settings)
+    resumed = prune("zero_shot", checkpoint=checkpoint, report=reports.append, **IN_ROUNDS)
     assert [progress.done for progress in reports] == list(range(stopped_after + 1, 7))
     assert {progress.total for progress in reports} == {6}
     assert resumed.mask == whole.mask

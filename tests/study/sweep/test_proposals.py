@@ -38,6 +38,7 @@ def test_a_sampled_sweep_has_a_total_number_of_trials(make):
     assert standings.standing(make(RANGE, **TPE)).trials_left == 9
 
 
+@pytest.mark.slow
 def test_an_interrupted_sampled_sweep_proposes_what_an_uninterrupted_one_does(make):
     file = make(RANGE, **TPE)
     count = 0

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from optuna.trial import TrialState
 
 from tests.study.sweep import engine
@@ -81,6 +82,7 @@ SAMPLED = {
 }
 
 
+@pytest.mark.slow
 def test_tpe_learns_to_keep_to_a_constraint(make):
     """The objective alone draws it beyond the limit."""
     within = {}
@@ -109,6 +111,7 @@ def nsga2(make, trials=14, **settings) -> StudyFile:
     return make(**SAMPLED | {"objectives": TWO}, sampler=sampler, trials=trials, **settings)
 
 
+@pytest.mark.slow
 def test_nsga2_goes_on_after_a_stop_as_if_it_had_not_been_stopped(make, folder):
     whole = nsga2(make)
     Engine(whole).run()
