@@ -132,7 +132,7 @@ class Harmony:
 @pytest.mark.parametrize("groups", [((0, 1, 2),), ((0, 2), (1,))])
 def test_harmonized_is_the_exact_gradient_up_to_the_finite_difference(monkeypatch, groups):
     """With a step so short that no ReLU switches within it, whose kinks the derivative ignores."""
-    monkeypatch.setattr(steps, "_FINITE_STEP", 1e-7)
+    monkeypatch.setattr(steps, "_AGREEMENT_STEP", 1e-7)
     own, strength = Harmony(), 0.125
     plain, expected = own.exact(0.0, groups), own.exact(strength, groups)
     found, _ = own.gradient(strength, groups)
