@@ -2,9 +2,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from tests.methods import SPACES, learner, mask_of, settings
+from tests.methods import batch as methods_batch
+from tests.reference import methods as methods_reference
 from tests.reference import search as reference
 from tests.reference.pairing import pairs, reference_of
 from zostudy.config.settings import SupernetSettings
+from zostudy.networks.mixing import Mixing, masked_softmax
 from zostudy.networks.supernet import Supernet
 from zostudy.search import steps
 from zostudy.space.mask import OperationMask
@@ -91,3 +95,65 @@ def test_the_first_order_gradient_is_that_of_the_per_edge_formulation():
         expected = theirs[id(parameter)]
         expected = torch.zeros_like(gradient) if expected is None else expected
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+class Harmony:
+    """A supernet of three cells of one type, and its loss under offsets."""
+
+    def __init__(self, recompute="none"):
+        self.mask = mask_of(SPACES["nasbench201"])
+        self.supernet = learner(self.mask, settings(recompute=recompute), channels=2).supernet
+        self.images, self.labels = methods_batch(1, 8)
+
+    def loss(self, alpha, offsets):
+        weights = {"normal": masked_softmax(alpha, self.supernet.mask_of("normal"))}
+        mixing = Mixing(weights, self.supernet.edge_weights(), offsets=offsets)
+        return cross_entropy(self.supernet(self.images, mixing), self.labels)
+
+    def gradient(self, strength, groups=((0, 1, 2),)):
+        alpha = self.supernet.alpha["normal"]
+        found, loss = steps.harmonized(
+            lambda offsets: iter([self.loss(alpha, offsets)]),
+            [alpha],
+            self.supernet.weight_parameters(),
+            [alpha.detach()] * 3,
+            groups,
+            strength,
+        )
+        return found[0], loss
+
+    def exact(self, strength, groups=((0, 1, 2),)):
+        alpha = self.supernet.alpha["normal"].detach().clone().requires_grad_()
+        zeros = [torch.zeros_like(alpha)] * 3
+        return methods_reference.harmonized_gradient(self.loss, zeros, alpha, groups, strength)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("groups", [((0, 1, 2),), ((0, 2), (1,))])
+def test_harmonized_is_the_exact_gradient_up_to_the_finite_difference(monkeypatch, groups):
+    """With a step so short that no ReLU switches within it, whose kinks the derivative ignores."""
+    monkeypatch.setattr(steps, "_AGREEMENT_STEP", 1e-7)
+    own, strength = Harmony(), 0.125
+    plain, expected = own.exact(0.0, groups), own.exact(strength, groups)
+    found, _ = own.gradient(strength, groups)
+    share = (expected - plain).norm()
+    assert float(share) > 1e-3 * float(plain.norm())
+    assert float((found - expected).norm()) < 1e-4 * float(share)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("recompute", ["partial", "full"])
+def test_harmonized_needs_no_second_derivative(recompute):
+    own = Harmony(recompute)
+    torch.testing.assert_close(own.gradient(0.125)[0], Harmony().gradient(0.125)[0])
+
+
+@pytest.mark.parametrize("groups", [((0, 1, 2),), ((0,), (1,), (2,))])
+def test_harmonized_without_agreement_is_the_first_order_bit_for_bit(groups):
+    own = Harmony()
+    alpha = own.supernet.alpha["normal"]
+    first, loss = steps.gradients(lambda: iter([own.loss(alpha, ())]), [alpha])
+    strength = 0.0 if len(groups) == 1 else 0.5  # a cell alone agrees with itself
+    found, harmonized_loss = own.gradient(strength, groups)
+    assert torch.equal(found, first[0])
+    assert torch.equal(loss, harmonized_loss)

@@ -1,7 +1,8 @@
 """The largest eigenvalue of the Hessian of a loss for a few parameters.
 
 By power iteration, whose products with the Hessian are finite differences of two gradients, so that
-no graph of a gradient is kept.
+no graph of a gradient is kept. As every ReLU that switches within the step counts, the curvature is
+that of a smoothed loss; that of automatic differentiation ignores what happens at a kink.
 
 References:
     R-DARTS, section 4 (Zela et al. 2020): it rises before the generalization of a genotype falls.

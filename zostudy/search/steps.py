@@ -28,6 +28,9 @@ Loss = Callable[[], Iterator[Tensor]]
 #: Length of the finite difference's step along the gradient (public DARTS code).
 _FINITE_STEP = 0.01
 
+#: The same for the agreement between cells (public Λ-DARTS code).
+_AGREEMENT_STEP = 0.001
+
 
 @contextlib.contextmanager
 def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
@@ -168,7 +171,8 @@ def harmonized(
 
     S is the mean cosine between the gradients g_l of L_a for the mixing weights p_l of two cells of
     a type. Its gradient for α is the derivative of ∇_α L_a along δ, δ_l = ∂S/∂g_l, which a finite
-    difference of two more passes gives.
+    difference of two more passes gives. As every ReLU that switches within its step counts, it is
+    that of a smoothed loss, and near the exact derivative only where the step is very short.
 
     Args:
         architecture_loss: Gives L_a with an offset on the mixing weights of each cell.
@@ -188,7 +192,7 @@ def harmonized(
     norm = torch.stack([d.norm() for d in direction]).norm()
     if strength == 0:
         return direct, loss
-    epsilon = _FINITE_STEP / norm.clamp_min(1e-12)
+    epsilon = _AGREEMENT_STEP / norm.clamp_min(1e-12)
     sides = []
     for sign in (1, -1):
         moved = [sign * epsilon * d for d in direction]
