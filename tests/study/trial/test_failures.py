@@ -118,7 +118,7 @@ def test_bad_input_is_one_line_before_any_compute_and_leaves_nothing(tmp_path, c
 OUT_OF_MEMORY = """
 import json, resource, sys
 from zostudy.config.loading import load
-from zostudy.study.delivery import delivery
+from zostudy.study.delivery import background
 from zostudy.study.sweep import worker
 from zostudy.study.trial.trial import Trials
 from pathlib import Path
@@ -138,7 +138,7 @@ def execute(point, seed, number):
 
 trials.check(list(worker.standing(file).points))
 print(worker.run(file, execute, lambda notice: None).failures)
-delivery.for_study(file.config).once()
+background.for_study(file.config).once()
 """
 
 
