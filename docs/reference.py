@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import zostudy
-from zostudy import registry
+from zostudy import options, registry
 from zostudy.cli import app
 from zostudy.config.settings import StudyConfig
 from zostudy.config.techniques import TECHNIQUES
@@ -347,7 +347,7 @@ def _fact(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def _option_allowed(option: registry.Option) -> str:
+def _option_allowed(option: options.Option) -> str:
     if option.choices:
         return ", ".join(f"`{_shown(choice)}`" for choice in option.choices)
     words = {"int": "a whole number", "float": "a number", "bool": "`true` or `false`",

@@ -7,7 +7,8 @@ import pytest
 
 from zostudy import registry
 from zostudy.errors import ConfigError
-from zostudy.registry import Component, Kind, Option
+from zostudy.options import Option
+from zostudy.registry import Component, Kind
 
 EXTENSION = '''
 """A user's own module; importing it is an error, reading it is not."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from zostudy import registry
+from zostudy import options, registry
 from zostudy.config import document as documents
 from zostudy.config import messages
 from zostudy.config.combinations import check_search
@@ -21,7 +21,8 @@ from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
 from zostudy.errors import ConfigError
-from zostudy.registry import Component, Kind, nearest
+from zostudy.options import nearest
+from zostudy.registry import Component, Kind
 
 T = TypeVar("T", bound=TrialConfig)
 
@@ -375,7 +376,7 @@ def schema() -> Document:
     return whole
 
 
-def _option_schema(component: Component, option: registry.Option) -> Document:
+def _option_schema(component: Component, option: options.Option) -> Document:
     described: Document = {"description": f"Option of {component.name}: {component.summary}"}
     if option.choices:
         return described | {"enum": list(option.choices)}
@@ -387,5 +388,5 @@ def _option_schema(component: Component, option: registry.Option) -> Document:
         "dict": "object",
     }
     types = [kinds.get(allowed, "array") for allowed in option.allowed]
-    bounds = registry.bounds(option.interval) if option.interval else {}
+    bounds = options.bounds(option.interval) if option.interval else {}
     return described | {"type": types if len(types) > 1 else types[0]} | bounds

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from zostudy.registry import nearest, shown
+from zostudy.options import nearest, shown
 
 Schema = Mapping[str, Any]
 Place = tuple[str | int, ...]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from zostudy.config.base import Settings
 from zostudy.config.limits import Constraints, EarlyStoppingSettings
 from zostudy.metrics import OBJECTIVES
-from zostudy.registry import nearest
+from zostudy.options import nearest
 
 #: The largest seed of a trial or a split.
 LARGEST_SEED = 2**63 - 1

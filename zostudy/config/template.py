@@ -1,6 +1,7 @@
 """The text that ``zostudy new`` writes: a small study, with a comment on what one changes first."""
 
-from zostudy.registry import Component, Option
+from zostudy.options import Option
+from zostudy.registry import Component
 
 #: Augmentation that suits the pictures; digits are tiny, and no digit is its mirror image.
 _SMALL = "{crop_padding: 1, flip: false, cutout: 0}"

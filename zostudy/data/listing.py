@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zostudy.errors import DataError
-from zostudy.registry import nearest
+from zostudy.options import nearest
 
 #: File name endings that make a file a picture; other files are left out. What a picture's format
 #: is, its content says.

@@ -25,7 +25,7 @@ from jaxtyping import Float64
 
 from zostudy.config.settings import EvaluateSettings
 from zostudy.errors import ArchitectureError, ConfigError, DataError
-from zostudy.registry import nearest, shown
+from zostudy.options import nearest, shown
 from zostudy.space import enumeration
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype

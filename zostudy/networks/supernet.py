@@ -261,21 +261,26 @@ class Supernet(nn.Module):
             widths, halved = (*widths[1:], channels * space.outputs), position.halves
         self.head = skeleton.head(space, widths[-1], searched=True)
         self.classifier = nn.Linear(widths[-1], classes)
+        self._declare_architecture(settings.edge_normalization)
+        for module in self.modules():
+            if isinstance(module, NodeOperations):
+                module.reset_parameters()
+        self.to(memory_format=torch.channels_last)
+
+    def _declare_architecture(self, edge_normalization: bool) -> None:
+        """α, β where edges are weighed, and the mask of each cell type."""
+        space = self.space
         edges, operations = len(space.edges), len(space.operations)
         self.alpha = nn.ParameterDict(
             {kind: torch.zeros(edges, operations) for kind in space.cell_types}
         )
         self.beta = nn.ParameterDict(
-            {kind: torch.zeros(edges) for kind in space.cell_types}
-            if settings.edge_normalization
-            else {}
+            {kind: torch.zeros(edges) for kind in space.cell_types} if edge_normalization else {}
         )
         for kind in space.cell_types:
-            self.register_buffer(f"mask_{kind}", torch.tensor(mask.rows[kind]), persistent=False)
-        for module in self.modules():
-            if isinstance(module, NodeOperations):
-                module.reset_parameters()
-        self.to(memory_format=torch.channels_last)
+            self.register_buffer(
+                f"mask_{kind}", torch.tensor(self.mask.rows[kind]), persistent=False
+            )
 
     def mask_of(self, kind: str) -> Bool[Tensor, "edges operations"]:
         """The mask of a cell type as a tensor."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from zostudy.errors import ArchitectureError
-from zostudy.registry import components, nearest
+from zostudy.options import nearest
+from zostudy.registry import components
 from zostudy.space import named
 from zostudy.space import text as texts
 from zostudy.space.notation import checked_pair

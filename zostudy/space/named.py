@@ -9,7 +9,7 @@ import ast
 from collections.abc import Sequence
 
 from zostudy.errors import ArchitectureError
-from zostudy.registry import nearest
+from zostudy.options import nearest
 from zostudy.space import text as texts
 from zostudy.space.text import Entry, shown, shown_names
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zostudy.errors import ArchitectureError
-from zostudy.registry import nearest
+from zostudy.options import nearest
 from zostudy.space import text as texts
 from zostudy.space.search_space import Cells, Node, Notation, SearchSpace
 from zostudy.space.text import listed, shown
