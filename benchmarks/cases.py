@@ -14,13 +14,15 @@ from torch import nn
 from torch.nn import functional
 
 from tests.reference.pairing import REFERENCES
-from zostudy.config.settings import SearchSettings, SupernetSettings
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import SupernetSettings
 from zostudy.data.batches import Batch
 from zostudy.networks.dry_run import predicted_peak
 from zostudy.networks.memory import Holder, PeakMemory
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime, seeded
 from zostudy.search.learner import Learner
+from zostudy.search.mixer import Mixer
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 
@@ -86,7 +88,8 @@ class Search:
             recompute=recompute,
         ).to(runtime.device)
         settings = SearchSettings(batch_size=batch_size, recompute=recompute)
-        self._learner = Learner(supernet, settings, runtime)
+        mixer = Mixer(supernet, settings, torch.Generator())
+        self._learner = Learner(supernet, mixer, settings, runtime)
         self.batches = batches(batch_size, runtime.device)
 
     def step(self) -> None:

@@ -55,7 +55,7 @@ def supernet(settings: SupernetSettings, channels: int, seed: int) -> Supernet:
 def ranking(name: str) -> Ranking:
     """A ranking function with its default options."""
     options = {"outputs": "logits", "kernel": "correlation", "statistic": "frobenius"}
-    return Ranking.of({"name": name} | (options if name == "nngp" else {}))
+    return Ranking.of({"name": name} | (options if name == "nngp" else {}), search_space("darts"))
 
 
 def crops(count: int, seed: int) -> ProxyInputs:

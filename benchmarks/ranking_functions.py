@@ -66,8 +66,9 @@ Scores = Float64[np.ndarray, " cells"]
 
 def rankings() -> list[Ranking]:
     """Every registered ranking function with its default options."""
+    space = search_space("nasbench201")
     return [
-        Ranking.of({"name": name} | registry.resolve_options(component, name, {}))
+        Ranking.of({"name": name} | registry.resolve_options(component, name, {}), space)
         for name, component in registry.components("ranking_function").items()
     ]
 

@@ -39,10 +39,12 @@ _TURNS = 15
 _STEPS = """
 import sys, time
 import torch
-from zostudy.config.settings import SearchSettings, SupernetSettings
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import SupernetSettings
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime
 from zostudy.search.learner import Learner
+from zostudy.search.mixer import Mixer
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
@@ -50,7 +52,9 @@ torch.set_num_threads(int(sys.argv[1]))
 space = search_space("darts")
 size = SupernetSettings(cells=4, channels=16, partial_channels=4, edge_normalization=True)
 supernet = Supernet(space, OperationMask.full(space), size, in_channels=3, classes=10)
-learner = Learner(supernet, SearchSettings(batch_size=16), Runtime(torch.device("cpu")))
+settings = SearchSettings(batch_size=16)
+mixer = Mixer(supernet, settings, torch.Generator())
+learner = Learner(supernet, mixer, settings, Runtime(torch.device("cpu")))
 batch = torch.randn(16, 3, 16, 16), torch.randint(0, 10, (16,))
 for line in sys.stdin:
     began, used = time.perf_counter(), time.process_time()

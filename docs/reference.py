@@ -35,7 +35,11 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "operation": ("Operations", ""),
     "mask_source": ("Mask sources", "prune.source"),
     "ranking_function": ("Ranking functions (zero-cost proxies)", "prune.ranking"),
+    "relaxation": ("Relaxations", "search.relaxation.name"),
+    "perturbation": ("Perturbations", "search.perturbation.name"),
     "regularizer": ("Regularizers", "search.regularizer.name"),
+    "search_schedule": ("Schedules of a search", "search.schedule.name"),
+    "selection": ("Selections", "search.selection.name"),
 }
 
 #: Packages and modules of the Python API, and what a reader finds in them.

@@ -148,7 +148,10 @@ def test_an_unknown_name_is_an_error_with_the_nearest_match_or_all_names():
         ConfigError, match=r"^a: unknown mask source 'randon'; did you mean 'random"
     ):
         registry.find("mask_source", "randon", "a")
-    with pytest.raises(ConfigError, match=r"unknown regularizer 'zzz'; known: beta_decay, none$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown regularizer 'zzz'; known: beta_decay, dirichlet_anchor, ent.*, zero_one$",
+    ):
         registry.find("regularizer", "zzz", "a")
 
 

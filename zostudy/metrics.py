@@ -7,10 +7,10 @@ and computed in `zostudy.evaluation.cost`; nothing else changes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-#: The phases of a trial, in their order.
-PHASES = ("prune", "search", "evaluate")
+#: The phases of a trial in their order, each with the sources of the metrics that it measures.
+PHASES = {"prune": ("prune",), "search": ("search",), "evaluate": ("evaluate", "genotype")}
 
 #: What a value is counted in, as it is stored.
 Unit = Literal[
@@ -73,6 +73,10 @@ class Metric:
         """The name under which MLflow also has it in MB or minutes; else its own."""
         stem, _, suffix = self.name.rpartition("_")
         return f"{stem}_{_READABLE[suffix][0]}" if suffix in _READABLE else self.name
+
+    def measured_by(self, evaluator: str) -> bool:
+        """Whether a way of evaluation has it."""
+        return self.by in ("any", evaluator)
 
     def shown(self, value: float) -> str:
         """A value as tables have it: MB of 2²⁰ bytes, seconds, millions of MACs."""
@@ -216,6 +220,47 @@ _DECLARED = (
         "That share as it would be by chance.",
         "prune",
     ),
+    Metric(
+        "search_lead",
+        "ratio",
+        "lead",
+        "How far the best operation of an edge leads the second at the end of the search, in "
+        "multiples of the lead that the random start of α makes; below 3, chance decided.",
+        "search",
+        better="larger",
+        compared=True,
+    ),
+    Metric(
+        "search_stable_epochs",
+        "count",
+        "",
+        "For how many epochs the genotype had been what it is when the search ended.",
+        "search",
+        better="larger",
+    ),
+    Metric(
+        "search_start_genotype",
+        "fraction",
+        "",
+        "Whether the genotype is the one that the random start of α gives: 1 or 0.",
+        "search",
+        better="smaller",
+    ),
+    Metric(
+        "search_skips",
+        "count",
+        "",
+        "Skip connections in the genotype.",
+        "search",
+    ),
+    Metric(
+        "search_collapsed",
+        "fraction",
+        "",
+        "Whether skip connections make up too much of a cell (search.collapsed_share): 1 or 0.",
+        "search",
+        better="smaller",
+    ),
     *_of_phase("prune", "pruning"),
     *_of_phase("search", "the search"),
     *_of_phase("evaluate", "training the genotype"),
@@ -267,3 +312,17 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
 def of(*sources: str) -> tuple[Metric, ...]:
     """The metrics that some sources have."""
     return tuple(metric for metric in _DECLARED if metric.source in sources)
+
+
+def measured(phase: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a trial that the values of a phase's record hold.
+
+    A value stands there under the metric's name, or without the phase's name in front.
+    """
+    held = values["figures"] | values
+    found = {}
+    for metric in of(*PHASES[phase]):
+        for name in (metric.name, metric.name.removeprefix(f"{phase}_")):
+            if held.get(name) is not None:
+                found[metric.name] = held[name]
+    return found

@@ -21,12 +21,22 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from zostudy.errors import ConfigError
+from zostudy.intervals import inside
 from zostudy.paths import PATH_ALLOWED, path_problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 Kind = Literal[
-    "search_space", "operation", "dataset", "mask_source", "ranking_function", "regularizer"
+    "search_space",
+    "operation",
+    "dataset",
+    "mask_source",
+    "ranking_function",
+    "relaxation",
+    "perturbation",
+    "regularizer",
+    "search_schedule",
+    "selection",
 ]
 
 #: Where zostudy's own components are declared.
@@ -41,7 +51,11 @@ BUILTIN_MODULES = (
     "zostudy.proxies.ranking",
     "zostudy.proxies.saliency",
     "zostudy.proxies.geometry",
+    "zostudy.search.relaxations",
+    "zostudy.search.perturbations",
     "zostudy.search.regularizers",
+    "zostudy.search.schedules",
+    "zostudy.search.selections",
 )
 
 
@@ -64,7 +78,11 @@ operation = _marker("operation")
 dataset = _marker("dataset")
 mask_source = _marker("mask_source")
 ranking_function = _marker("ranking_function")
+relaxation = _marker("relaxation")
+perturbation = _marker("perturbation")
 regularizer = _marker("regularizer")
+search_schedule = _marker("search_schedule")
+selection = _marker("selection")
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class Option:
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{place}: {value!r} is not allowed; allowed: finite numbers")
-        if self.interval and isinstance(value, int | float) and not _inside(self.interval, value):
+        if self.interval and isinstance(value, int | float) and not inside(self.interval, value):
             raise ConfigError(f"{place}: {shown(value)} is not allowed; allowed: {self.interval}")
         if self.path and isinstance(value, str):
             _check_path(place, value)
@@ -130,7 +148,7 @@ class Option:
         for name, interval in self.fields.items():
             held = value[name]
             number = isinstance(held, int | float) and not isinstance(held, bool)
-            if not number or not _inside(interval, held):  # type: ignore[arg-type]  # a number
+            if not number or not inside(interval, held):  # type: ignore[arg-type]  # a number
                 text = f"{place}.{name}: {shown(held)} is not allowed; allowed: {interval}"
                 raise ConfigError(text)
 
@@ -197,20 +215,6 @@ def _check_path(place: str, value: str) -> None:
     problem = path_problem(value) if value else "is empty"
     if problem:
         raise ConfigError(f"{place}: {shown(value)} {problem}; allowed: {PATH_ALLOWED}")
-
-
-def bounds(interval: str) -> dict[str, float]:
-    """An interval such as ``(0, 1]`` as JSON schema has it."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    found = {"exclusiveMinimum" if interval[0] == "(" else "minimum": low}
-    found["exclusiveMaximum" if interval[-1] == ")" else "maximum"] = high
-    return {name: end for name, end in found.items() if math.isfinite(end)}
-
-
-def _inside(interval: str, value: float) -> bool:
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    above = value > low if interval[0] == "(" else value >= low
-    return above and (value < high if interval[-1] == ")" else value <= high)
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:
@@ -385,15 +389,11 @@ def resolve_options(
             names = [option.name for option in component.options]
             hint = nearest(name, names) or f"; options: {', '.join(names) or 'none'}"
             raise ConfigError(f"{place}.{name}: {component.name!r} has no such option{hint}")
-    resolved: dict[str, Any] = {}
+    resolved = {option.name: option.default for option in component.options}
     for option in component.options:
         if option.name in given:
             resolved[option.name] = option.check(f"{place}.{option.name}", given[option.name])
         elif option.required:
-            raise ConfigError(
-                f"{place}.{option.name}: {component.name!r} needs this option "
-                f"({' or '.join(option.allowed)})"
-            )
-        else:
-            resolved[option.name] = option.default
+            needs = f"{component.name!r} needs this option ({' or '.join(option.allowed)})"
+            raise ConfigError(f"{place}.{option.name}: {needs}")
     return resolved

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zostudy import cli
+from zostudy.cli import ending
 from zostudy.config.loading import from_document, schema
 from zostudy.errors import ConfigError
 
@@ -14,7 +17,7 @@ WHOLE = schema()
 BASE: dict[str, Any] = {
     "study": "s",
     "prune": {"source": "zero_shot"},
-    "search": {"epochs": 1_000_000, "regularizer": {"name": "beta_decay"}},
+    "search": {"epochs": 1_000_000, "regularizer": {"name": "beta_decay", "schedule": "linear"}},
     "evaluate": {},
 }
 #: Settings that others bound too, so that not every value in their range goes with the defaults.
@@ -90,10 +93,18 @@ def test_a_number_inside_its_range_is_valid(data):
 
 
 @pytest.mark.parametrize("path", sorted(NUMBERS))
-def test_a_number_outside_its_range_is_refused_with_path_value_and_what_is_allowed(path):
+def test_a_number_outside_its_range_is_refused_with_path_value_and_what_is_allowed(
+    path, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     for value in outside(NUMBERS[path]):
+        document = with_value(path, value)
         with pytest.raises(ConfigError) as caught:
-            from_document(with_value(path, value))
+            from_document(document)
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(document))
+        assert ending.run(lambda: cli.app(["validate", "s.yaml"], standalone_mode=False)) == 2
+        assert path.rsplit(".", 1)[-1] in capsys.readouterr().err
+        assert [file.name for file in tmp_path.iterdir()] == ["s.yaml"]
         message = str(caught.value)
         assert message.startswith(f"{path}: "), message
         assert repr(value) in message or repr(float(value)) in message

@@ -3,15 +3,11 @@ from pydantic import BaseModel, ValidationError
 
 from zostudy.config import settings, sweep
 from zostudy.config.base import Settings
-from zostudy.config.settings import (
-    EvaluateSettings,
-    RuntimeSettings,
-    SearchSettings,
-    SGDSettings,
-    SupernetSettings,
-)
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import EvaluateSettings, RuntimeSettings, SupernetSettings
 from zostudy.config.sizes import size
 from zostudy.config.sweep import RangeSettings, SweepSettings
+from zostudy.config.training import SGDSettings
 
 
 def all_settings() -> list[type[BaseModel]]:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import augmentation as reference
-from zostudy.config.settings import AugmentSettings, DatasetSettings
+from zostudy.config.settings import DatasetSettings
+from zostudy.config.training import AugmentSettings
 from zostudy.data.batches import (
     evaluation_batches,
     number_of_training_batches,

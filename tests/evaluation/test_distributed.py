@@ -11,7 +11,8 @@ import torch
 from tests.conftest import pictures
 from tests.patience import PATIENCE
 from zostudy import runtime
-from zostudy.config.settings import AugmentSettings, EvaluateSettings, RuntimeSettings
+from zostudy.config.settings import EvaluateSettings, RuntimeSettings
+from zostudy.config.training import AugmentSettings
 from zostudy.errors import ConfigError
 from zostudy.evaluation.training import EvaluationResult, evaluate
 from zostudy.runtime import Processes

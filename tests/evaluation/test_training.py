@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from zostudy.config.settings import AugmentSettings, EvaluateSettings, SGDSettings
+from zostudy.config.settings import EvaluateSettings
+from zostudy.config.training import AugmentSettings, SGDSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import NumericalError

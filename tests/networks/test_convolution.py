@@ -17,6 +17,7 @@ from tests.arithmetic import expected, threads
 from tests.convolutions import old_formulation, old_formulation_environment
 from zostudy.networks.convolution import Conv2d, Convolution, corrected
 from zostudy.networks.operations import build
+from zostudy.registry import find
 from zostudy.runtime import seeded
 
 ROOT = Path(__file__).parent.parent.parent
@@ -127,7 +128,8 @@ def test_layers_of_a_user_s_operation_become_ours_and_keep_their_parameters(tmp_
         "    return nn.Sequential(inner, nn.BatchNorm2d(channels, affine=affine))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    module = build("strided_1x1", 3, 2, affine=True, extensions=("strided_operations",))
+    found = find("operation", "strided_1x1", "", ("strided_operations",))
+    module = build(found, 3, 2, affine=True)
     assert type(module[0][1]) is Conv2d
     assert {name for name, _ in module.named_parameters()} == {
         "0.1.weight", "0.1.bias", "1.weight", "1.bias",

@@ -6,13 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from tests.conftest import pictures
-from zostudy.config.settings import (
-    AugmentSettings,
-    EvaluateSettings,
-    RegularizerSettings,
-    SearchSettings,
-    SupernetSettings,
-)
+from zostudy.config.search import RegularizerSettings, SearchSettings
+from zostudy.config.settings import EvaluateSettings, SupernetSettings
+from zostudy.config.training import AugmentSettings
 from zostudy.evaluation import training
 from zostudy.networks.dry_run import make_state, predicted_peak
 from zostudy.networks.memory import LiveBytes, PeakMemory

@@ -17,6 +17,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.networks import operations
 from zostudy.networks.standalone import DropPath
 from zostudy.networks.supernet import Supernet
+from zostudy.registry import find
 from zostudy.runtime import Runtime, seeded
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
@@ -57,7 +58,7 @@ def test_an_operation_is_that_of_the_reference_but_for_rounding(name, dtype):
         count = draws.choice([n for n in (1, 2, 5, 8) if n * side * side * channels < 8000] or [1])
         build, own = PLAIN[name]
         plain = build(own, channels, stride).double()
-        ours = operations.build(name, channels, stride, affine=False)
+        ours = operations.build(find("operation", name, ""), channels, stride, affine=False)
         with torch.no_grad():
             for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
                 theirs.copy_(mine)

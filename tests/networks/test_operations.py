@@ -12,7 +12,7 @@ from zostudy.networks.operations import (
     pool,
     shifted,
 )
-from zostudy.registry import components
+from zostudy.registry import components, find
 from zostudy.runtime import seeded
 
 NAMES = sorted(components("operation"))
@@ -23,7 +23,7 @@ affinity = pytest.mark.parametrize("affine", [False, True], ids=["supernet", "st
 
 def operation(name, *, channels=4, stride=1, affine=True, seed=0):
     torch.manual_seed(seed)
-    return build(name, channels, stride, affine=affine)
+    return build(find("operation", name, ""), channels, stride, affine=affine)
 
 
 def pictures(*shape, seed=0):

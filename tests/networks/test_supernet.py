@@ -159,10 +159,12 @@ def test_an_operation_of_an_extension_runs_edge_by_edge(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     mask = [[True, True], [True, False]]
-    node = NodeOperations(("skip_connect", "conv_1x1"), mask, 4, 1, extensions=("my_operations",))
+    space = search_space("darts", ("my_operations",))
+    operations = [space.operation(name) for name in ("skip_connect", "conv_1x1")]
+    node = NodeOperations(operations, mask, 4, 1)
     images, weights = torch.randn(2, 4, 8, 8), torch.rand(2, 2)
     outputs = [torch.zeros_like(images), torch.zeros_like(images)]
-    for row, term, weight in node(images, weights):
+    for row, term, weight, _ in node(images, weights):
         outputs[row] += term * weight
     first, second = outputs
     module = node.single["conv_1x1_0"]

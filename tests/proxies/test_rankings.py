@@ -17,7 +17,7 @@ from zostudy.registry import components
 from zostudy.space.mask import OperationMask
 
 NAMES = list(components("ranking_function"))
-DIFFERENTIABLE = [name for name in NAMES if Ranking.of({"name": name}).differentiable]
+DIFFERENTIABLE = [name for name in NAMES if Ranking.of({"name": name}, SPACE).differentiable]
 PARTIAL = SupernetSettings(cells=3, channels=4, partial_channels=2, edge_normalization=True)
 WHOLE = SupernetSettings(cells=2, channels=3)
 
@@ -38,7 +38,7 @@ CASES += [
 def bound(name, options):
     component = components("ranking_function")[name]
     defaults = {option.name: option.default for option in component.options}
-    return Ranking.of({"name": name, **defaults, **options})
+    return Ranking.of({"name": name, **defaults, **options}, SPACE)
 
 
 def value(supernet, ranking, given, mixing=None, twice=False):

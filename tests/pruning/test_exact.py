@@ -13,7 +13,7 @@ from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
 SPACE = search_space("darts")
-NNGP = Ranking.of({"name": "nngp"})
+NNGP = Ranking.of({"name": "nngp"}, SPACE)
 
 
 def small_mask():

@@ -3,7 +3,7 @@ import torch
 
 from tests.pruning.test_exact import NNGP, batch, small_mask, supernet_of
 from zostudy.config.settings import SupernetSettings
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.pruning import exact, first_order
 from zostudy.pruning.scoring import removable, uniform_mixing, values
 from zostudy.space.mask import OperationMask

@@ -9,20 +9,15 @@ from torch.nn.functional import cross_entropy
 from tests.checkpoints import MemoryCheckpoint
 from tests.reference import search as reference
 from tests.reference.pairing import reference_of
-from zostudy.config.settings import (
-    ArchitectureOptimizerSettings,
-    AugmentSettings,
-    RegularizerSettings,
-    SearchSettings,
-    SGDSettings,
-    SupernetSettings,
-)
+from zostudy.config.search import ArchitectureOptimizerSettings, RegularizerSettings, SearchSettings
+from zostudy.config.settings import SupernetSettings
+from zostudy.config.training import AugmentSettings, SGDSettings
 from zostudy.data.batches import training_batches
 from zostudy.errors import NumericalError
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.registry import components
 from zostudy.runtime import Runtime, seeded
-from zostudy.search import bilevel, learner
+from zostudy.search import learner, session
 from zostudy.search.bilevel import search
 from zostudy.search.discretize import discretize
 from zostudy.space.mask import OperationMask
@@ -97,13 +92,13 @@ def test_five_epochs_are_those_of_the_plain_formulas(name, small_dataset):
 
 def plain_search(mask, dataset, chosen):
     """The same search by the per-edge supernet and formulas of tests/reference."""
-    session = bilevel._Session(mask, dataset, SUPERNET, chosen, context(), ())
-    network = reference_of(session.supernet, SUPERNET, 1, 3)
+    ours = session.Session(mask, dataset, SUPERNET, chosen, context())
+    network = reference_of(ours.supernet, SUPERNET, 1, 3)
     parts = dataset.search_parts(0.5)
     weights, architecture = (
         (part, seeded("cpu", 0, stream))
         for part, stream in zip(
-            parts, (bilevel._WEIGHT_BATCHES, bilevel._ARCHITECTURE_BATCHES), strict=True
+            parts, (session._WEIGHT_BATCHES, session._ARCHITECTURE_BATCHES), strict=True
         )
     )
 
@@ -207,8 +202,7 @@ def test_micro_batches_follow_the_mean_of_their_gradients(small_dataset):
     def gradients(accumulate, part):
         """Of weights and α, as the optimizers find them."""
         chosen = settings(accumulate=accumulate, batch_size=16, weights=SGDSettings(clip_norm=1e9))
-        session = bilevel._Session(MASK, small_dataset, SUPERNET, chosen, context(), ())
-        found = session.learner
+        found = session.Session(MASK, small_dataset, SUPERNET, chosen, context()).learner
         seen = []
         for optimizer, parameters in (
             (found.weight_optimizer, found.weights),

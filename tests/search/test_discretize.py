@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zostudy.errors import ArchitectureError
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.search.discretize import discretize
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space

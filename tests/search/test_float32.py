@@ -12,10 +12,11 @@ from tests.networks.test_float32 import Case, built
 from tests.reference import search as reference
 from tests.reference.pairing import pairs
 from tests.search.test_bilevel import settings
-from zostudy.config.settings import ArchitectureOptimizerSettings
+from zostudy.config.search import ArchitectureOptimizerSettings
 from zostudy.runtime import Runtime
 from zostudy.search import steps
 from zostudy.search.learner import Learner
+from zostudy.search.mixer import Mixer
 
 pytestmark = pytest.mark.arithmetic
 
@@ -38,7 +39,9 @@ def batch(case, seed):
 
 def learner(supernet):
     chosen = settings(architecture=ArchitectureOptimizerSettings(learning_rate=_RATE))
-    return Learner(supernet, chosen, Runtime(torch.device("cpu")))
+    return Learner(
+        supernet, Mixer(supernet, chosen, torch.Generator()), chosen, Runtime(torch.device("cpu"))
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -27,9 +27,10 @@ def test_every_regularizer_is_a_finite_scalar_that_leaves_masked_entries_alone(n
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 30])
-def test_beta_decay_of_50_epochs_is_the_public_schedule(epoch):
+@pytest.mark.parametrize("epochs", [8, 50, 100])
+def test_beta_decay_has_the_public_schedule_whatever_the_length_of_the_search(epoch, epochs):
     alpha, mask = alpha_and_mask()
-    ours = regularizers.beta_decay(alpha, mask, epoch, 50)
+    ours = regularizers.beta_decay(alpha, mask, epoch, epochs)
     theirs = reference.beta_decay(
         {"normal": alpha[:14], "reduction": alpha[14:]},
         {"normal": mask[:14].tolist(), "reduction": mask[14:].tolist()},

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zostudy.errors import ArchitectureError
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.search.discretize import discretize
 from zostudy.space import mask as masks
 from zostudy.space.mask import OperationMask

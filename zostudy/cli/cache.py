@@ -9,6 +9,7 @@ import typer
 
 from zostudy.cli.app import AsJson, app, print_json
 from zostudy.errors import ConfigError, ZostudyError
+from zostudy.metrics import PHASES
 
 if TYPE_CHECKING:
     from zostudy.study.store.listing import Entry, Selection
@@ -99,8 +100,8 @@ def _selection(phase: str, study: str, older_than: str) -> "Selection":
     from zostudy.config.sizes import duration
     from zostudy.study.store.listing import Selection
 
-    if phase not in ("", "prune", "search", "evaluate"):
-        raise ConfigError(f"--phase: {phase!r} is no phase; allowed: prune, search, evaluate")
+    if phase not in ("", *PHASES):
+        raise ConfigError(f"--phase: {phase!r} is no phase; allowed: {', '.join(PHASES)}")
     try:
         seconds = duration(older_than, "--older-than") if older_than else 0.0
     except ValueError as error:

@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 
 @app.command()
 def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
-    """Check a study file, every point of its sweep included."""
+    """Check a study file, every point of its sweep and the sizes of its data included."""
+    from zostudy.study.planning.data_size import check_data
     from zostudy.study.points import Standing, grid
 
     file = load_study(study, assignments)
     sweep = file.config.sweep
     known = tuple(grid(file)) if sweep.sampler.name == "grid" else ()
     plan = Standing(known, {}, sweep.seeds, sweep.trials)
+    check_data(file)
     if as_json:
         count = len(known) + sweep.trials
         print_json(
@@ -97,12 +99,12 @@ def plan(
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
     from zostudy.study.report import console, data_summary, plan_table
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings
 
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = load_study(study, assignments)
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
@@ -131,10 +133,10 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
-    from zostudy.study.sweep.beginning import check_machine
+    from zostudy.study.sweep.beginning import check_same_engine
 
     file = load_study(study, assignments, device)
-    check_machine(file, renew=renew)
+    check_same_engine(file, renew=renew)
     with stopping():
         failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
@@ -159,10 +161,10 @@ class Workers:
 def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     """Run what is missing; the number of trials that have failed."""
     from zostudy.study.report import console
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings
     from zostudy.study.sweep.crashes import hopeless
 
-    standing = worker.standing(file).reopened(own=again)
+    standing = standings.standing(file).reopened(own=again)
     progress = console.output(stderr=True)
     given_up = hopeless(standing, file.config.sweep)
     if given_up:
@@ -170,7 +172,7 @@ def _run(file: "StudyFile", workers: Workers, *, again: bool) -> int:
     elif standing.trials_left:
         console.print_plan(file.config.study, standing, progress)
         done = _run_missing(file, standing, workers, again=again)
-        return max(len(done.failures), worker.standing(file).trials_failed)
+        return max(len(done.failures), standings.standing(file).trials_failed)
     elif not standing.trials_failed:
         progress.print(f"study {file.config.study!r} is complete; nothing to run")
     _deliver_what_waits(file)
@@ -202,7 +204,7 @@ def _run_missing(
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings, worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
@@ -225,7 +227,7 @@ def _run_missing(
     worker.prepare(file, again=again)
     with background.for_study(file.config) as delivering, reporter:
         done = pool.run(file, devices, reporter, trials.known, machine)
-    delivering.end_orphans(file.config.study, lambda: worker.running(file))
+    delivering.end_orphans(file.config.study, lambda: standings.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     return done
@@ -275,7 +277,7 @@ def _print_outcome(file: "StudyFile", path: Path, assignments: list[str]) -> Non
 
 def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
     """The command that writes a network, or trains one where a table has stood for training."""
-    if file.config.evaluate.by == "table":
+    if not file.config.evaluate.evaluator.trains:
         return f"zostudy run {arguments} --set=evaluate.by=training  # trains what was found"
     return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 

@@ -43,21 +43,21 @@ def worker(
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, progress
-    from zostudy.study.sweep import worker
+    from zostudy.study.sweep import standings
     from zostudy.study.sweep.beginning import check_worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
     reporter = progress.reporter(console.output(stderr=True))
     check_worker(file)
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     with stopping():
         trials = Trials(file, reporter.report, device)
         trials.check(list(standing.points))
         machine = SKIPPED if skip_check else gate.require(server, file, [device], reporter.say)
         with background.for_study(file.config) as delivering, reporter:
             done = pool.run(file, [device], reporter, trials.known, machine)
-        delivering.end_orphans(file.config.study, lambda: worker.running(file))
+        delivering.end_orphans(file.config.study, lambda: standings.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     end_with(max(len(done.failures), bool(done.hopeless)))

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from zostudy import registry
+from zostudy import intervals, registry
 from zostudy.config import document as documents
 from zostudy.config import messages
+from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
+from zostudy.config.evaluators import SOURCES, followed
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
@@ -27,7 +29,11 @@ T = TypeVar("T", bound=TrialConfig)
 _COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
     (("dataset",), "name", "dataset"),
     (("prune",), "source", "mask_source"),
+    (("search", "relaxation"), "name", "relaxation"),
+    (("search", "perturbation"), "name", "perturbation"),
     (("search", "regularizer"), "name", "regularizer"),
+    (("search", "schedule"), "name", "search_schedule"),
+    (("search", "selection"), "name", "selection"),
 )
 
 
@@ -73,9 +79,6 @@ class StudyFile:
 
 
 _TRIAL_KEYS = frozenset(TrialConfig.model_fields)
-
-#: Settings of an evaluation that say where its accuracies come from.
-_OF_TABLE = ("by", "path", "column", "validation_column", "architecture_column")
 
 
 def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
@@ -160,7 +163,7 @@ def _check_path(path: str) -> None:
             f"sweep.parameters.{path}: trials with other test pictures cannot be compared; "
             "allowed: settings that leave the test part as it is"
         )
-    if path in {f"evaluate.{name}" for name in _OF_TABLE}:
+    if path in {f"evaluate.{name}" for name in SOURCES}:
         raise ConfigError(
             f"sweep.parameters.{path}: accuracies from elsewhere cannot be compared; "
             "allowed: settings that leave the source of accuracies as it is"
@@ -195,7 +198,9 @@ def _validate(model: type[T], document: Document) -> T:
     space = expanded.get("search_space", {})
     if isinstance(space, dict) and isinstance(space.get("name"), str):
         registry.find("search_space", space["name"], "search_space.name", tuple(extensions))
-    return _validate_model(model, expanded)
+    config = _validate_model(model, expanded)
+    check_search(config)
+    return config
 
 
 def _expand_technique(document: Document) -> Document:
@@ -233,6 +238,7 @@ def _split_options(
         if component.option(name) is not None:  # others' options are inactive here
             given[name] = value
     holder["options"] = registry.resolve_options(component, place, given)
+    _check_effect(component, place, given, holder["options"])
     nested = component.facts.get("components", {})
     for name, nested_kind in nested.items() if isinstance(nested, dict) else ():
         if not holder["options"][name]:
@@ -241,6 +247,22 @@ def _split_options(
             _nested(f"{place}.{name}[{i}]", entry, nested_kind, extensions)
             for i, entry in enumerate(holder["options"][name])
         ]
+
+
+def _check_effect(
+    component: Component, place: str, given: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse an option whose value, not the default, has no effect because of another option."""
+    only_with = component.facts.get("only_with", {})
+    for name, conditions in only_with.items() if isinstance(only_with, dict) else ():
+        declared = component.option(name)
+        default = declared.default if declared else None
+        for other, values in conditions.items():
+            if given.get(name, default) != default and options[other] not in values:
+                raise ConfigError(
+                    f"{place}.{name}: has no effect where {place}.{other} is "
+                    f"{options[other]!r}; it has with {' or '.join(map(repr, values))}"
+                )
 
 
 def _check_known(
@@ -309,11 +331,9 @@ def canonical(config: TrialConfig) -> Document:
 
 
 def evaluation_document(settings: EvaluateSettings) -> Document:
-    """The settings that an evaluation follows: those of a training, or those of a table."""
+    """The settings that an evaluation follows."""
     document = to_document(settings)
-    if settings.by == "table":
-        return {name: document[name] for name in (*_OF_TABLE, "cells", "channels")}
-    return {name: value for name, value in document.items() if name not in _OF_TABLE}
+    return {name: document[name] for name in followed(settings.evaluator, list(document))}
 
 
 def digest(document: object) -> str:
@@ -339,7 +359,11 @@ def schema() -> Document:
     sections: dict[Kind, str] = {
         "dataset": "DatasetSettings",
         "mask_source": "PruneSettings",
+        "relaxation": "RelaxationSettings",
+        "perturbation": "PerturbationSettings",
         "regularizer": "RegularizerSettings",
+        "search_schedule": "ScheduleSettings",
+        "selection": "SelectionSettings",
     }
     for kind, title in sections.items():
         properties = whole["$defs"][title]["properties"]
@@ -363,5 +387,5 @@ def _option_schema(component: Component, option: registry.Option) -> Document:
         "dict": "object",
     }
     types = [kinds.get(allowed, "array") for allowed in option.allowed]
-    bounds = registry.bounds(option.interval) if option.interval else {}
+    bounds = intervals.bounds(option.interval) if option.interval else {}
     return described | {"type": types if len(types) > 1 else types[0]} | bounds

@@ -1,23 +1,18 @@
 """Every setting of a study file, its default and its meaning.
 
-A section that names a component (data set, mask source, regularizer) also takes that component's
-own options beside the fields listed here; they are declared with the component (see
-:mod:`zostudy.registry`) and held in ``options``.
+A section that names a component (data set, mask source, relaxation, regularizer and so on) also
+takes that component's own options beside the fields listed here; they are declared with the
+component (see :mod:`zostudy.registry`) and held in ``options``.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from zostudy import host
 from zostudy.config.base import Settings
+from zostudy.config.evaluators import EVALUATORS, Evaluator
+from zostudy.config.mask_source import MaskSource, to_genotype
 from zostudy.config.names import (
     Device,
     ExperimentName,
@@ -27,13 +22,11 @@ from zostudy.config.names import (
     StudyName,
     TrackingUri,
 )
+from zostudy.config.search import SearchSettings
 from zostudy.config.sizes import size
 from zostudy.config.sweep import LARGEST_SEED, SweepSettings
-from zostudy.errors import ConfigError
+from zostudy.config.training import AugmentSettings, SGDSettings
 from zostudy.metrics import METRICS
-
-#: A decay rate of Adam's moments.
-_Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DatasetSettings(Settings):
@@ -92,134 +85,6 @@ class PruneSettings(Settings):
     """The mask source's own options."""
 
 
-class AugmentSettings(Settings):
-    """Augmentation of whole training batches on the device."""
-
-    crop_padding: int = Field(default=4, ge=0, le=1024)
-    """Pixels of zero padding around the picture before a random crop of its own size."""
-    flip: bool = True
-    """Whether to flip half of the pictures left to right."""
-    cutout: int = Field(default=0, ge=0, le=4096)
-    """Side of the square that is blanked in every picture, in pixels; 0 for none."""
-
-
-class SGDSettings(Settings):
-    """SGD with momentum and a cosine schedule without restarts."""
-
-    learning_rate: float = Field(default=0.1, gt=0, le=1000)
-    """Learning rate of the first epoch."""
-    minimum_learning_rate: float = Field(default=0.0, ge=0, le=1000)
-    """Learning rate at the end of the cosine."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum."""
-    weight_decay: float = Field(default=3e-4, ge=0, le=1000)
-    """Weight decay."""
-    clip_norm: float = Field(default=5.0, gt=0, le=1e9)
-    """Largest norm of the whole gradient."""
-
-    @model_validator(mode="after")
-    def _falls(self) -> Self:
-        if self.minimum_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"minimum_learning_rate: {self.minimum_learning_rate} is above learning_rate "
-                f"{self.learning_rate}; allowed: 0 to {self.learning_rate}"
-            )
-        return self
-
-    def learning_rate_at(self, epoch: int, epochs: int) -> float:
-        """The learning rate of an epoch, from 0, by a cosine without restarts over all epochs."""
-        low = self.minimum_learning_rate
-        return low + (self.learning_rate - low) * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-class ArchitectureOptimizerSettings(Settings):
-    """Adam on the architecture parameters α and β."""
-
-    learning_rate: float = Field(default=6e-4, gt=0, le=1000)
-    """Learning rate."""
-    betas: tuple[_Decay, _Decay] = (0.5, 0.999)
-    """Decay rates of the first and second moment."""
-    weight_decay: float = Field(default=1e-3, ge=0, le=1000)
-    """Weight decay."""
-
-
-class RegularizerSettings(Settings):
-    """A term on α that is added to the loss of the architecture step."""
-
-    name: str = "none"
-    """Regularizer: none, beta_decay, or one of an extension."""
-    options: dict[str, Any] = Field(default={})
-    """The regularizer's own options."""
-
-
-class SearchSettings(Settings):
-    """One-shot search on the pruned supernet."""
-
-    strategy: Literal["bilevel", "none"] = "bilevel"
-    """``none`` where pruning itself ends with a genotype (ETENAS)."""
-    epochs: int = Field(default=50, ge=1, le=1_000_000)
-    """Epochs of the search, warm-up included."""
-    warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
-    """First epochs, which train the weights only."""
-    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["fit"] = 256
-    """Images in a batch, for the weights and for the architecture alike; ``fit`` is the largest
-    power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
-    accumulate: int = Field(default=1, ge=1, le=1_000_000)
-    """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
-    step follows the mean gradient of all. Batch normalization takes its statistics from each
-    micro-batch by itself, so that this is not the same as one large batch."""
-    order: Literal["first", "second"] = "first"
-    """Order of the architecture gradient; second order unrolls one weight step (DARTS)."""
-    recompute: Literal["none", "partial", "full"] = "none"
-    """What the backward pass computes again instead of keeping it in memory: nothing, what is cheap
-    for its size (convolutions inside operations, the cells' 1×1 convolutions), or all but the
-    cells' nodes. The gradients are the same."""
-    architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
-    the same pictures."""
-    weights: SGDSettings = SGDSettings()
-    """Optimizer of the weights."""
-    architecture: ArchitectureOptimizerSettings = ArchitectureOptimizerSettings()
-    """Optimizer of α and β."""
-    regularizer: RegularizerSettings = RegularizerSettings()
-    """Term on α."""
-    augment: AugmentSettings = AugmentSettings()
-    """Augmentation of the search batches."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.strategy == "none":
-            return self
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs: {self.warmup_epochs} leaves no epoch for α; "
-                f"allowed: 0 to {self.epochs - 1} (search.epochs is {self.epochs})"
-            )
-        if self.order == "second" and self.architecture_fraction == 0:
-            raise ValueError(
-                "order: 'second' needs pictures of its own for α, but "
-                "search.architecture_fraction is 0; allowed: order 'first', or a fraction above 0"
-            )
-        if self.batch_size != "fit" and self.batch_size % self.accumulate:
-            divisors = [n for n in range(1, self.batch_size) if self.batch_size % n == 0]
-            raise ValueError(
-                f"accumulate: {self.accumulate} does not divide search.batch_size "
-                f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
-            )
-        return self
-
-    @property
-    def pictures_at_once(self) -> int:
-        """Pictures in a batch.
-
-        Raises:
-            ConfigError: The batch is still to be fitted.
-        """
-        if self.batch_size == "fit":
-            raise ConfigError("search.batch_size: 'fit' has not been resolved to a number")
-        return self.batch_size
-
-
 class EvaluateSettings(Settings):
     """How the accuracy of the genotype is found; settings of the other way have no effect."""
 
@@ -253,11 +118,16 @@ class EvaluateSettings(Settings):
     """Augmentation of the training batches."""
 
     @model_validator(mode="after")
-    def _table_is_named(self) -> Self:
-        for name in ("path", "column", "architecture_column"):
-            if self.by == "table" and not getattr(self, name):
-                raise ValueError(f"{name}: is missing; evaluate.by 'table' needs it")
+    def _has_what_it_needs(self) -> Self:
+        for name in self.evaluator.needs:
+            if not getattr(self, name):
+                raise ValueError(f"{name}: is missing; evaluate.by {self.by!r} needs it")
         return self
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The way by which it is found."""
+        return EVALUATORS[self.by]
 
 
 class TrackingSettings(Settings):
@@ -333,18 +203,26 @@ class TrialConfig(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
     """Machine."""
 
+    def changed(self, section: str, **values: Any) -> Self:  # noqa: ANN401  # settings of any type
+        """The settings with some of one section replaced, unchecked."""
+        other = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: other})
+
+    @property
+    def mask_source(self) -> MaskSource:
+        """The mask source, with its options."""
+        return MaskSource.of(self.prune.source, self.prune.options, self.extensions)
+
     @model_validator(mode="after")
     def _search_or_genotype(self) -> Self:
-        to_genotype = self.prune.options.get("until") == "genotype"
-        if self.search.strategy == "none" and not to_genotype:
+        ending = self.mask_source.to_genotype
+        if self.search.strategy == "none" and not ending:
+            known = to_genotype(self.extensions)
             raise ValueError(
-                "search.strategy: 'none' needs a pruning that ends with a genotype "
-                "(prune.source 'zero_shot' with until 'genotype')"
+                f"search.strategy: 'none' needs a pruning that ends with a genotype ({known})"
             )
-        if self.search.strategy != "none" and to_genotype:
-            raise ValueError(
-                "prune.until: 'genotype' leaves nothing to search; set search.strategy to 'none'"
-            )
+        if self.search.strategy != "none" and ending:
+            raise ValueError(f"{ending} leaves nothing to search; set search.strategy to 'none'")
         return self
 
 
@@ -370,25 +248,19 @@ class StudyConfig(TrialConfig):
 
     @model_validator(mode="after")
     def _selection_has_accuracies(self) -> Self:
+        evaluator = self.evaluate.evaluator
         metrics = [objective.metric for objective in self.sweep.objectives]
-        if self.evaluate.by == "table":
-            self._check_objectives_of_a_table(metrics)
-        elif "validation_accuracy" in metrics and self.dataset.validation_fraction == 0:
+        section, setting = evaluator.selects_by.split(".")
+        if "validation_accuracy" in metrics and not getattr(getattr(self, section), setting):
             raise ValueError(
-                "sweep.objectives: validation_accuracy needs dataset.validation_fraction above 0; "
+                f"sweep.objectives: validation_accuracy needs {evaluator.selection}; "
                 "or compare without selecting: objectives: []"
             )
-        return self
-
-    def _check_objectives_of_a_table(self, metrics: Sequence[str]) -> None:
-        if "validation_accuracy" in metrics and not self.evaluate.validation_column:
-            raise ValueError(
-                "sweep.objectives: validation_accuracy needs evaluate.validation_column where "
-                "evaluate.by is 'table'; or compare without selecting: objectives: []"
-            )
         for metric in metrics:
-            if METRICS[metric].by == "training":
+            if not METRICS[metric].measured_by(evaluator.name):
+                why = "" if evaluator.trains else ", which trains nothing"
                 raise ValueError(
-                    f"sweep.objectives: {metric} does not exist where evaluate.by is 'table', "
-                    "which trains nothing; allowed: another metric, or objectives: []"
+                    f"sweep.objectives: {metric} does not exist where evaluate.by is "
+                    f"{evaluator.name!r}{why}; allowed: another metric, or objectives: []"
                 )
+        return self

@@ -1,6 +1,8 @@
-"""The eight techniques of the paper's Table 1 as plain settings.
+"""Techniques as plain settings: the eight of the paper's Table 1, then other one-shot methods.
 
-They are those of docs/method.md, sections 4, 5 and 7.
+The eight are those of docs/method.md, sections 4, 5 and 7; the others are described, with their
+papers, in docs/concepts/search-methods.md. Each of them can be pruned and can have partial
+channels.
 
 A technique supplies settings that the study file leaves out; whatever the file says wins.
 """
@@ -40,6 +42,36 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
         "prune": {"source": "random", "xi": 0.5},
         "search": _BETA_DECAY,
     },
+}
+
+_METHODS: dict[str, dict[str, Any]] = {
+    "fair-darts": {"relaxation": {"name": "sigmoid"}, "regularizer": {"name": "zero_one"}},
+    "gdas": {"relaxation": {"name": "gdas"}},
+    "snas": {"relaxation": {"name": "snas"}},
+    "reinmax": {"relaxation": {"name": "reinmax"}},
+    "drnas": {
+        "relaxation": {"name": "dirichlet"},
+        "regularizer": {"name": "dirichlet_anchor"},
+    },
+    "spos": {"relaxation": {"name": "uniform_path"}, "selection": {"name": "evolution"}},
+    "sdarts-rs": {"perturbation": {"name": "random"}},
+    "sdarts-adv": {"perturbation": {"name": "adversarial"}},
+    "lambda-darts": {"order": "harmonized"},
+    "darts-minus": {"auxiliary_skip": "linear"},
+    "r-darts-l2": {"weights": {"weight_decay": 0.0027}},
+    "r-darts-dp": {"drop_path": 0.2},
+    "p-darts": {
+        "schedule": {"name": "progressive"},
+        "drop_skip": 0.3,
+        "selection": {"name": "skip_limit"},
+    },
+    "darts-plus": {"schedule": {"name": "skip_stop"}},
+    "darts-es": {"schedule": {"name": "eigenvalue_stop"}},
+    "darts-shrinking": {"schedule": {"name": "shrinking"}},
+    "darts-pt": {"selection": {"name": "perturbation"}},
+}
+TECHNIQUES |= {
+    name: {"supernet": _WHOLE, "search": {**_PLAIN, **search}} for name, search in _METHODS.items()
 }
 
 #: Techniques whose pruning ends with a genotype; they search nothing.

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from zostudy.config.settings import AugmentSettings
+from zostudy.config.training import AugmentSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from zostudy import host
 from zostudy.config.settings import DatasetSettings
+from zostudy.config.sizes import shown_bytes
 from zostudy.data.sources import Pictures, Reading, Source
 from zostudy.data.splits import stratified
 from zostudy.errors import DataError
@@ -21,6 +25,9 @@ _TEST, _VALIDATION, _ARCHITECTURE = "data/test", "data/validation", "data/archit
 
 #: Smallest side of a picture in pixels: two reductions leave 2×2 of it.
 SMALLEST_SIDE = 8
+
+#: How often all pictures are in memory while they are split: as they were read, and by parts.
+_COPIES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +136,13 @@ def load(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset
 
     Raises:
         ConfigError: The data set or an option is unknown.
-        DataError: The data set is missing, damaged or too small.
+        DataError: The data set is missing, damaged, too small, or larger than the memory.
     """
     component = find("dataset", settings.name, "dataset.name", extensions)
-    source = component.load()(**resolve_options(component, "dataset", settings.options))
+    options = resolve_options(component, "dataset", settings.options)
+    if declared := component.facts.get("outline"):
+        _check_memory(settings.name, options, component.sibling(str(declared))(**options))
+    source = component.load()(**options)
     if not isinstance(source, Source):
         raise TypeError(f"data set {settings.name!r} must give a Source, not {type(source)}")
     dataset = _assembled(source, settings)
@@ -152,14 +162,16 @@ def outline(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Data
 
     Raises:
         ConfigError: The data set or an option is unknown.
-        DataError: The data set is missing, damaged or too small.
+        DataError: The data set is missing, damaged, too small, or larger than the memory.
     """
     component = find("dataset", settings.name, "dataset.name", extensions)
     declared = component.facts.get("outline")
     if declared is None:
         return load(settings, extensions).outline()
     options = resolve_options(component, "dataset", settings.options)
-    return _assembled(component.sibling(str(declared))(**options), settings)
+    source = component.sibling(str(declared))(**options)
+    _check_memory(settings.name, options, source)
+    return _assembled(source, settings)
 
 
 def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
@@ -180,6 +192,30 @@ def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
         splits={name: tuple(chosen.tolist()) for name, chosen in indices.items()},
         digest="",
         reading=source.reading,
+    )
+
+
+def _check_memory(name: str, options: Mapping[str, Any], source: Source) -> None:
+    """Whether the memory of this process holds the pictures of an outline.
+
+    Raises:
+        DataError: It does not.
+    """
+    count = len(source.train) + (len(source.test) if source.test else 0)
+    channels, height, width = source.train.images.shape[1:]
+    needed, there = _COPIES * count * channels * height * width, host.memory()
+    if needed <= there:
+        return
+    side = math.isqrt(there // (_COPIES * count * channels))
+    several = there // (_COPIES * channels * height * width)
+    option = next((o for o in ("resize", "root") if options.get(o)), "")
+    place = f"dataset.{option}: {options[option]}" if option else f"dataset.name: {name}"
+    resized = "resize" in options and side >= SMALLEST_SIDE
+    smaller = f"dataset.resize from {SMALLEST_SIDE} to {side}, or " if resized else ""
+    raise DataError(
+        f"{place}: {count:,} pictures of {width}×{height} pixels in {channels} channels need "
+        f"{shown_bytes(needed)} of memory to be read and split, and this process may use "
+        f"{shown_bytes(there)}; allowed: {smaller}up to {several:,} of them"
     )
 
 

@@ -72,14 +72,24 @@ class EvaluationResult:
         """Peak memory of the phase in bytes."""
         return int(self.memory["peak_bytes"])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them beside the weights."""
+        return {
+            "test_accuracy": self.test_accuracy,
+            "validation_accuracy": self.validation_accuracy,
+            "history": list(self.history),
+            **self.costs,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.memory),
+        }
+
 
 def evaluate(
     genotype: Genotype,
     dataset: Dataset,
     settings: EvaluateSettings,
     context: StageContext,
-    *,
-    extensions: tuple[str, ...] = (),
 ) -> EvaluationResult:
     """Train the network of a genotype and measure its accuracy after the last epoch.
 
@@ -92,7 +102,6 @@ def evaluate(
         dataset: Trained on its training part.
         settings: Size of the network and its training.
         context: Device, seed, checkpoint and report; one report an epoch.
-        extensions: Modules that may declare further operations.
 
     Under torchrun, processes share every batch (`context.runtime.processes`) and end with the same
     weights: augmentation, order, dropped paths, statistics of BN, loss and gradient are those of
@@ -106,7 +115,7 @@ def evaluate(
         docs/method.md, section 6; Liu et al. 2018, "DARTS", appendix A.2. The accuracy is that of
         the last epoch, because the best epoch's would be picked on the test part.
     """
-    training = _Training(genotype, dataset, settings, context, extensions)
+    training = _Training(genotype, dataset, settings, context)
     while training.epoch < settings.epochs:
         metrics = training.run_epoch()
         context.checkpoint.save(training.state())
@@ -133,7 +142,6 @@ def predict_peak(
     dataset: Dataset,
     settings: EvaluateSettings,
     runtime: Runtime,
-    extensions: tuple[str, ...] = (),
 ) -> int:
     """The peak that `evaluate` will measure on the CPU, from a step without numbers.
 
@@ -142,7 +150,6 @@ def predict_peak(
         dataset: The data set, or its outline.
         settings: Size of the network and its training.
         runtime: Its precision counts.
-        extensions: Modules that may declare further operations.
 
     Returns:
         Bytes of live tensors.
@@ -150,7 +157,7 @@ def predict_peak(
 
     def step(imaginary: Runtime) -> None:
         context = StageContext(imaginary, seed=0)
-        _Training(genotype, dataset.outline(), settings, context, extensions).later_step()
+        _Training(genotype, dataset.outline(), settings, context).later_step()
 
     return predicted_peak(step, runtime)
 
@@ -159,7 +166,6 @@ def standalone(
     genotype: Genotype,
     dataset: Dataset,
     settings: EvaluateSettings,
-    extensions: tuple[str, ...] = (),
     *,
     auxiliary: bool = False,
 ) -> StandaloneNetwork:
@@ -169,7 +175,6 @@ def standalone(
         genotype: The architecture.
         dataset: Whose channels and classes it has.
         settings: Its number of cells and channels.
-        extensions: Modules that may declare further operations.
         auxiliary: Whether to build the auxiliary head, which only training uses.
     """
     return StandaloneNetwork(
@@ -179,7 +184,6 @@ def standalone(
         classes=len(dataset.classes),
         in_channels=dataset.channels,
         auxiliary=auxiliary,
-        extensions=extensions,
     )
 
 
@@ -240,7 +244,6 @@ class _Training:
         dataset: Dataset,
         settings: EvaluateSettings,
         context: StageContext,
-        extensions: tuple[str, ...],
     ) -> None:
         self.dataset, self.settings, self.runtime = dataset, settings, context.runtime
         self.started = time.perf_counter()
@@ -249,7 +252,7 @@ class _Training:
         seed_everything(context.seed)
         with self.runtime.initialization_device:
             network = standalone(
-                genotype, dataset, settings, extensions, auxiliary=settings.auxiliary_weight > 0
+                genotype, dataset, settings, auxiliary=settings.auxiliary_weight > 0
             )
         # Faster than the default on every device; tensor and weights must agree.
         self.network = network.to(memory_format=torch.channels_last).to(self.runtime.device)

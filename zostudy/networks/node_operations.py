@@ -17,16 +17,14 @@ References:
     tests/reference holds.
 """
 
-import abc
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional, init
+from torch.nn import functional
 
-from zostudy.networks.convolution import Convolution
 from zostudy.networks.operations import (
     FactorizedReduction,
     Pool,
@@ -34,220 +32,61 @@ from zostudy.networks.operations import (
     SeparableConvolution,
     Zero,
     build,
-    shifted,
+    kaiming_normal_,
 )
-from zostudy.networks.recompute import (
-    Pooling,
-    normalized,
-    pooled_rows,
-    recomputed,
-    separable,
+from zostudy.networks.recompute import Pooling, recomputed
+from zostudy.networks.shared_operations import (
+    Chosen,
+    NodeImages,
+    Recompute,
+    SharedDense,
+    SharedPool,
+    SharedReduction,
+    SharedSeparable,
 )
+from zostudy.registry import Component
 
-#: The 1×1 convolutions of a factorized reduction.
-_HALVING = Convolution(stride=2)
-
-#: What the backward pass computes again.
-Recompute = Literal["none", "partial", "full"]
-
-NodeImages = Float[Tensor, "batch channels height width"]
-RowImages = Float[Tensor, "batch rows_times_channels out_height out_width"]
-
-#: A row (an edge), a term of its sum, and the term's weight unless it is in the term.
-Term = tuple[int, Tensor, Tensor | None]
+#: For each edge that leaves the node and each operation, whether it is computed.
+Active = Sequence[Sequence[bool]]
 
 
-class _SharedConvolutions(nn.Module, abc.ABC):
-    """(ReLU, convolution, BN), once or several times, on R edges; the last BN has a scale."""
-
-    def __init__(self, stages: Iterable[Convolution]) -> None:
-        super().__init__()
-        self.stages = tuple(stages)
-
-    @abc.abstractmethod
-    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
-        """The kernel of each stage, that of all rows in one."""
-
-    def forward(
-        self,
-        images: NodeImages,
-        scale: Float[Tensor, " rows_times_channels"],
-        recompute: Recompute = "none",
-    ) -> RowImages:
-        """Convolved pictures of all rows, scaled.
-
-        Args:
-            images: The node; past ReLU unless everything is computed again.
-            scale: The scale of the closing BN.
-            recompute: What the backward pass computes again.
-        """
-        kernels = self.kernels()
-        if recompute != "none":
-            return separable(self.stages, images, scale, kernels, active=recompute == "partial")
-        for stage, (convolution, kernel) in enumerate(zip(self.stages, kernels, strict=True)):
-            if stage:
-                images = functional.relu(normalized(images), inplace=True)
-            images = convolution(images, kernel)
-        return normalized(images, scale)
-
-
-class SharedSeparable(_SharedConvolutions):
-    """A separable convolution on R edges, with its closing BN."""
-
-    def __init__(self, prototype: SeparableConvolution, rows: int, channels: int) -> None:
-        padding, dilation = prototype.dilation * (prototype.kernel // 2), prototype.dilation
-        super().__init__(
-            Convolution(1, padding, dilation, rows)
-            if stage
-            else Convolution(prototype.stride, padding, dilation, 1)
-            for stage in range(prototype.repeats)
-        )
-        self.kernel = prototype.kernel
-        side = (self.kernel, self.kernel)
-        self.depthwise = nn.ParameterList(
-            nn.Parameter(torch.empty(rows, channels, *side)) for _ in range(prototype.repeats)
-        )
-        self.pointwise = nn.ParameterList(
-            nn.Parameter(torch.empty(rows, channels, channels)) for _ in range(prototype.repeats)
-        )
-
-    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
-        """The products of depthwise and pointwise kernels."""
-        return [
-            (pointwise[..., None, None] * depthwise[:, None])
-            .flatten(0, 1)
-            .contiguous(memory_format=torch.channels_last)
-            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
-        ]
-
-    def convolutions(self) -> list[tuple[Tensor, int, int]]:
-        """Every kernel with the fan in and the fan out of one edge's convolution.
-
-        As in torch, the fan out of a depthwise convolution counts all its channels.
-        """
-        channels, area = self.depthwise[0].shape[1], self.kernel**2
-        found = [(kernel, area, channels * area) for kernel in self.depthwise]
-        return found + [(kernel, channels, channels) for kernel in self.pointwise]
-
-
-class SharedDense(_SharedConvolutions):
-    """A convolution on R edges, with its BN."""
-
-    def __init__(self, prototype: ReLUConvBN, rows: int, channels: int) -> None:
-        kernel, stride = prototype.convolution.kernel_size[0], prototype.convolution.stride[0]
-        super().__init__([Convolution(stride, kernel // 2, 1, 1)])
-        self.weight = nn.Parameter(torch.empty(rows * channels, channels, kernel, kernel))
-
-    def kernels(self) -> list[Float[Tensor, "rows_times_channels in side side"]]:
-        """The kernel."""
-        return [self.weight]
-
-    def convolutions(self) -> list[tuple[Tensor, int, int]]:
-        """The kernel with the fan in and the fan out of one edge's convolution."""
-        fan = self.weight[0].numel()
-        return [(self.weight, fan, fan)]
-
-
-class SharedReduction(nn.Module):
-    """A factorized reduction on R edges, with its closing BN."""
-
-    def __init__(self, rows: int, channels: int) -> None:
-        super().__init__()
-        second = channels // 2
-        self.first = nn.Parameter(torch.empty(rows, channels - second, channels))
-        self.second = nn.Parameter(torch.empty(rows, second, channels))
-
-    def forward(
-        self,
-        images: NodeImages,
-        scale: Float[Tensor, " rows_times_channels"],
-        recompute: Recompute = "none",
-    ) -> RowImages:
-        """Halved pictures of all rows, scaled; arguments as those of a separable convolution."""
-        past_relu = recompute != "full"
-        return recomputed(self._halved, images, scale, past_relu, when=recompute != "none")
-
-    def _halved(self, images: NodeImages, scale: Tensor, past_relu: bool) -> RowImages:
-        active = images if past_relu else functional.relu(images)
-        halves = []
-        for kernel, images in ((self.first, active), (self.second, shifted(active))):
-            if kernel.shape[1]:
-                flat = _HALVING(images, kernel.flatten(0, 1)[..., None, None])
-                halves.append(flat.reshape(len(flat), *kernel.shape[:2], *flat.shape[2:]))
-        return normalized(torch.cat(halves, dim=2).flatten(1, 2), scale)
-
-    def convolutions(self) -> list[tuple[Tensor, int, int]]:
-        """Every kernel with its fan in and fan out."""
-        kernels = [kernel for kernel in (self.first, self.second) if kernel.numel()]
-        return [(kernel, kernel.shape[2], kernel.shape[1]) for kernel in kernels]
-
-
-class SharedPool(NamedTuple):
-    """A pool for R edges.
+class Term(NamedTuple):
+    """What an operation adds to the sum of an edge.
 
     Attributes:
-        pooling: Its kind and stride.
-        normalizes: Whether BN follows.
+        row: The edge, among those that leave the node.
+        images: float[batch, channels, height, width].
+        weight: Its weight, unless that is in the pictures.
+        column: The operation.
     """
 
-    pooling: Pooling
-    normalizes: bool
-
-    def terms(
-        self,
-        images: NodeImages,
-        rows: Sequence[int],
-        weights: Float[Tensor, " rows"],
-        recompute: Recompute,
-    ) -> Iterator[Term]:
-        """What the pool adds to each edge.
-
-        Args:
-            images: The node; it may be a view.
-            rows: The edges.
-            weights: Their mixing weights.
-            recompute: What the backward pass computes again.
-        """
-        if self.normalizes and recompute != "none":
-            keep = recompute == "partial"
-            yield from _unweighted(rows, pooled_rows(self.pooling, images, weights, keep=keep))
-        elif recompute == "full":
-            yield from _unweighted(rows, recomputed(self._weighted, images, weights))
-        else:
-            pooled = self.pooling(images)[0]
-            pooled = normalized(pooled) if self.normalizes else pooled
-            yield from ((row, pooled, weight) for row, weight in zip(rows, weights, strict=True))
-
-    def _weighted(
-        self, images: NodeImages, weights: Float[Tensor, " rows"]
-    ) -> tuple[NodeImages, ...]:
-        pooled = self.pooling(images)[0]
-        return tuple(weight * pooled for weight in weights)
+    row: int
+    images: Tensor
+    weight: Tensor | None = None
+    column: int = 0
 
 
 class NodeOperations(nn.Module):
     """Every unmasked operation on the edges that leave one node.
 
     Args:
-        operations: Names of the candidate operations, in the order of the mask's columns.
+        operations: The candidate operations, in the order of the mask's columns.
         mask: bool[edges that leave the node, operations].
         channels: Channels of the mixed operation.
         stride: 1, or 2 to halve the picture.
         recompute: What the backward pass computes again of separable convolutions, pools and
             extensions: ``none``; ``partial`` for all but the node past ReLU and the pools;
             ``full`` for all.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(
         self,
-        operations: Sequence[str],
+        operations: Sequence[Component],
         mask: Sequence[Sequence[bool]],
         channels: int,
         stride: int,
         *,
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.recompute = recompute
@@ -260,14 +99,18 @@ class NodeOperations(nn.Module):
         self._single_row: dict[str, tuple[int, int]] = {}
         self._pools: list[tuple[SharedPool, int, list[int]]] = []
         self._identity: list[tuple[int, list[int]]] = []
-        for column, name in enumerate(operations):
+        for column, operation in enumerate(operations):
             rows = [row for row, kept in enumerate(mask) if kept[column]]
+            # An auxiliary column may hold an operation that the space has as well.
+            again = any(operation.name == other.name for other in operations[:column])
+            key = f"{operation.name}_auxiliary" if again else operation.name
             if rows:
-                self._add(name, column, rows, extensions)
+                self._add(operation, key, column, rows)
 
-    def _add(self, name: str, column: int, rows: list[int], extensions: tuple[str, ...]) -> None:
+    def _add(self, operation: Component, key: str, column: int, rows: list[int]) -> None:
+
         def module() -> nn.Module:
-            return build(name, self.channels, self.stride, affine=False, extensions=extensions)
+            return build(operation, self.channels, self.stride, affine=False)
 
         with torch.device("meta"):
             prototype = module()
@@ -288,39 +131,67 @@ class NodeOperations(nn.Module):
                 shared = SharedReduction(len(rows), self.channels)
             case _:
                 for row in rows:
-                    self.single[f"{name}_{row}"] = module()
-                    self._single_row[f"{name}_{row}"] = (column, row)
+                    self.single[f"{key}_{row}"] = module()
+                    self._single_row[f"{key}_{row}"] = (column, row)
         if shared is not None:
-            self.shared[name] = shared
-            self._shared_rows[name] = (column, rows)
+            self.shared[key] = shared
+            self._shared_rows[key] = (column, rows)
 
     def forward(
-        self, images: NodeImages, weights: Float[Tensor, "edges operations"]
+        self,
+        images: NodeImages,
+        weights: Float[Tensor, "edges operations"],
+        active: Active | None = None,
     ) -> Iterator[Term]:
         """The terms of the mixed operations, as they come.
 
         Args:
             images: The node; it may be a view.
             weights: Mixing weights.
-
-        Yields:
-            A row, a term of its sum, and the term's weight unless it is in the term.
+            active: What is computed at all; everything that the mask leaves, if it is not given.
         """
         recompute = self.recompute if torch.is_grad_enabled() else "none"
-        active = images if recompute == "full" or not self.shared else functional.relu(images)
+        past_relu = images if recompute == "full" else None
         for name, module in self.shared.items():
-            column, rows = self._shared_rows[name]
+            column, every = self._shared_rows[name]
+            rows, chosen = _active_rows(every, column, active)
+            if not rows:
+                continue
+            past_relu = functional.relu(images) if past_relu is None else past_relu
             scale = weights[rows, column].repeat_interleave(self.channels)
-            mixed = module(active, scale, recompute)
-            yield from _unweighted(rows, torch.split(mixed, self.channels, dim=1))
-        for pool, column, rows in self._pools:
-            yield from pool.terms(images, rows, weights[rows, column], recompute)
-        for column, rows in self._identity:
-            yield from ((row, images, weights[row, column]) for row in rows)
+            mixed = module(past_relu, scale, recompute, chosen)
+            parts = torch.split(mixed, self.channels, dim=1)
+            yield from (Term(row, p, None, column) for row, p in zip(rows, parts, strict=True))
+        for pool, column, every in self._pools:
+            rows, _ = _active_rows(every, column, active)
+            if rows:
+                terms = pool.terms(images, weights[rows, column], recompute)
+                yield from (Term(row, *term, column) for row, term in zip(rows, terms, strict=True))
+        for column, every in self._identity:
+            rows, _ = _active_rows(every, column, active)
+            yield from (Term(row, images, weights[row, column], column) for row in rows)
         for name, module in self.single.items():
             column, row = self._single_row[name]
-            term = recomputed(module, images, when=recompute != "none")
-            yield row, term, weights[row, column]
+            if active is None or active[row][column]:
+                output = recomputed(module, images, when=recompute != "none")
+                yield Term(row, output, weights[row, column], column)
+
+    @torch.no_grad()
+    def inherit_(self, other: "NodeOperations") -> None:
+        """Take over the weights of operations that are here and there.
+
+        Args:
+            other: The same node with these operations or more.
+        """
+        for key, module in self.shared.items():
+            (_, rows), (_, others) = self._shared_rows[key], other._shared_rows[key]
+            chosen = [others.index(row) for row in rows]
+            theirs = dict(other.shared[key].named_parameters())
+            for name, own in module.named_parameters():
+                by_row = theirs[name].reshape(len(others), -1)
+                own.copy_(by_row[chosen].reshape(own.shape))
+        for key, module in self.single.items():
+            module.load_state_dict(other.single[key].state_dict())
 
     @torch.no_grad()
     def kaiming_normal_(self, generator: torch.Generator) -> None:
@@ -338,19 +209,9 @@ class NodeOperations(nn.Module):
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def _unweighted(rows: Sequence[int], terms: Sequence[Tensor]) -> Iterator[Term]:
-    """Terms that hold their weight already."""
-    for row, term in zip(rows, terms, strict=True):
-        yield row, term, None
-
-
-@torch.no_grad()
-def kaiming_normal_(module: nn.Module, generator: torch.Generator) -> None:
-    """Kaiming-normal initialization, fan out, of every convolution and linear layer."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            init.kaiming_normal_(
-                layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
-            )
-            if layer.bias is not None:
-                layer.bias.zero_()
+def _active_rows(rows: list[int], column: int, active: Active | None) -> tuple[list[int], Chosen]:
+    """The rows that are computed, and their positions among all; none where these are all."""
+    if active is None:
+        return rows, None
+    chosen = [position for position, row in enumerate(rows) if active[row][column]]
+    return [rows[position] for position in chosen], None if len(chosen) == len(rows) else chosen

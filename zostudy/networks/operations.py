@@ -3,7 +3,8 @@
 An operation is a function ``(channels, stride, affine) -> nn.Module`` that maps pictures of
 ``channels`` channels to pictures of the same channels, its side divided by the stride (rounded up).
 ``affine`` says whether batch normalization has learnable parameters (stand-alone network) or not
-(supernet). Every BN here normalizes with batch statistics while training; in the supernet always.
+(supernet). The fact ``learns: False`` says that it is counted as one without weights of its own.
+Every BN here normalizes with batch statistics while training; in the supernet always.
 
 The supernet computes operations built of the classes below together for all edges that leave a
 node; any other module of an extension is run edge by edge.
@@ -12,10 +13,10 @@ node; any other module of an extension is run edge by edge.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional, init
 
 from zostudy.networks.convolution import Conv2d, corrected
-from zostudy.registry import find, operation
+from zostudy.registry import Component, operation
 
 Images = Float[Tensor, "batch channels height width"]
 Halved = Float[Tensor, "batch out half_height half_width"]
@@ -175,26 +176,26 @@ class ReLUConvBN(nn.Module):
         return self.norm(self.convolution(past_relu))  # type: ignore[no-any-return]
 
 
-@operation("none")
+@operation("none", learns=False)
 def none(channels: int, stride: int, affine: bool) -> nn.Module:  # noqa: ARG001  # zero needs neither
     """No operation."""
     return Zero(stride)
 
 
-@operation("max_pool_3x3")
+@operation("max_pool_3x3", learns=False)
 def max_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     """3×3 max pooling."""
     # The stand-alone network has no BN behind its pools (reference code, `model.py`).
     return Pool("max", channels, stride, normalizes=not affine)
 
 
-@operation("avg_pool_3x3")
+@operation("avg_pool_3x3", learns=False)
 def avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     """3×3 average pooling, without counting the padding."""
     return Pool("avg", channels, stride, normalizes=not affine)
 
 
-@operation("plain_avg_pool_3x3")
+@operation("plain_avg_pool_3x3", learns=False)
 def plain_avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:  # noqa: ARG001  # no BN
     """3×3 average pooling without BN, as NAS-Bench-201 has it."""
     return Pool("avg", channels, stride, normalizes=False)
@@ -212,7 +213,7 @@ def nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     return ReLUConvBN(channels, channels, 3, stride, affine=affine)
 
 
-@operation("skip_connect")
+@operation("skip_connect", learns=False)
 def skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
     """The identity, or a factorized reduction where the stride is 2."""
     if stride == 1:
@@ -244,20 +245,28 @@ def dil_conv_5x5(channels: int, stride: int, affine: bool) -> nn.Module:
     return SeparableConvolution(channels, 5, stride, 2, 1, affine=affine)
 
 
-def build(
-    name: str, channels: int, stride: int, *, affine: bool, extensions: tuple[str, ...] = ()
-) -> nn.Module:
-    """The operation registered under a name.
+def build(component: Component, channels: int, stride: int, *, affine: bool) -> nn.Module:
+    """The module of an operation.
 
     Args:
-        name: Its name.
+        component: The operation, as the search space finds it.
         channels: Channels of input and output.
         stride: 1, or 2 to halve the picture.
         affine: Whether BN has learnable parameters.
-        extensions: Modules that may declare further operations.
     """
-    factory = find("operation", name, "search_space.operations", extensions).load()
-    module = factory(channels, stride, affine)
+    module = component.load()(channels, stride, affine)
     if not isinstance(module, nn.Module):
-        raise TypeError(f"operation {name!r} must give an nn.Module")
+        raise TypeError(f"operation {component.name!r} must give an nn.Module")
     return corrected(module)
+
+
+@torch.no_grad()
+def kaiming_normal_(module: nn.Module, generator: torch.Generator) -> None:
+    """Kaiming-normal initialization, fan out, of every convolution and linear layer."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            init.kaiming_normal_(
+                layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
+            )
+            if layer.bias is not None:
+                layer.bias.zero_()

@@ -69,7 +69,6 @@ class IntermediateNode(nn.Module):
         kind: The cell's type.
         kept: The (operation, source) pairs.
         channels: Channels of every node.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(
@@ -78,17 +77,15 @@ class IntermediateNode(nn.Module):
         kind: str,
         kept: Node,
         channels: int,
-        extensions: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.sources = [source for _, source in kept]
         self.operations = nn.ModuleList(
             build(
-                space.component(name),
+                space.operation(name),
                 channels,
                 space.stride(kind, source),
                 affine=True,
-                extensions=extensions,
             )
             for name, source in kept
         )
@@ -114,7 +111,6 @@ class Cell(nn.Module):
         kind: The cell's type.
         entrance: What brings each input to the cell's channels.
         channels: Channels of every node.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(
@@ -123,13 +119,11 @@ class Cell(nn.Module):
         kind: str,
         entrance: nn.ModuleList,
         channels: int,
-        extensions: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.preprocess = entrance
         self.nodes = nn.ModuleList(
-            IntermediateNode(genotype.space, kind, kept, channels, extensions)
-            for kept in genotype.cells[kind]
+            IntermediateNode(genotype.space, kind, kept, channels) for kept in genotype.cells[kind]
         )
         self.outputs = genotype.space.outputs
 
@@ -199,7 +193,6 @@ class StandaloneNetwork(nn.Module):
         classes: Number of classes.
         in_channels: Channels of the pictures.
         auxiliary: Whether to build the auxiliary head, which only training uses.
-        extensions: Modules that may declare further operations.
 
     References:
         docs/method.md, sections 1 and 6; `NetworkCIFAR` of the public DARTS code; NAS-Bench-201,
@@ -215,7 +208,6 @@ class StandaloneNetwork(nn.Module):
         classes: int,
         in_channels: int,
         auxiliary: bool,
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         space, layout = genotype.space, genotype.space.layout(cells)
@@ -230,7 +222,7 @@ class StandaloneNetwork(nn.Module):
             entrance = skeleton.entrance(
                 space, widths, width, halves=position.halves, halved=halved, searched=False
             )
-            self.cells.append(Cell(genotype, position.kind, entrance, width, extensions))
+            self.cells.append(Cell(genotype, position.kind, entrance, width))
             widths, halved = (*widths[1:], width * space.outputs), position.halves
             if auxiliary and index == self.auxiliary_place:
                 self.auxiliary = AuxiliaryHead(widths[-1], classes)

@@ -10,7 +10,7 @@ References:
     docs/method.md, sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,11 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
-from zostudy.networks.node_operations import NodeOperations, Recompute, kaiming_normal_
+from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
+from zostudy.networks.node_operations import NodeOperations
+from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
+from zostudy.networks.shared_operations import Recompute
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -30,32 +33,6 @@ Images = Float[Tensor, "batch channels height width"]
 #: What a cell hands on: its outputs where they are joined again for the backward pass, or where
 #: cells read them as they are; otherwise the single tensor that `_joined` makes of them.
 Outputs = tuple[Images, ...]
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How the supernet mixes, per cell type.
-
-    Attributes:
-        operations: float[E, O], weight of every operation; 0 where masked.
-        edges: float[E], weight of every edge.
-    """
-
-    operations: Mapping[str, Float[Tensor, "edges operations"]]
-    edges: Mapping[str, Float[Tensor, " edges"]]
-
-
-def masked_softmax(
-    values: Float[Tensor, "edges operations"], mask: Bool[Tensor, "edges operations"]
-) -> Float[Tensor, "edges operations"]:
-    """Softmax over the unmasked entries of each row; exactly 0, with no gradient, elsewhere."""
-    return values.masked_fill(~mask, -torch.inf).softmax(dim=1)
-
-
-def edge_softmax(values: Float[Tensor, " edges"], space: SearchSpace) -> Float[Tensor, " edges"]:
-    """Softmax over the edges that enter the same node (edges are ordered by target)."""
-    incoming = [len(space.incoming(target)) for target in space.targets]
-    return torch.cat([part.softmax(dim=0) for part in torch.split(values, incoming)])
 
 
 class SearchCell(nn.Module):
@@ -69,8 +46,8 @@ class SearchCell(nn.Module):
         channels: Channels of the nodes.
         partial: k of the partial channels.
         halves: Whether the picture is half the size of the previous cell's.
+        auxiliary: Operations behind those of the space, on every edge; see `Supernet`.
         recompute: What the backward pass computes again; see `Supernet`.
-        extensions: Modules that may declare further operations.
     """
 
     def __init__(  # noqa: PLR0913  # what a cell is made of
@@ -83,8 +60,8 @@ class SearchCell(nn.Module):
         channels: int,
         partial: int,
         halves: bool,
+        auxiliary: Sequence[str] = (),
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.space = space
@@ -100,13 +77,12 @@ class SearchCell(nn.Module):
         }
         self.nodes = nn.ModuleList(
             NodeOperations(
-                [space.component(name) for name in space.operations],
-                [mask[edge] for edge in edges],
+                [space.operation(name) for name in (*space.operations, *auxiliary)],
+                [(*mask[edge], *(True for _ in auxiliary)) for edge in edges],
                 channels // partial,
                 space.stride(kind, source),
                 # An input node is computed again as a whole, its operations with it.
                 recompute="none" if recompute == "full" and source < space.inputs else recompute,
-                extensions=extensions,
             )
             for source, edges in self.outgoing.items()
         )
@@ -114,27 +90,26 @@ class SearchCell(nn.Module):
     def forward(
         self,
         previous: tuple[Outputs, ...],
-        weights: Float[Tensor, "edges operations"],
-        edge_weights: Float[Tensor, " edges"],
+        mixing: CellMixing,
     ) -> tuple[Images, ...]:
         """The cell's outputs: its intermediate nodes, or the last of them."""
-        weights = weights * edge_weights[:, None]
+        weights = mixing.operations * mixing.edges[:, None]
         sums = NodeSums({}, {})
         for source, outputs in enumerate(previous):
             if self.recompute == "full":
-                entering = recomputed(self._enter, source, outputs, weights, edge_weights)
+                entering = recomputed(self._enter, source, outputs, weights, mixing)
                 sums.add(entering)
             else:
                 state = recomputed(
                     self._preprocessed, source, outputs, when=self.recompute != "none"
                 )
-                self._leave(source, state, weights, edge_weights, sums)
+                self._leave(source, state, weights, mixing, sums)
         nodes = []
         for target in self.space.targets:
             node = self._node(target, sums, previous[-1])
             nodes.append(node)
             if target in self.outgoing:
-                self._leave(target, node, weights, edge_weights, sums)
+                self._leave(target, node, weights, mixing, sums)
         return tuple(nodes if self.space.output == "nodes" else nodes[-1:])
 
     def _preprocessed(self, source: int, outputs: Outputs) -> Images:
@@ -145,16 +120,16 @@ class SearchCell(nn.Module):
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
-        self, source: int, outputs: Outputs, weights: Tensor, edge_weights: Tensor
+        self, source: int, outputs: Outputs, weights: Tensor, mixing: CellMixing
     ) -> "NodeSums":
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
         state = self._preprocessed(source, outputs)
-        self._leave(source, state, weights, edge_weights, sums)
+        self._leave(source, state, weights, mixing, sums)
         return sums
 
     def _leave(
-        self, source: int, state: Images, weights: Tensor, edge_weights: Tensor, sums: "NodeSums"
+        self, source: int, state: Images, weights: Tensor, mixing: CellMixing, sums: "NodeSums"
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
@@ -168,9 +143,11 @@ class SearchCell(nn.Module):
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
             for edge, target in zip(edges, targets, strict=True):
-                _add(sums.bypassing, target, rest, edge_weights[edge])
-        for row, term, weight in self.nodes[source](active, weights[edges]):
-            _add(sums.mixed, targets[row], term, weight)
+                _add(sums.bypassing, target, rest, mixing.edges[edge])
+        computed = [mixing.active[edge] for edge in edges] if mixing.active else None
+        for row, term, weight, column in self.nodes[source](active, weights[edges], computed):
+            kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
+            _add(sums.mixed, targets[row], kept, weight)
 
     def _node(self, target: int, sums: "NodeSums", last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
@@ -240,7 +217,8 @@ class Supernet(nn.Module):
             convolutions inside operations; the cells' nodes, the nodes past ReLU and the pools are
             kept. ``full``: all
             but the cells' nodes, an input node with all that leaves it at a time.
-        extensions: Modules that may declare further operations.
+        auxiliary: Operations that every edge has behind those of the space, outside α, mask and
+            genotype; `Mixing.operations` has a column for each.
     """
 
     def __init__(  # what a supernet is made of
@@ -251,8 +229,8 @@ class Supernet(nn.Module):
         *,
         in_channels: int,
         classes: int,
+        auxiliary: Sequence[str] = (),
         recompute: Recompute = "none",
-        extensions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.recompute = recompute
@@ -276,22 +254,17 @@ class Supernet(nn.Module):
                 channels=channels,
                 partial=settings.partial_channels,
                 halves=position.halves,
+                auxiliary=auxiliary,
                 recompute=recompute,
-                extensions=extensions,
             )
             self.cells.append(cell)
             widths, halved = (*widths[1:], channels * space.outputs), position.halves
         self.head = skeleton.head(space, widths[-1], searched=True)
         self.classifier = nn.Linear(widths[-1], classes)
         edges, operations = len(space.edges), len(space.operations)
-        self.alpha = nn.ParameterDict(
-            {kind: torch.zeros(edges, operations) for kind in space.cell_types}
-        )
-        self.beta = nn.ParameterDict(
-            {kind: torch.zeros(edges) for kind in space.cell_types}
-            if settings.edge_normalization
-            else {}
-        )
+        self.alpha = nn.ParameterDict({k: torch.zeros(edges, operations) for k in space.cell_types})
+        normalized = space.cell_types if settings.edge_normalization else ()
+        self.beta = nn.ParameterDict({kind: torch.zeros(edges) for kind in normalized})
         for kind in space.cell_types:
             self.register_buffer(f"mask_{kind}", torch.tensor(mask.rows[kind]), persistent=False)
         for module in self.modules():
@@ -313,17 +286,20 @@ class Supernet(nn.Module):
         return [p for p in self.parameters() if id(p) not in architecture]
 
     def mixing(self) -> Mixing:
-        """The mixing weights of α and β."""
+        """The mixing weights of α and β, Eq. 1 of the paper."""
         operations = {
             kind: masked_softmax(alpha, self.mask_of(kind)) for kind, alpha in self.alpha.items()
         }
-        edges = {
+        return Mixing(operations, self.edge_weights())
+
+    def edge_weights(self) -> dict[str, Float[Tensor, " edges"]]:
+        """The weight of every edge by cell type: softmax of β, or 1 without β."""
+        return {
             kind: edge_softmax(self.beta[kind], self.space)
             if kind in self.beta
             else torch.ones_like(alpha[:, 0])
             for kind, alpha in self.alpha.items()
         }
-        return Mixing(operations, edges)
 
     def forward(
         self, images: Images, mixing: Mixing | None = None
@@ -341,8 +317,8 @@ class Supernet(nn.Module):
         as_they_are = again or not self.space.projects
         first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
         previous, outputs = (first,) * self.space.inputs, first
-        for kind, cell in zip(self.sequence, self.cells, strict=True):
-            outputs = cell(previous, mixing.operations[kind], mixing.edges[kind])
+        for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
+            outputs = cell(previous, mixing.of(number, kind))
             last = cell is self.cells[-1]
             handed_on = outputs if as_they_are or last else (_joined(outputs),)
             previous = (*previous[1:], handed_on)
@@ -350,6 +326,21 @@ class Supernet(nn.Module):
             outputs = (recomputed(self.head, skeleton.concatenated(outputs), when=again),)
         pooled = torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1)
         return self.classifier(pooled)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def inherit_(self, other: "Supernet") -> None:
+        """Take over weights, α and β of a supernet of the same size with these operations or more.
+
+        Args:
+            other: The supernet.
+        """
+        theirs = other.state_dict()
+        for name, own in self.state_dict().items():
+            if ".nodes." not in name:
+                own.copy_(theirs[name])
+        for cell, before in zip(self.cells, other.cells, strict=True):
+            for node, old in zip(cell.nodes, before.nodes, strict=True):  # type: ignore[arg-type]
+                node.inherit_(old)
 
     @torch.no_grad()
     def initialize_architecture_(self, generator: torch.Generator) -> None:

@@ -39,8 +39,9 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from zostudy.networks.supernet import Mixing, Supernet
-from zostudy.registry import find
+from zostudy.networks.mixing import Mixing
+from zostudy.networks.supernet import Supernet
+from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -86,9 +87,9 @@ class Ranking:
     differentiable: bool = True
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], extensions: tuple[str, ...] = ()) -> "Ranking":
+    def of(cls, settings: Mapping[str, Any], space: SearchSpace) -> "Ranking":
         """The ranking function that ``{"name": …, option: value, …}`` names."""
-        component = find("ranking_function", settings["name"], "prune.ranking", extensions)
+        component = space.find("ranking_function", settings["name"], "prune.ranking")
         options = {key: value for key, value in settings.items() if key != "name"}
         facts = component.facts
         reads = facts.get("reads", ("logits",))

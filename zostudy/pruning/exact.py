@@ -16,7 +16,8 @@ from torch import Tensor
 
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.networks.mixing import Mixing
+from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.pruning.forward_cache import Changes, ForwardCache
 from zostudy.pruning.scoring import (

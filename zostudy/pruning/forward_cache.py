@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.networks.mixing import Mixing
+from zostudy.networks.node_operations import Term
+from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs
 from zostudy.pruning.scoring import Edge, Removal, reading, uniform_mixing
 from zostudy.space.mask import Place
@@ -55,16 +57,15 @@ class _NodeStub(nn.Module):
         super().__init__()
         self._sums = sums
 
-    def forward(self, *_: object) -> Iterator[tuple[int, Tensor, None]]:
+    def forward(self, *_: object) -> Iterator[Term]:
         """The sums, whatever the input."""
-        for row, total in self._sums.items():
-            yield row, total, None
+        yield from (Term(row, total) for row, total in self._sums.items())
 
 
-def _summed(terms: Iterable[tuple[int, Tensor, Tensor | None]]) -> dict[int, Tensor]:
+def _summed(terms: Iterable[Term]) -> dict[int, Tensor]:
     """The mixed operation of each edge that leaves a node, from its terms."""
     sums: dict[int, Tensor] = {}
-    for row, term, weight in terms:
+    for row, term, weight, _ in terms:
         part = term if weight is None else weight * term
         sums[row] = sums[row] + part if row in sums else part
     return sums

@@ -5,8 +5,10 @@ beside it, ``(context, *, options) -> None``, that refuses bad input before anyt
 Options in its fact ``continues`` only say how far a trajectory is followed: one that is kept serves
 them all. For a plan, ``known=True`` says that the source needs no pictures and no time, so that its
 mask is known beforehand; ``expected_mask`` names a function beside it, ``(context, *, options) ->
-Foreseen``, that says of any other what its mask will be like. Neither is needed; the full mask
-stands for one that nothing is known of.
+ExpectedMask``, that says of any other what its mask will be like. Neither is needed; the full mask
+stands for one that nothing is known of. ``level`` names the option of which smaller values keep
+fewer operations, and ``genotype`` has the option and the value with which a source ends with a
+genotype, so that nothing is left to search.
 """
 
 import time
@@ -17,17 +19,18 @@ from typing import Annotated, Any
 
 import torch
 
-from zostudy.config.settings import SupernetSettings
+from zostudy.config.settings import SupernetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
 from zostudy.errors import ArchitectureError, ConfigError
 from zostudy.pruning import greedy
 from zostudy.registry import mask_source
 from zostudy.runtime import seeded
+from zostudy.space import genotype as genotypes
 from zostudy.space import mask as masks
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask, Place
-from zostudy.space.search_space import SearchSpace
+from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.space.text import json_value
 from zostudy.stage import Progress, StageContext
 
@@ -45,7 +48,6 @@ class PruneContext:
         dataset: The data set.
         pictures: The pictures that train the weights; zero-shot scores see only these.
         stage: Device, seed, checkpoint and report.
-        extensions: Modules that may declare further components.
     """
 
     space: SearchSpace
@@ -53,7 +55,13 @@ class PruneContext:
     dataset: Dataset
     pictures: Pictures
     stage: StageContext
-    extensions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: TrialConfig, dataset: Dataset, stage: StageContext) -> "PruneContext":
+        """What the mask source of a trial is given."""
+        pictures, _ = dataset.search_parts(config.search.architecture_fraction)
+        space = search_space(config.search_space.name, config.extensions)
+        return cls(space, config.supernet, dataset, pictures, stage)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,43 @@ class PruneResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     edge_scores: Mapping[tuple[str, int], float] = field(default_factory=dict)
     edge_errors: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them."""
+        names = self.mask.space.operations
+        return {
+            "mask": self.mask.to_dict(),
+            "added": [[kind, edge, names[column]] for kind, edge, column in self.added],
+            "rounds": [done.to_dict() for done in self.rounds],
+            "edges": [
+                [kind, edge, score, self.edge_errors.get((kind, edge))]
+                for (kind, edge), score in self.edge_scores.items()
+            ],
+            "genotype": self.genotype.to_dict() if self.genotype else None,
+            "operations": self.mask.count(),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.metrics),
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "PruneResult":
+        """A result from what `to_dict` gave."""
+        mask = masks.from_dict(data["mask"], space)
+        column, genotype, edges = space.operations.index, data["genotype"], data["edges"]
+        return cls(
+            mask,
+            added=tuple((kind, edge, column(name)) for kind, edge, name in data["added"]),
+            rounds=[greedy.Round.of(done, mask) for done in data["rounds"]],
+            genotype=genotypes.from_dict(genotype, space.extensions) if genotype else None,
+            seconds=data["seconds"],
+            peak_bytes=data["peak_bytes"],
+            metrics=data["figures"],
+            edge_scores={(kind, edge): score for kind, edge, score, _ in edges},
+            edge_errors={
+                (kind, edge): error for kind, edge, _, error in edges if error is not None
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +159,7 @@ def none(context: PruneContext) -> PruneResult:
     return PruneResult(OperationMask.full(context.space))
 
 
-@mask_source("random", known=True)
+@mask_source("random", known=True, level="xi")
 def random(context: PruneContext, *, xi: Annotated[float, "(0, 1]"]) -> PruneResult:
     """Keep each operation with probability ξ, at least one on every edge.
 

@@ -150,7 +150,6 @@ class Sampler:
             context.supernet,
             in_channels=context.dataset.channels,
             classes=len(context.dataset.classes),
-            extensions=context.extensions,
         )
         return supernet.requires_grad_(requires_grad=False)
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
-from zostudy.networks.supernet import Mixing, Supernet
+from zostudy.networks.mixing import Mixing
+from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import Network, ProxyInputs, Ranking, captured
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import SearchSpace

@@ -17,6 +17,8 @@ from zostudy.pruning.scoring import removable
 from zostudy.pruning.trajectory import Repeats, Rounds, Trajectory, metrics, to_genotype
 from zostudy.registry import components, mask_source
 from zostudy.runtime import seeded
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace
 
 
 def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN401  # any option
@@ -28,9 +30,9 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
     """
     check_images(context.pictures, options["images"], options["batch_size"])
     Repeats.of(options["repeats"])
-    rankings = _rankings(options["ranking"], context.extensions)
+    rankings = _rankings(options["ranking"], context.space)
     if options["scorer"] == "first_order":
-        check_differentiable(rankings, context.extensions)
+        check_differentiable(rankings, context.space)
     drawn = torch.randn(2, len(context.dataset.classes), generator=seeded("cpu", "prune/check"))
     for ranking in rankings:
         if {"logits", "features"}.issuperset(ranking.reads):
@@ -40,13 +42,13 @@ def check_zero_shot(context: PruneContext, **options: Any) -> None:  # noqa: ANN
                 raise ConfigError(f"prune.ranking: {error}") from error
 
 
-def check_differentiable(rankings: Sequence[Ranking], extensions: tuple[str, ...]) -> None:
+def check_differentiable(rankings: Sequence[Ranking], space: SearchSpace) -> None:
     """Whether the first-order scorer can use the ranking functions.
 
     Raises:
         ConfigError: It cannot use one of them.
     """
-    known = components("ranking_function", extensions)
+    known = components("ranking_function", space.extensions)
     usable = [name for name, c in known.items() if c.facts.get("differentiable") is not False]
     for ranking in rankings:
         if not ranking.differentiable:
@@ -70,6 +72,8 @@ def expected_zero_shot_mask(context: PruneContext, **options: Any) -> ExpectedMa
 @mask_source(
     "zero_shot",
     continues=("xi", "measure", "until"),
+    level="xi",
+    genotype={"until": "genotype"},
     components={"ranking": "ranking_function"},
     check="check_zero_shot",
     expected_mask="expected_zero_shot_mask",
@@ -99,29 +103,33 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
         xi: Pruning level; no round starts at or below it.
         measure: What the level counts (docs/method.md, section 8).
         operations_per_round: Operations that an edge loses in one round.
-        until: ``level``, or ``genotype`` for one operation an edge and as many edges a node as the
-            search space keeps.
-        none_operation: Whether the zero operation is a candidate as any other, is always kept, or
-            is left out from the start.
+        until: ``level``, or ``genotype`` for one operation an edge and the edges the space keeps.
+        none_operation: Whether the zero operation may go as any other, stays, or is never there.
         ranking: Ranking functions, summed.
         scorer: ``exact`` leaves every operation out in turn, as Algorithm 1 does; ``first_order``
-            has all scores from one backward pass, for about a hundredth of the time, which pays
-            for the repeats that a reliable ranking needs.
+            has all scores from one backward pass, for about a hundredth of the time.
         images: Pictures seen in each repeat.
         batch_size: Pictures in one batch.
-        repeats: Independent initializations and draws of pictures that scores are averaged over; or
-            ``{until_reliability: R, at_most: N}``: as many as it takes until the reliability is R.
+        repeats: Initializations and draws of pictures that scores are averaged over; or as many as
+            it takes: ``{until_reliability: R, at_most: N}``.
 
     References:
         The paper, Algorithm 1; docs/method.md, sections 5 and 9.
     """
     schedule = Schedule(context.space, xi, measure, operations_per_round, until, none_operation)
     course = Trajectory(context.stage, schedule, Repeats.of(repeats))
-    rankings = _rankings(ranking, context.extensions)
+    rankings = _rankings(ranking, context.space)
     sampler = Sampler(context, rankings, SCORERS[scorer], images, batch_size, course)
     pruning = Rounds(sampler, course, schedule)
     mask, rounds = greedy.rounds_until(schedule.start, schedule.stop, pruning.next, course.rounds)
-    result = repaired(
+    result = _result(mask, rounds, measure)
+    return to_genotype(result, sampler) if until == "genotype" else result
+
+
+def _result(
+    mask: OperationMask, rounds: list[greedy.Round], measure: Literal["operations", "architectures"]
+) -> PruneResult:
+    return repaired(
         mask,
         greedy.last_scores(rounds),
         rounds=rounds,
@@ -129,12 +137,11 @@ def zero_shot(  # noqa: PLR0913  # the settings of Algorithm 1
         peak_bytes=max((done.peak_bytes for done in rounds), default=0),
         metrics=metrics(rounds) | {"level": mask.level(measure)},
     )
-    return to_genotype(result, sampler) if until == "genotype" else result
 
 
-def _rankings(ranking: Sequence[Any], extensions: tuple[str, ...]) -> list[Ranking]:
+def _rankings(ranking: Sequence[Any], space: SearchSpace) -> list[Ranking]:
     settings = [{"name": entry} if isinstance(entry, str) else entry for entry in ranking]
-    return [Ranking.of(entry, extensions) for entry in settings]
+    return [Ranking.of(entry, space) for entry in settings]
 
 
 def check_images(pictures: Pictures, images: int, batch_size: int) -> None:

@@ -1,35 +1,26 @@
 """Bilevel one-shot search: weights and architecture in turn (docs/method.md, section 4)."""
 
-import itertools
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from zostudy.config.settings import SearchSettings, SupernetSettings
-from zostudy.data.batches import Batch, number_of_training_batches, training_batches
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
-from zostudy.errors import NumericalError
-from zostudy.networks.dry_run import make_state, predicted_peak
-from zostudy.networks.memory import PeakMemory
-from zostudy.networks.supernet import Supernet
-from zostudy.runtime import Runtime, seed_everything, seeded
-from zostudy.search.discretize import discretize
-from zostudy.search.learner import Learner
+from zostudy.networks.dry_run import predicted_peak
+from zostudy.runtime import Runtime
+from zostudy.search import decision
+from zostudy.search.schedules import later_stages
+from zostudy.search.session import Session, sampled_epochs
+from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
-from zostudy.stage import Progress, StageContext
+from zostudy.space.search_space import SearchSpace
+from zostudy.stage import StageContext
 
-#: Steps of an epoch, and epochs, whose memory is measured.
-_SAMPLED = 2
-
-#: Streams of the trial's seed, one a use.
-_WEIGHT_BATCHES = "search/weight batches"
-_ARCHITECTURE_BATCHES = "search/architecture batches"
-_ARCHITECTURE = "search/architecture"
+#: Cells in which every cell type occurs.
+_ALL_TYPES = 3
 
 
 @dataclass(frozen=True)
@@ -37,12 +28,16 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        genotype: The genotype of the last epoch's α.
+        genotype: The genotype that its selection chose.
         history: For each epoch, its metrics.
-        alpha_history: For each epoch, softmax(α) by cell type, edge and operation.
+        alpha_history: For each epoch, how strong each operation was by cell type, edge and
+            operation; of a softmax, its mixing weights.
         seconds: Time it took, earlier sessions counted in.
         peak_bytes: Most live tensor bytes of a step (CPU), or the allocator's peak (CUDA).
-        metrics: Further metrics of memory.
+        metrics: Further metrics of memory and of the decision.
+        notes: What is to be said of it, a sentence each.
+        healthy: The genotype of the last epoch before a collapse, and that epoch, from 1; nothing
+            where the search did not collapse or was never healthy.
     """
 
     genotype: Genotype
@@ -51,6 +46,36 @@ class SearchResult:
     seconds: float
     peak_bytes: int
     metrics: Mapping[str, float]
+    notes: Sequence[str] = field(default=())
+    healthy: tuple[Genotype, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries, as a record keeps them."""
+        return {
+            "genotype": self.genotype.to_dict(),
+            "history": list(self.history),
+            "alpha_history": list(self.alpha_history),
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "figures": dict(self.metrics),
+            "notes": list(self.notes),
+            "healthy": [self.healthy[0].to_dict(), self.healthy[1]] if self.healthy else None,
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "SearchResult":
+        """A result from what `to_dict` gave, now or before searches had notes."""
+        healthy = data.get("healthy")
+        return cls(
+            genotypes.from_dict(data["genotype"], space.extensions),
+            data["history"],
+            data["alpha_history"],
+            data["seconds"],
+            data["peak_bytes"],
+            data["figures"],
+            data.get("notes", ()),
+            (genotypes.from_dict(healthy[0], space.extensions), healthy[1]) if healthy else None,
+        )
 
 
 def search(
@@ -59,7 +84,6 @@ def search(
     supernet: SupernetSettings,
     settings: SearchSettings,
     context: StageContext,
-    extensions: tuple[str, ...] = (),
 ) -> SearchResult:
     """Search the supernet that a mask leaves.
 
@@ -71,16 +95,49 @@ def search(
         supernet: Size of the supernet.
         settings: The search.
         context: Device, seed, checkpoint and report.
-        extensions: Modules that may declare further components.
 
     Raises:
         NumericalError: A loss is not finite.
     """
-    session = _Session(mask, dataset, supernet, settings, context, extensions)
+    session = Session(mask, dataset, supernet, settings, context)
     session.resume()
-    while session.epoch < settings.epochs:
+    while not session.ended:
         session.train_epoch()
-    return session.result()
+    genotype = session.genotype()
+    last = session.history[-1]
+    notes = [note for note in (session.reason, _undecided(session, last)) if note]
+    healthy = None
+    if decision.skip_share(genotype) > settings.collapsed_share:
+        healthy = _last_healthy(session)
+        before = f"; the genotype of epoch {healthy[1]} is kept beside it" if healthy else ""
+        notes.append(
+            "the search collapsed: skip connections make up "
+            f"{100 * decision.skip_share(genotype):.0f} % of a cell{before}"
+        )
+    return SearchResult(
+        genotype,
+        session.history,
+        session.alpha_history,
+        session.seconds,
+        session.memory.peak_bytes,
+        dict(session.memory.metrics())
+        | {name: last[name] for name in ("lead", "skips", "stable_epochs", "start_genotype")}
+        | {"collapsed": float(decision.skip_share(genotype) > settings.collapsed_share)},
+        notes,
+        healthy,
+    )
+
+
+def _undecided(session: Session, last: Mapping[str, float]) -> str:
+    return decision.sentence(last) if session.by_strength else ""
+
+
+def _last_healthy(session: Session) -> tuple[Genotype, int] | None:
+    limit = session.settings.collapsed_share
+    for epoch in range(len(session.genotypes) - 1, 0, -1):
+        if decision.skip_share(session.genotypes[epoch]) <= limit:
+            return session.genotypes[epoch], epoch
+    return None
 
 
 def predict_peak(
@@ -89,9 +146,13 @@ def predict_peak(
     supernet: SupernetSettings,
     settings: SearchSettings,
     runtime: Runtime,
-    extensions: tuple[str, ...] = (),
 ) -> int:
-    """The peak that `search` will measure on the CPU, from a step without numbers.
+    """The peak of `search` on the CPU, from a step without numbers.
+
+    It is the peak that will be measured where every operation is computed. Where paths are drawn it
+    is an upper bound: that of a step in which each edge draws the operation that needs most. Of a
+    search in stages it is the largest of all stages; where a later one is, it is an upper bound
+    too, as if every edge kept the operations that need most.
 
     Args:
         mask: What is searched.
@@ -99,177 +160,67 @@ def predict_peak(
         supernet: Size of the supernet.
         settings: The search.
         runtime: Its precision counts.
-        extensions: Modules that may declare further components.
 
     Returns:
         Bytes of live tensors.
     """
+    space = mask.space
+    prediction = _Prediction(dataset.outline(), settings, runtime)
+    name = settings.relaxation.name
+    paths = space.find("relaxation", name, "search.relaxation.name").facts.get("paths")
+    stages, order = [(mask, supernet)], []
+    if paths or later_stages(mask, supernet, settings):
+        order = prediction.by_need(mask, supernet)
+        stages += [
+            (stage.mask, supernet.model_copy(update={"cells": stage.cells}))
+            for stage in later_stages(mask, supernet, settings, order)
+        ]
+    return max(prediction.peak(own, size, order) for own, size in stages)
 
-    def step(imaginary: Runtime) -> None:
-        context = StageContext(imaginary, seed=0)
-        session = _Session(mask, dataset.outline(), supernet, settings, context, extensions)
-        session.later_step()
 
-    return predicted_peak(step, runtime)
+@dataclass(frozen=True)
+class _Prediction:
+    """Peaks of a search's steps.
 
+    Attributes:
+        outline: The data set's outline.
+        settings: The search.
+        runtime: Its precision counts.
+    """
 
-class _Session:
-    """The state of a search between epochs."""
+    outline: Dataset
+    settings: SearchSettings
+    runtime: Runtime
 
-    def __init__(  # what `search` is given
-        self,
-        mask: OperationMask,
-        dataset: Dataset,
-        supernet: SupernetSettings,
-        settings: SearchSettings,
-        context: StageContext,
-        extensions: tuple[str, ...],
-    ) -> None:
-        self.settings = settings
-        self.context = context
-        self.dataset = dataset
-        self.device = context.runtime.device
-        seed_everything(context.seed)
-        with context.runtime.initialization_device:
-            self.supernet = Supernet(
-                mask.space,
-                mask,
-                supernet,
-                in_channels=dataset.channels,
-                classes=len(dataset.classes),
-                recompute=settings.recompute,
-                extensions=extensions,
-            )
-        self.supernet.initialize_architecture_(seeded("cpu", context.seed, _ARCHITECTURE))
-        self.supernet.to(self.device)
-        self.learner = Learner(self.supernet, settings, context.runtime, extensions)
-        self.generators = {
-            name: seeded("cpu", context.seed, stream)
-            for name, stream in (
-                ("weights", _WEIGHT_BATCHES),
-                ("architecture", _ARCHITECTURE_BATCHES),
-            )
-        }
-        parts = dataset.search_parts(settings.architecture_fraction)
-        self.pictures = dict(zip(("weights", "architecture"), parts, strict=True))
-        self.epoch = 0
-        self.history: list[dict[str, float]] = []
-        self.alpha_history: list[dict[str, list[list[float]]]] = []
-        self.seconds = 0.0
-        self.memory = PeakMemory(self.device)
+    def peak(
+        self, mask: OperationMask, supernet: SupernetSettings, order: Sequence[int] = ()
+    ) -> int:
+        """The peak of a step; see `Mixer` for the order."""
 
-    def resume(self) -> None:
-        """Take up the state of an earlier session, if there is one."""
-        state = self.context.checkpoint.load()
-        if state is None:
-            return
-        self.supernet.load_state_dict(state["supernet"])
-        self.learner.weight_optimizer.load_state_dict(state["weight_optimizer"])
-        self.learner.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
-        for name, generator in self.generators.items():
-            generator.set_state(state["generators"][name])
-        self.epoch = state["epoch"]
-        self.history = state["history"]
-        self.alpha_history = state["alpha_history"]
-        self.seconds = state["seconds"]
-        self.memory = PeakMemory(self.device, before=state["peak_bytes"])
+        def step(imaginary: Runtime, epoch: int) -> None:
+            context = StageContext(imaginary, seed=0)
+            session = Session(mask, self.outline, supernet, self.settings, context, order)
+            session.later_step(epoch)
 
-    def _save(self) -> None:
-        self.context.checkpoint.save(
-            {
-                "supernet": self.supernet.state_dict(),
-                "weight_optimizer": self.learner.weight_optimizer.state_dict(),
-                "architecture_optimizer": self.learner.architecture_optimizer.state_dict(),
-                "generators": {n: g.get_state() for n, g in self.generators.items()},
-                "epoch": self.epoch,
-                "history": self.history,
-                "alpha_history": self.alpha_history,
-                "seconds": self.seconds,
-                "peak_bytes": self.memory.peak_bytes,
-            }
+        return max(
+            predicted_peak(functools.partial(step, epoch=epoch), self.runtime)
+            for epoch in sampled_epochs(self.settings)
         )
 
-    def train_epoch(self) -> None:
-        """One epoch over the pictures that train the weights, saved and reported."""
-        started = time.perf_counter()
-        total = self.settings.epochs
-        rate = self.settings.weights.learning_rate_at(self.epoch, total)
-        for group in self.learner.weight_optimizer.param_groups:
-            group["lr"] = rate
-        searching = self.epoch >= self.settings.warmup_epochs
-        metrics = self._steps(searching)
-        metrics["learning_rate"] = rate
-        mixing = self.supernet.mixing()
-        self.alpha_history.append(
-            {kind: weights.detach().tolist() for kind, weights in mixing.operations.items()}
-        )
-        self.epoch += 1
-        self.history.append(metrics)
-        self.seconds += time.perf_counter() - started
-        self._save()
-        self.context.report(Progress("search", self.epoch, total, metrics))
+    def by_need(self, mask: OperationMask, supernet: SupernetSettings) -> list[int]:
+        """Operations from the one that needs most memory, where it is alone on every edge."""
+        small = supernet.model_copy(update={"cells": min(supernet.cells, _ALL_TYPES)})
+        columns = range(len(mask.space.operations))
+        needs = {column: self.peak(_first_of(mask, column), small) for column in columns}
+        return sorted(columns, key=lambda column: -needs[column])
 
-    def _steps(self, searching: bool) -> dict[str, float]:  # one of two kinds
-        """The epoch's steps; mean losses and accuracies in percent."""
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        architecture_sum = torch.zeros(2, dtype=torch.float64, device=self.device)
-        others = self._architecture_batches() if searching else itertools.repeat(None)
-        steps_done = number_of_training_batches(
-            len(self.pictures["weights"]), self.settings.pictures_at_once
-        )
-        # Whole batches with and without the optimizers' state are among these few.
-        sampled = searching and self.epoch - self.settings.warmup_epochs < _SAMPLED
-        for index, (batch, other) in enumerate(zip(self._batches("weights"), others, strict=False)):
-            step = self._sampled_step if sampled and index < _SAMPLED else self.learner.step
-            losses, architecture = step(batch, other, self.epoch)
-            sums += losses
-            architecture_sum += architecture
-        loss = float(sums[0] + architecture_sum[0])
-        if not math.isfinite(loss):
-            raise NumericalError(f"search: the loss is {loss} in epoch {self.epoch + 1}")
-        metrics = {
-            "train_loss": float(sums[0]) / steps_done,
-            "train_accuracy": 100 * float(sums[1] / sums[2]),
-        }
-        if searching:
-            metrics["architecture_loss"] = float(architecture_sum[0]) / steps_done
-            metrics["architecture_accuracy"] = 100 * float(architecture_sum[1]) / steps_done
-        return metrics
 
-    def _sampled_step(self, batch: Batch, other: Batch | None, epoch: int) -> tuple[Tensor, Tensor]:
-        """A step whose memory is measured."""
-        with self.memory.sample(*self.learner.held(), *batch, *(other or ())):
-            return self.learner.step(batch, other, epoch)
+def _first_of(mask: OperationMask, column: int) -> OperationMask:
+    """The mask with one operation an edge: the given one, or else the first that is left."""
 
-    def later_step(self) -> None:
-        """A step as any but the first: the optimizers have their state."""
-        make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
-        batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
-        self._sampled_step(batch, other, self.settings.warmup_epochs)
+    def alone(row: Sequence[bool]) -> tuple[bool, ...]:
+        chosen = column if row[column] else row.index(True)
+        return tuple(place == chosen for place in range(len(row)))
 
-    def _batches(self, part: str) -> Iterator[Batch]:
-        """One epoch of the pictures that train the weights, or of those that train α."""
-        return training_batches(
-            self.dataset,
-            self.pictures[part],
-            self.settings.pictures_at_once,
-            self.settings.augment,
-            self.generators[part],
-            self.device,
-        )
-
-    def _architecture_batches(self) -> Iterator[Batch]:
-        while True:
-            yield from self._batches("architecture")
-
-    def result(self) -> SearchResult:
-        """The genotype and the record of the search."""
-        mixing = self.supernet.mixing()
-        return SearchResult(
-            discretize(mixing, self.supernet.mask),
-            self.history,
-            self.alpha_history,
-            self.seconds,
-            self.memory.peak_bytes,
-            self.memory.metrics(),
-        )
+    rows = {kind: tuple(map(alone, edges)) for kind, edges in mask.rows.items()}
+    return OperationMask(mask.space, rows)

@@ -1,7 +1,7 @@
 """From mixing weights and a mask to a genotype (docs/method.md, section 4)."""
 
 from zostudy.errors import ArchitectureError
-from zostudy.networks.supernet import Mixing
+from zostudy.networks.mixing import Mixing
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import Node

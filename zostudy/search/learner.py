@@ -4,20 +4,20 @@ A batch is computed in micro-batches, whose gradients are added before an optimi
 normalization takes its statistics from each micro-batch by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zostudy.config.settings import SearchSettings
+from zostudy.config.search import SearchSettings
 from zostudy.data.batches import Batch
 from zostudy.networks.memory import Holder
 from zostudy.networks.supernet import Supernet
-from zostudy.registry import find
 from zostudy.runtime import Runtime
-from zostudy.search import steps
+from zostudy.search import curvature, steps
+from zostudy.search.mixer import Mixer
 
 
 class Learner:
@@ -25,9 +25,9 @@ class Learner:
 
     Args:
         supernet: The supernet, on its device.
+        mixer: How it mixes.
         settings: The search.
         runtime: The device and its precision.
-        extensions: Modules that may declare further regularizers.
 
     Attributes:
         weights: w.
@@ -37,13 +37,10 @@ class Learner:
     """
 
     def __init__(
-        self,
-        supernet: Supernet,
-        settings: SearchSettings,
-        runtime: Runtime,
-        extensions: tuple[str, ...] = (),
+        self, supernet: Supernet, mixer: Mixer, settings: SearchSettings, runtime: Runtime
     ) -> None:
         self.supernet = supernet
+        self.mixer = mixer
         self._settings = settings
         self._runtime = runtime
         self.weights = supernet.weight_parameters()
@@ -62,7 +59,7 @@ class Learner:
             weight_decay=adam.weight_decay,
         )
         name = settings.regularizer.name
-        component = find("regularizer", name, "search.regularizer.name", extensions)
+        component = supernet.space.find("regularizer", name, "search.regularizer.name")
         self._regularizer = component.load()
 
     def held(self) -> tuple[Holder, ...]:
@@ -75,14 +72,17 @@ class Learner:
         Args:
             batch: Pictures that train the weights.
             other: Pictures that train α.
-            epoch: The epoch, from 0, which regularizers depend on.
+            epoch: The epoch, from 0, which relaxations and regularizers depend on.
 
         Returns:
             (loss, correct, pictures) of the weight batch and (loss, share correct) of the other.
         """
         architecture = torch.zeros(2, dtype=torch.float64, device=self._runtime.device)
         if other is not None:
+            self.mixer.begin(epoch)
             architecture = self._architecture_step(batch, other, epoch)
+        self.mixer.begin(epoch)
+        self.mixer.perturb(lambda weights: self._ascent(batch, weights))
         hits: list[Tensor] = []
         total = torch.zeros((), device=self._runtime.device)
         with steps.frozen(self.architecture):
@@ -96,11 +96,22 @@ class Learner:
         counted = torch.full((), len(batch[1]), device=self._runtime.device)
         return torch.stack([total, torch.stack(hits).sum(), counted]).double(), architecture
 
+    def largest_eigenvalue(self, batch: Batch, epoch: int) -> float:
+        """The largest eigenvalue, by its size, of the Hessian of a batch's loss for α and β."""
+        self.mixer.begin(epoch)
+
+        def gradient() -> list[Tensor]:
+            return steps.gradients(
+                lambda: self._losses(batch, []), self.architecture, self.weights
+            )[0]
+
+        return curvature.largest_eigenvalue(gradient, self.architecture)
+
     def _architecture_step(self, batch: Batch, other: Batch, epoch: int) -> Tensor:
         hits: list[Tensor] = []
 
-        def architecture_loss() -> Iterator[Tensor]:
-            yield from self._losses(other, hits)
+        def architecture_loss(offsets: Sequence[Tensor] = ()) -> Iterator[Tensor]:
+            yield from self._losses(other, hits, offsets)
             term = self._regularization(epoch)
             if term.requires_grad:
                 yield term
@@ -116,28 +127,61 @@ class Learner:
                 self.weights,
                 self.weight_optimizer,
             )
+        elif self._settings.order == "harmonized":
+            found, loss = self._harmonized(architecture_loss)
         else:
             found, loss = steps.gradients(architecture_loss, self.architecture, self.weights)
         for parameter, gradient in zip(self.architecture, found, strict=True):
             parameter.grad = gradient
         self.architecture_optimizer.step()
         self.architecture_optimizer.zero_grad(set_to_none=True)
-        return torch.stack([loss.double(), torch.stack(hits).sum().double() / len(other[1])])
+        first_pass = torch.stack(hits[: self._parts(len(other[1]))])
+        return torch.stack([loss.double(), first_pass.sum().double() / len(other[1])])
 
-    def _losses(self, batch: Batch, hits: list[Tensor]) -> Iterator[Tensor]:
+    def _harmonized(self, architecture_loss: Any) -> tuple[list[Tensor], Tensor]:  # noqa: ANN401  # a loss
+        sequence, alpha = self.supernet.sequence, self.supernet.alpha
+        return steps.harmonized(
+            architecture_loss,
+            self.architecture,
+            self.weights,
+            [alpha[kind].detach() for kind in sequence],
+            [
+                [number for number, own in enumerate(sequence) if own == kind]
+                for kind in self.supernet.space.cell_types
+            ],
+            self._settings.harmony * self.mixer.progress,
+        )
+
+    def _ascent(self, batch: Batch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient of the training loss for the mixing weights."""
+        given = {kind: own.detach().clone().requires_grad_() for kind, own in weights.items()}
+        with steps.frozen(self.architecture):
+            found, _ = steps.gradients(
+                lambda: self._losses(batch, [], weights=given), list(given.values()), self.weights
+            )
+        return dict(zip(given, found, strict=True))
+
+    def _losses(
+        self,
+        batch: Batch,
+        hits: list[Tensor],
+        offsets: Sequence[Tensor] = (),
+        weights: dict[str, Tensor] | None = None,
+    ) -> Iterator[Tensor]:
         """The mean loss of a batch in parts, one a micro-batch; appends how many are correct."""
         whole = len(batch[1])
-        micro = self._settings.pictures_at_once // self._settings.accumulate
-        parts = [tensor.tensor_split(-(-whole // micro)) for tensor in batch]
-        for images, labels in zip(*parts, strict=True):
-            yield self._loss(images, labels, hits) * (len(labels) / whole)
+        parts = [tensor.tensor_split(self._parts(whole)) for tensor in batch]
+        for part, (images, labels) in enumerate(zip(*parts, strict=True)):
+            with self._runtime.autocast():
+                logits = self.supernet(images, self.mixer.mixing(offsets, weights, part))
+                loss = functional.cross_entropy(logits, labels)
+            hits.append((logits.detach().argmax(dim=1) == labels).sum())
+            yield loss * (len(labels) / whole)
 
-    def _loss(self, images: Tensor, labels: Tensor, hits: list[Tensor]) -> Tensor:
-        with self._runtime.autocast():
-            logits = self.supernet(images)
-            loss = functional.cross_entropy(logits, labels)
-        hits.append((logits.detach().argmax(dim=1) == labels).sum())
-        return loss
+    def _parts(self, pictures: int) -> int:
+        """Micro-batches of a batch."""
+        micro = self._settings.pictures_at_once // self._settings.accumulate
+        return -(-pictures // micro)
 
     def _regularization(self, epoch: int) -> Tensor:
         kinds = self.supernet.space.cell_types

@@ -154,3 +154,61 @@ def _moved(
         with torch.no_grad():
             for weight, kept in zip(weights, before, strict=True):
                 weight.copy_(kept)
+
+
+def harmonized(
+    architecture_loss: Callable[[Sequence[Tensor]], Iterator[Tensor]],
+    architecture: Sequence[nn.Parameter],
+    weights: Sequence[nn.Parameter],
+    cells: Sequence[Tensor],
+    groups: Sequence[Sequence[int]],
+    strength: float,
+) -> tuple[list[Tensor], Tensor]:
+    """The gradient of L_a − λ S, where S says how well the gradients of the cells agree.
+
+    S is the mean cosine between the gradients g_l of L_a for the mixing weights p_l of two cells of
+    a type. Its gradient for α is the derivative of ∇_α L_a along δ, δ_l = ∂S/∂g_l, which a finite
+    difference of two more passes gives.
+
+    Args:
+        architecture_loss: Gives L_a with an offset on the mixing weights of each cell.
+        architecture: α.
+        weights: w.
+        cells: For each cell, a tensor of the shape of its mixing weights.
+        groups: Numbers of the cells of each type.
+        strength: λ.
+
+    References:
+        Λ-DARTS, section 4.2, Eqs. 8 to 12 (Movahedi et al. 2022).
+    """
+    offsets = [torch.zeros_like(cell, requires_grad=True) for cell in cells]
+    found, loss = gradients(lambda: architecture_loss(offsets), [*architecture, *offsets], weights)
+    direct, by_cell = found[: len(architecture)], found[len(architecture) :]
+    direction = _agreement_gradient(by_cell, groups)
+    norm = torch.stack([d.norm() for d in direction]).norm()
+    if strength == 0:
+        return direct, loss
+    epsilon = _FINITE_STEP / norm.clamp_min(1e-12)
+    sides = []
+    for sign in (1, -1):
+        moved = [sign * epsilon * d for d in direction]
+        sides.append(gradients(lambda m=moved: architecture_loss(m), architecture, weights)[0])  # type: ignore[misc]  # a loss
+    along = [(up - down) / (2 * epsilon) for up, down in zip(*sides, strict=True)]
+    return [d - strength * a for d, a in zip(direct, along, strict=True)], loss
+
+
+def _agreement_gradient(by_cell: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> list[Tensor]:
+    """δ_l = ∂S/∂g_l for each cell; 0 for a cell that is the only one of its type."""
+    found = [torch.zeros_like(gradient) for gradient in by_cell]
+    for group in groups:
+        if len(group) < 2:
+            continue
+        pairs = len(group) * (len(group) - 1) / 2
+        norms = {cell: by_cell[cell].norm().clamp_min(1e-12) for cell in group}
+        units = {cell: by_cell[cell] / norms[cell] for cell in group}
+        total = torch.stack([units[cell] for cell in group]).sum(dim=0)
+        for cell in group:
+            others = total - units[cell]
+            across = others - (others * units[cell]).sum() * units[cell]
+            found[cell] = across / (norms[cell] * pairs)
+    return found

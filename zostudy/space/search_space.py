@@ -9,10 +9,10 @@ Symbols:
 import abc
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from zostudy.registry import find
+from zostudy.registry import Component, Kind, find
 
 #: The (operation, source) pairs of an intermediate node.
 Node = tuple[tuple[str, int], ...]
@@ -110,6 +110,8 @@ class SearchSpace:
         output: What a cell gives: its ``nodes`` side by side, or the ``last`` one.
         skeleton: The network around the cells.
         notation: How public code writes architectures, if there is a way.
+        extensions: Modules of the study that may declare further components; the study file's, so
+            that whatever knows the space finds them.
 
     Raises:
         ValueError: The parts do not fit each other.
@@ -129,6 +131,7 @@ class SearchSpace:
     output: Literal["nodes", "last"] = "nodes"
     skeleton: Skeleton = Skeleton()
     notation: Notation | None = None
+    extensions: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         blocks = self.skeleton.halving == "blocks"
@@ -177,6 +180,22 @@ class SearchSpace:
     def component(self, operation: str) -> str:
         """The name under which an operation is registered."""
         return dict(self.registered).get(operation, operation)
+
+    def find(self, kind: Kind, name: str, place: str) -> Component:
+        """The component of that name, zostudy's own or an extension's.
+
+        Raises:
+            ConfigError: No such component; the message begins with the place that named it.
+        """
+        return find(kind, name, place, self.extensions)
+
+    def operation(self, name: str) -> Component:
+        """The component of a candidate operation."""
+        return self.find("operation", self.component(name), "search_space.operations")
+
+    def learns(self, name: str) -> bool:
+        """Whether a candidate operation counts as one that has weights to learn."""
+        return bool(self.operation(name).facts.get("learns", True))
 
     @property
     def zero_index(self) -> int:
@@ -235,10 +254,14 @@ class SearchSpace:
 def search_space(name: str, extensions: tuple[str, ...] = ()) -> SearchSpace:
     """The search space registered under a name.
 
+    Args:
+        name: Its name.
+        extensions: Modules that may declare it, and whatever else is found for it.
+
     Raises:
         ConfigError: There is none of that name.
     """
     space = find("search_space", name, "search_space.name", extensions).load()()
     if not isinstance(space, SearchSpace):
         raise TypeError(f"search space {name!r} must be a SearchSpace, not {type(space).__name__}")
-    return space
+    return replace(space, extensions=extensions)

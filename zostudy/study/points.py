@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from zostudy.config.limits import as_document as limits_document
 from zostudy.config.loading import StudyFile, canonical, digest
@@ -50,6 +50,7 @@ class TrialOutcome:
     """What a finished trial hands over.
 
     Attributes:
+        state: ``complete``, as records say.
         metrics: Figures by name: percent, seconds, bytes, counts.
         genotype: The genotype as JSON holds it.
         mlflow_run_id: The trial's MLflow run.
@@ -58,6 +59,7 @@ class TrialOutcome:
     metrics: dict[str, float]
     genotype: dict[str, Any]
     mlflow_run_id: str
+    state: ClassVar = "complete"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Failure:
     """Why a trial failed.
 
     Attributes:
+        state: ``failed``, as records say.
         reason: In one line.
         passing: Whether it was lost with its worker or process, and not by what it computes.
         crash: The signal or the exit code that its process ended with, if it crashed.
@@ -75,6 +78,7 @@ class Failure:
     passing: bool = False
     crash: str = ""
     phase: str = ""
+    state: ClassVar = "failed"
 
 
 @dataclass(frozen=True)
@@ -239,19 +243,22 @@ class Notice:
     done: int = 0
 
 
+def to_record(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a record holds it: its fields and its state."""
+    return {"state": outcome.state, **asdict(outcome)}
+
+
 def to_json(outcome: Outcome) -> str:
-    """An outcome as a record holds it."""
-    state = "complete" if isinstance(outcome, TrialOutcome) else "failed"
-    return json.dumps({"state": state, **asdict(outcome)})
+    """The record of an outcome as text."""
+    return json.dumps(to_record(outcome))
 
 
 def from_json(text: str) -> Outcome:
     """The outcome that a record holds."""
     content = json.loads(text)
     state = content.pop("state")
-    if state == "complete":
-        return TrialOutcome(**content)
-    return Failure(**content) if state == "failed" else Ended(state, **content)
+    kinds = {kind.state: kind for kind in (TrialOutcome, Failure)}
+    return kinds[state](**content) if state in kinds else Ended(state, **content)
 
 
 def described(values: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from zostudy.networks.supernet import Supernet
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.study.machine.cases import Case, of_every_space, of_study, of_trial
-from zostudy.study.planning.plan import _some_genotype
+from zostudy.study.planning.outlook import some_genotype
 
 PARTS = {
     operations.ReLUConvBN: "preprocessing",
@@ -84,7 +84,7 @@ def test_every_shape_of_a_supernet_is_a_case(space_name, dataset):
 @pytest.mark.parametrize("space_name", ["darts", "nasbench201"])
 def test_every_shape_of_a_standalone_network_is_a_case(space_name, dataset):
     trial = config(space_name)
-    genotype = _some_genotype(OperationMask.full(search_space(space_name)))
+    genotype = some_genotype(OperationMask.full(search_space(space_name)))
     network = standalone(genotype, dataset, trial.evaluate, auxiliary=True)
     known = {
         (c.entering, c.height, c.width)
@@ -102,7 +102,7 @@ def test_every_shape_of_a_standalone_network_is_a_case(space_name, dataset):
 def test_each_case_is_there_once_and_its_batch_is_a_few_pictures():
     cases = of_every_space()
     assert len(set(cases)) == len(cases)
-    assert {case.space for case in cases} == {"", "darts", "nasbench201"}
+    assert {case.space for case in cases} == {"darts", "nasbench201"}
     assert all(case.batch >= 2 and case.batch * case.entering <= 4096 for case in cases)
 
 
@@ -122,7 +122,9 @@ def test_a_study_that_looks_accuracies_up_has_no_standalone_network(small_datase
 
 
 def test_a_case_says_its_operation_and_shape():
-    case = Case("supernet", "skip_connect", 16, 16, 8, 8, 4, operation="skip_connect", stride=2)
+    case = Case(
+        "supernet", "skip_connect", 16, 16, 8, 8, 4, "darts", operation="skip_connect", stride=2
+    )
     assert str(dataclasses.replace(case, partial=4, rows=4, recompute="full")) == (
         "operation skip_connect of the supernet (4 of 16 channels, 8×8 pixels, stride 2, 4 edges, "
         "recompute full, batch 4)"

@@ -16,7 +16,15 @@ LONG = 300.0  # seconds: no test is to fail because the machine is slow
 
 
 def case(operation, **changes) -> Case:
-    shape = {"entering": 8, "leaving": 8, "height": 6, "width": 6, "batch": 3, "stride": 2}
+    shape = {
+        "entering": 8,
+        "leaving": 8,
+        "height": 6,
+        "width": 6,
+        "batch": 3,
+        "stride": 2,
+        "space": "darts",
+    }
     return Case("supernet", operation, operation=operation, **(shape | changes))
 
 

@@ -11,7 +11,7 @@ from zostudy.errors import ConfigError
 from zostudy.stage import Progress
 from zostudy.study.points import Ended, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import beginning, worker
+from zostudy.study.sweep import beginning, standings, worker
 
 TODAY = {"data": "d1", "engine": "e1", "device": "cpu"}
 XI = {"prune.xi": [0.25, 0.5]}
@@ -47,7 +47,7 @@ class Engine(engine.Engine):
         return TrialOutcome(metrics, {}, f"run-{number}")
 
     def run(self, file):
-        beginning.check_machine(file)
+        beginning.check_same_engine(file)
         worker.prepare(file)
         return super().run(file)
 
@@ -75,7 +75,7 @@ def test_trials_of_other_inputs_are_kept_apart_and_run_anew(make, change):
     half = {"prune.xi": [0.5]}
     Engine(90.0).run(make(then, half, seeds=[0]))
     changed = make(now, half, seeds=[0, 1])
-    standing = worker.standing(changed)
+    standing = standings.standing(changed)
     assert standing.trials_left == 2
     assert [apart.trials for apart in standing.apart] == [(0,)]
     assert results.document(changed)["points"] == []
@@ -92,7 +92,7 @@ def test_trials_of_other_inputs_are_kept_apart_and_run_anew(make, change):
 
     back = make(then, half, seeds=[0])
     assert means(back) == [(1, 90.5)]
-    assert worker.standing(back).trials_left == 0
+    assert standings.standing(back).trials_left == 0
 
 
 def test_nothing_is_run_again_where_nothing_has_changed(make):
@@ -139,10 +139,10 @@ def test_another_machine_is_refused_until_a_renewal_is_asked_for(make, name):
     Engine(90.0).run(make(seeds=[0]))
     other = make(TODAY | {name: value}, seeds=[0, 1])
     with pytest.raises(ConfigError, match=f"^{start}.*{TODAY[name]}.*{value}.*--renew"):
-        beginning.check_machine(other)
+        beginning.check_same_engine(other)
     assert means(other) == [(1, 90.25), (1, 90.5)]  # a month of results is not thrown away
 
-    beginning.check_machine(other, renew=True)
+    beginning.check_same_engine(other, renew=True)
     engine = Engine(50.0)
     engine.run(other)
     assert len(engine.calls) == 4
@@ -153,14 +153,14 @@ def test_another_machine_is_refused_until_a_renewal_is_asked_for(make, name):
             "differences": [{"ingredient": name, "then": TODAY[name], "now": value}],
         }
     ]
-    beginning.check_machine(make(), renew=True)
+    beginning.check_same_engine(make(), renew=True)
     assert means(make()) == [(1, 90.25), (1, 90.5)]
 
 
 def test_another_engine_is_said_and_refused_only_where_something_is_left(make):
     Engine().run(make())
     other = make(TODAY | {"engine": "e2"})
-    beginning.check_machine(other)
+    beginning.check_same_engine(other)
     assert Engine().run(other).executed == 0
     (note,) = results.document(other)["notes"]
     assert "were run by the engine e1, and the one here is e2" in note
@@ -175,8 +175,8 @@ def test_a_machine_that_completed_nothing_binds_nobody(make):
 
 def test_a_renewal_where_nothing_has_changed_changes_nothing(make):
     Engine().run(make())
-    beginning.check_machine(make(), renew=True)
-    assert worker.standing(make()).trials_left == 0
+    beginning.check_same_engine(make(), renew=True)
+    assert standings.standing(make()).trials_left == 0
 
 
 def test_the_settings_of_a_device_have_a_machine_each(make):
@@ -187,8 +187,8 @@ def test_the_settings_of_a_device_have_a_machine_each(make):
 
     file = make(made_of, parameters)
     Engine().run(file)
-    assert worker.standing(file).trials_left == 0
-    beginning.check_machine(file)
+    assert standings.standing(file).trials_left == 0
+    beginning.check_same_engine(file)
 
 
 def test_a_worker_needs_what_the_study_is_run_on(make):
@@ -214,7 +214,7 @@ def test_trials_that_record_nothing_count_and_are_taken_as_made_of_what_is_there
 
     changed = make(TODAY | {"data": "d2"}, seeds=[0, 1])
     assert results.document(changed)["points"] == []
-    assert [apart.trials for apart in worker.standing(changed).apart] == [(0, 1, 2, 3)]
+    assert [apart.trials for apart in standings.standing(changed).apart] == [(0, 1, 2, 3)]
 
 
 # -- samplers and early stopping -----------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_a_sampler_learns_nothing_from_points_of_other_data(make, folder, name):
 def test_a_sampled_study_of_other_data_has_its_total_to_run(make):
     Engine().run(make(**sampled("tpe", 3)))
     other = make(TODAY | {"data": "d2"}, **sampled("tpe", 3))
-    assert worker.standing(other).trials_left == 3
+    assert standings.standing(other).trials_left == 3
     assert results.document(other)["points"] == []
     Engine().run(other)
     assert len(results.document(other)["points"]) == 3
-    assert worker.standing(make(**sampled("tpe", 3))).trials_left == 0
+    assert standings.standing(make(**sampled("tpe", 3))).trials_left == 0
 
 
 class Judged:

@@ -14,7 +14,7 @@ from tests.study.sweep.engine import (
 )
 from zostudy.errors import ConfigError
 from zostudy.study.report import results
-from zostudy.study.sweep import worker
+from zostudy.study.sweep import standings
 
 
 def test_a_sampled_point_is_run_with_every_seed_and_its_value_is_the_mean(make):
@@ -35,7 +35,7 @@ def test_a_sampled_sweep_has_a_total_number_of_trials(make):
     more = Engine()
     more.run(make(RANGE, **(TPE | {"trials": 5})))
     assert len(more.calls) == 2
-    assert worker.standing(make(RANGE, **TPE)).trials_left == 9
+    assert standings.standing(make(RANGE, **TPE)).trials_left == 9
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_sampled_point_that_was_run_is_not_run_again(make):
     engine.run(file)
     assert sorted(call[0]["prune.xi"] for call in engine.calls) == [0.25, 0.75]
     assert len(stored(file)) == 14
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
     assert len(results.document(file)["points"]) == 2
 
 
@@ -88,7 +88,7 @@ def test_settings_that_optuna_cannot_hold_are_swept(make):
         '{"cutout": 2}',
         '{"cutout": 4}',
     }
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
 
 
 def test_several_objectives_are_all_told(make):

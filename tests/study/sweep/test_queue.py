@@ -14,7 +14,7 @@ from tests.study.sweep.engine import XI, Engine, document_without_numbers, store
 from zostudy.errors import LostError
 from zostudy.study.points import Failure
 from zostudy.study.report import results
-from zostudy.study.sweep import optuna_storage, queue, work_units, worker
+from zostudy.study.sweep import optuna_storage, queue, standings, work_units, worker
 
 KILLED = """
 import json, os, signal
@@ -151,4 +151,4 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(make):
         worker.run(file, Engine(wrong), lambda _: None, stop=stop)
     (trial,) = (t for t in stored(file) if t.state.name == "FAIL")
     assert trial.user_attrs["given_back"]
-    assert worker.standing(file).trials_left == 2
+    assert standings.standing(file).trials_left == 2

@@ -11,7 +11,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.stage import Progress
 from zostudy.study.points import Ended, Point, TrialOutcome
 from zostudy.study.report import console, results
-from zostudy.study.sweep import worker
+from zostudy.study.sweep import standings, worker
 
 
 class Engine(engine.Engine):
@@ -50,7 +50,7 @@ def test_an_excluded_point_is_no_failure_and_is_not_tried_again(make):
     assert engine.run().failures == ()
     assert engine.ran == [0.25, 0.25, 0.5, 0.5]
     assert Engine(file).run().executed == 0
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     assert (standing.trials_left, standing.trials_failed, standing.trials_ended) == (0, 0, 2)
     assert "4 complete, 2 ended by a rule, 0 to run" in console.planned(standing)
     found = results.document(file)
@@ -62,10 +62,10 @@ def test_an_excluded_point_is_no_failure_and_is_not_tried_again(make):
 def test_a_point_that_another_limit_allows_is_run_after_all(make):
     Engine(make(parameters=XI, constraints=HALF)).run()
     wider = Engine(make(parameters=XI, constraints={"search_peak_bytes": {"at_most": "1MiB"}}))
-    assert worker.standing(wider.file).trials_left == 1
+    assert standings.standing(wider.file).trials_left == 1
     wider.run()
     assert wider.ran == [0.75]
-    assert worker.standing(wider.file).trials_ended == 0
+    assert standings.standing(wider.file).trials_ended == 0
 
 
 def test_optuna_is_told_by_how_much_every_point_is_above_or_below(make):
@@ -171,7 +171,7 @@ def test_stopped_trials_are_run_to_their_end_once_nothing_stops_them(make):
     Learner(make(parameters=FALLING, early_stopping=MEDIAN)).run()
     later = {**MEDIAN, "warmup_epochs": 3}
     again = Learner(make(parameters=FALLING, early_stopping=later))
-    assert worker.standing(again.file).trials_left == 2
+    assert standings.standing(again.file).trials_left == 2
     again.run()
     assert again.ran == [4, 4]
 
@@ -196,4 +196,4 @@ def test_tpe_goes_on_beside_early_stopping(make):
     engine.run()
     assert len(engine.ran) == 12
     assert 0 < sum(epochs < 4 for epochs in engine.ran) < 12
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0

@@ -4,7 +4,7 @@ from tests.study.sweep.engine import XI, Engine, document_without_numbers, store
 from zostudy.errors import ConfigError, NumericalError
 from zostudy.study.points import Failure
 from zostudy.study.report import results
-from zostudy.study.sweep import worker
+from zostudy.study.sweep import standings, worker
 
 
 def test_a_grid_runs_every_distinct_point_once_and_then_nothing(make):
@@ -21,7 +21,7 @@ def test_a_grid_runs_every_distinct_point_once_and_then_nothing(make):
 
 
 def test_a_standing_of_a_study_that_was_never_run_writes_nothing(make, folder):
-    standing = worker.standing(make(XI))
+    standing = standings.standing(make(XI))
     assert standing.trials_left == 4
     assert list(folder.iterdir()) == []
 
@@ -77,16 +77,16 @@ def test_an_error_fails_its_trial_only_which_is_tried_again_when_it_is_asked_for
     worker.prepare(file)
     assert Engine().run(file).executed == 0
     assert results.document(file) == before
-    standing = worker.standing(file)
+    standing = standings.standing(file)
     assert (standing.trials_left, standing.trials_failed) == (0, 1)
 
     again = Engine()
     worker.prepare(file, again=True)
-    assert worker.standing(file).trials_left == 1
+    assert standings.standing(file).trials_left == 1
     assert again.run(file) == worker.SweepSummary(executed=1, failures=())
     assert again.calls[0][2] == failed[0]["number"]
     assert again.calls[0][:2] == ({"prune.xi": 0.5}, 0)
-    assert worker.standing(file).trials_left == 0
+    assert standings.standing(file).trials_left == 0
     assert [point["n"] for point in results.document(file)["points"]] == [2, 2]
 
 
@@ -104,7 +104,7 @@ def test_an_interrupt_ends_the_run_and_the_next_run_continues(make):
 
     with pytest.raises(KeyboardInterrupt):
         Engine(wrong).run(file)
-    assert worker.standing(file).trials_left == 3
+    assert standings.standing(file).trials_left == 3
     assert [t["state"] for t in results.document(file)["trials"]] == ["complete"] * 5
     again = Engine()
     again.run(file)
@@ -163,6 +163,6 @@ def test_another_sweep_under_the_same_name_is_an_error_that_says_how_to_go_on(
     Engine().run(make(XI))
     settings = {"parameters": XI} | changed
     file = make(settings.pop("parameters"), **settings)
-    for call in (lambda: Engine().run(file), lambda: worker.standing(file)):
+    for call in (lambda: Engine().run(file), lambda: standings.standing(file)):
         with pytest.raises(ConfigError, match=message):
             call()

@@ -37,7 +37,9 @@ def take_part(environment: dict, results) -> None:
     with process_group(settings):
         here = prepare(settings)
         checkpoint = MemoryCheckpoint()
-        phase = Phase("evaluate", "a" * 64, "a" * 64, False, {}, summing, lambda: 0)
+        phase = Phase(
+            "evaluate", "a" * 64, "a" * 64, False, {}, summing, lambda: 0, dict, lambda *_: None
+        )
         if here.processes.rank:
             collective.follow(phase, StageContext(here, 0))
             found = None

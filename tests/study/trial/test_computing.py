@@ -53,7 +53,7 @@ def reaching(far, key, log, wrong=None):
                 raise NumericalError(f"wrong at {step}")
         return Computed({"far": far, "peak_bytes": 0})
 
-    return Phase("prune", key, KEYS[2], True, {}, compute, lambda: 0)
+    return Phase("prune", key, KEYS[2], True, {}, compute, lambda: 0, dict, lambda *_: None)
 
 
 def origin(run):

@@ -119,7 +119,7 @@ OUT_OF_MEMORY = """
 import json, resource, sys
 from zostudy.config.loading import load
 from zostudy.study.delivery import background
-from zostudy.study.sweep import worker
+from zostudy.study.sweep import standings, worker
 from zostudy.study.trial.trial import Trials
 from pathlib import Path
 
@@ -136,7 +136,7 @@ def execute(point, seed, number):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
 
-trials.check(list(worker.standing(file).points))
+trials.check(list(standings.standing(file).points))
 print(worker.run(file, execute, lambda notice: None).failures)
 background.for_study(file.config).once()
 """

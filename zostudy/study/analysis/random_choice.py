@@ -41,7 +41,7 @@ def with_random_choice(document: Document, file: StudyFile) -> Document:
         it is not known) and, in every point, ``by_chance``; as it is where networks are trained.
     """
     config = file.config
-    if config.evaluate.by == "training":
+    if not config.evaluate.evaluator.knows_all:
         return document
     try:
         space = search_space(config.search_space.name, config.extensions)

@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float64, Int64
 from zostudy.config.loading import StudyFile, to_document
 from zostudy.data import dataset as datasets
 from zostudy.evaluation.table import Table, read
+from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import prepare
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.stage import Progress, StageContext
 from zostudy.study.analysis.random_choice import distribution
-from zostudy.study.planning.peak_memory import check_source, mask_source, prune_context
 
 #: Width of the histogram's bins, percentage points.
 BIN = 0.5
@@ -181,14 +181,13 @@ def _spread(values: Sequence[float]) -> Mapping[str, float | None]:
 def _masks(file: StudyFile, report: Callable[[Progress], None]) -> list[OperationMask]:
     """The mask of every seed; pictures are read only for a source that looks at them."""
     config = file.config
-    source, runtime = mask_source(config), prepare(config.runtime)
-    blind = source.facts.get("known") is True
+    source, runtime = config.mask_source, prepare(config.runtime)
+    blind = source.known
     gather = datasets.outline if blind else datasets.load
     dataset = gather(config.dataset, config.extensions)
-    check_source(config, dataset, StageContext(runtime, seed=0))
+    source.check(PruneContext.of(config, dataset, StageContext(runtime, seed=0)))
     found = []
     for seed in config.sweep.seeds:
         stage = StageContext(runtime, seed) if blind else StageContext(runtime, seed, report=report)
-        context = prune_context(config, dataset, stage)
-        found.append(source.load()(context, **config.prune.options).mask)
+        found.append(source(PruneContext.of(config, dataset, stage)).mask)
     return found

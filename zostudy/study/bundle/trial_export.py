@@ -18,6 +18,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
 from zostudy.evaluation.training import accuracy, standalone
+from zostudy.metrics import measured
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.redaction import without_passwords
 from zostudy.runtime import prepare
@@ -29,7 +30,6 @@ from zostudy.study.ingredients import Difference, Ingredients, differences
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.store.records import Store
 from zostudy.study.trial.computing import Report
-from zostudy.study.trial.logs import measured
 from zostudy.study.trial.phases import TrialPhases
 
 
@@ -53,12 +53,12 @@ def export_trial(
     """
     check_output(output)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
-    if config.evaluate.by == "table":
+    if not config.evaluate.evaluator.trains:
         raise ConfigError(
-            f"export: trial {trial['number']} was evaluated by a table and nothing was trained; "
-            "`zostudy run STUDY --set evaluate.by=training` trains what the searches found (they "
-            "come from the cache), and export with the same --set writes it; `zostudy evaluate "
-            "STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
+            f"export: trial {trial['number']} was evaluated by a {config.evaluate.by} and nothing "
+            "was trained; `zostudy run STUDY --set evaluate.by=training` trains what the searches "
+            "found (they come from the cache), and export with the same --set writes it; "
+            "`zostudy evaluate STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
         )
     dataset = loaded(config.dataset, config.extensions, file.folder)
     genotype = from_dict(trial["genotype"], config.extensions)
@@ -137,7 +137,7 @@ def _network(
         ConfigError: The engine that is here builds another network.
     """
     config = phases.config
-    network = standalone(genotype, phases.dataset, config.evaluate, config.extensions)
+    network = standalone(genotype, phases.dataset, config.evaluate)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -25,7 +25,7 @@ from zostudy.study.doctor.finding import CannotRepairError, Finding, nothing_to_
 from zostudy.study.doctor.mlflow_runs import Runs
 from zostudy.study.doctor.relog import Relogger
 from zostudy.study.store.records import Store
-from zostudy.study.sweep.worker import standing
+from zostudy.study.sweep.standings import standing
 from zostudy.study.tracking.journal import Journal
 from zostudy.study.trial.trial import Trials
 

@@ -10,7 +10,7 @@ from zostudy.study.points import Failure, Point, TrialOutcome
 from zostudy.study.sweep import work_units
 from zostudy.study.sweep.optuna_storage import created, stored
 from zostudy.study.sweep.queue import Queue
-from zostudy.study.sweep.worker import run_now, standing
+from zostudy.study.sweep.standings import run_now, standing
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from zostudy.study.doctor import complete_trials
 from zostudy.study.doctor.complete_trials import Complete
 from zostudy.study.doctor.finding import CannotRepairError, Finding
 from zostudy.study.doctor.relog import LOGGED_AGAIN, Relogger
-from zostudy.study.sweep import worker
+from zostudy.study.sweep.standings import running
 from zostudy.study.tracking.journal import Journal, known_runs
 from zostudy.study.tracking.runs import ARTIFACTS, ORPHANED, RUN, Tracker
 
@@ -121,7 +121,7 @@ class Runs:
 
     def _left_running(self, undelivered: set[str]) -> Iterator[Finding]:
         study = self.file.config.study
-        for run, children in self.store.orphans(study, lambda: worker.running(self.file)):
+        for run, children in self.store.orphans(study, lambda: running(self.file)):
             run_id = run.info.run_id
             if run_id in self._matched or run_id in undelivered:
                 continue

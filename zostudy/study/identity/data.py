@@ -36,7 +36,7 @@ def data_digest(settings: DatasetSettings, extensions: tuple[str, ...], folder: 
         extensions: Modules that may declare further data sets.
         folder: The study's own folder; digests are kept in it if it is there.
     """
-    places = _places(settings, extensions)
+    places = places_of(settings, extensions)
     if places and not any(path.exists() for path in places):
         return ""  # and reading it would fetch it
     if places is not None:
@@ -63,7 +63,7 @@ def loaded(settings: DatasetSettings, extensions: tuple[str, ...], folder: Path)
     """
     from zostudy.data.dataset import load
 
-    places = _places(settings, extensions)
+    places = places_of(settings, extensions)
     before = None if places is None else _path(settings, extensions, folder, places)
     dataset = load(settings, extensions)
     if places is not None and folder.is_dir():
@@ -75,8 +75,13 @@ def loaded(settings: DatasetSettings, extensions: tuple[str, ...], folder: Path)
     return dataset
 
 
-def _places(settings: DatasetSettings, extensions: tuple[str, ...]) -> list[Path] | None:
-    """The files and folders that a data set reads; nothing where it does not declare them."""
+def places_of(settings: DatasetSettings, extensions: tuple[str, ...]) -> list[Path] | None:
+    """The files and folders that a data set reads; nothing where it does not declare them.
+
+    Args:
+        settings: Which data set.
+        extensions: Modules that may declare further data sets.
+    """
     component = registry.find("dataset", settings.name, "dataset.name", extensions)
     declared = component.facts.get("files")
     if not isinstance(declared, tuple):

@@ -61,13 +61,16 @@ def made_of(config: TrialConfig, data: str, device: str) -> dict[str, str]:
 def files(config: TrialConfig) -> dict[str, str]:
     """The content of every file that settings name, by the path of the setting, but for data.
 
-    These are the table, and each option of a mask source or regularizer that is a text and names
-    a file or a folder that is there. A component whose decorator says ``files=(…)`` reads only
-    those of its options. A file that is missing where one is needed has an empty value.
+    These are those of the evaluation, and each option of a mask source or regularizer that is a
+    text and names a file or a folder that is there. A component whose decorator says
+    ``files=(…)`` reads only those of its options. A file that is missing where one is needed has
+    an empty value.
     """
-    found = {}
-    if config.evaluate.by == "table":
-        found["evaluate.path"] = content(Path(config.evaluate.path))
+    evaluate = config.evaluate
+    found = {
+        f"evaluate.{name}": content(Path(getattr(evaluate, name)))
+        for name in evaluate.evaluator.files
+    }
     prune, regularizer = config.prune, config.search.regularizer
     for option, path in _named("mask_source", prune.source, prune.options, config.extensions):
         found[f"prune.{option}"] = content(path)

@@ -42,7 +42,7 @@ class Case:
         height: Rows of pixels of its input.
         width: Columns of pixels of its input.
         batch: Pictures.
-        space: The search space, where the part depends on it.
+        space: The search space.
         operation: The name under which an operation is registered; empty for other parts.
         stride: The stride of an operation.
         partial: k of the supernet's partial channels.
@@ -57,7 +57,7 @@ class Case:
     height: int
     width: int
     batch: int
-    space: str = ""
+    space: str
     operation: str = ""
     stride: int = 1
     partial: int = 1
@@ -126,7 +126,7 @@ def of_trial(config: TrialConfig, dataset: Dataset) -> Iterator[Case]:
     yield from _Shapes(space, "supernet", supernet.channels, batch, dataset).cases(
         supernet.cells, partial=supernet.partial_channels, recompute=search.recompute
     )
-    if config.evaluate.by == "table":
+    if not config.evaluate.evaluator.trains:
         return
     evaluate = config.evaluate
     shapes = _Shapes(space, "stand-alone network", evaluate.channels, evaluate.batch_size, dataset)
@@ -164,7 +164,7 @@ class _Shapes:
         supernet = self.network == "supernet"
         layout = space.layout(cells)
         side = (data.height, data.width)
-        yield self._case("stem", data.channels, self.channels, side, space=space.name)
+        yield self._case("stem", data.channels, self.channels, side)
         widths, before = (space.skeleton.stem * self.channels,) * space.inputs, side
         halved = False
         for index, position in enumerate(layout):
@@ -192,7 +192,7 @@ class _Shapes:
             if auxiliary and index == 2 * len(layout) // 3:
                 yield self._case("auxiliary head", widths[-1], len(data.classes), side)
         if space.skeleton.head == "norm":
-            yield self._case("head", widths[-1], widths[-1], side, space=space.name)
+            yield self._case("head", widths[-1], widths[-1], side)
         yield self._case("classifier", widths[-1], len(data.classes), (1, 1))
 
     def _entrance(
@@ -218,13 +218,11 @@ class _Shapes:
     def _stride(self, position: Position, source: int) -> int:
         return self.space.stride(position.kind, source)
 
-    def _case(
-        self, part: str, entering: int, leaving: int, side: tuple[int, int], space: str = ""
-    ) -> Case:
+    def _case(self, part: str, entering: int, leaving: int, side: tuple[int, int]) -> Case:
         height, width = side
         most = max(2, _NUMBERS // (entering * height * width))
         batch = min(self.batch, most)
-        return Case(self.network, part, entering, leaving, height, width, batch, space)
+        return Case(self.network, part, entering, leaving, height, width, batch, self.space.name)
 
 
 def _half(side: tuple[int, int]) -> tuple[int, int]:

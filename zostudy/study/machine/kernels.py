@@ -36,7 +36,7 @@ from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.operations import FactorizedReduction, ReLUConvBN, build
 from zostudy.networks.standalone import AuxiliaryHead
 from zostudy.runtime import Runtime, seeded
-from zostudy.space.search_space import search_space
+from zostudy.space.search_space import SearchSpace
 from zostudy.study.machine.cases import Case
 
 Images = Float[Tensor, "..."]
@@ -76,21 +76,20 @@ class Mixed(nn.Module):
 
     Args:
         case: Its shape.
-        extensions: Modules that may declare further operations.
+        space: Its search space.
     """
 
-    def __init__(self, case: Case, extensions: tuple[str, ...]) -> None:
+    def __init__(self, case: Case, space: SearchSpace) -> None:
         super().__init__()
         self.part = case.entering // case.partial
         self.rest = case.entering - self.part
         self.dense = case.recompute == "none"
         self.edges = NodeOperations(
-            [case.operation],
+            [space.operation(case.part)],
             [(True,)] * case.rows,
             self.part,
             case.stride,
             recompute=case.recompute,
-            extensions=extensions,
         )
         self.edges.reset_parameters()
         self.weights = nn.Parameter(torch.linspace(0.5, 1.5, case.rows)[:, None])
@@ -102,29 +101,25 @@ class Mixed(nn.Module):
             active = active.clone()
         terms = [
             term if weight is None else weight * term
-            for _, term, weight in self.edges(active, self.weights)
+            for _, term, weight, _ in self.edges(active, self.weights)
         ]
         return torch.cat(terms, dim=1) if terms else 0 * active
 
 
-def part(case: Case, extensions: tuple[str, ...]) -> nn.Module:
+def part(case: Case, space: SearchSpace) -> nn.Module:
     """The module of a case, in float32 on the CPU."""
     searched = case.network == "supernet"
     sizes = case.entering, case.leaving
     if case.operation and searched:
-        return Mixed(case, extensions)
+        return Mixed(case, space)
     if case.operation:
-        return build(case.operation, case.entering, case.stride, affine=True, extensions=extensions)
+        return build(space.operation(case.part), case.entering, case.stride, affine=True)
     makers: dict[str, Callable[[], nn.Module]] = {
-        "stem": lambda: skeleton.stem(
-            search_space(case.space, extensions), *sizes, searched=searched
-        ),
+        "stem": lambda: skeleton.stem(space, *sizes, searched=searched),
         "preprocessing": lambda: ReLUConvBN(*sizes, affine=not searched),
         "factorized reduction": lambda: FactorizedReduction(*sizes, affine=not searched),
         "residual block": lambda: skeleton.ResidualBlock(*sizes, searched=searched),
-        "head": lambda: skeleton.head(
-            search_space(case.space, extensions), case.entering, searched=searched
-        ),
+        "head": lambda: skeleton.head(space, case.entering, searched=searched),
         "auxiliary head": lambda: AuxiliaryHead(*sizes),
         "classifier": lambda: nn.Sequential(nn.Flatten(), nn.Linear(*sizes)),
     }
@@ -132,45 +127,43 @@ def part(case: Case, extensions: tuple[str, ...]) -> nn.Module:
 
 
 def deviations(
-    case: Case, runtime: Runtime, extensions: tuple[str, ...], repeats: int = 1
+    case: Case, space: SearchSpace, runtime: Runtime, repeats: int = 1
 ) -> list[Deviation]:
     """What is computed wrongly in a case; nothing where all is right.
 
     Args:
         case: The case.
+        space: Its search space.
         runtime: Device and precision.
-        extensions: Modules that may declare further operations.
         repeats: How often it is computed at least, for faults that show later.
 
     Raises:
         Reference64Error: There is nothing to compare with.
     """
     for attempt in range(repeats):
-        wrong = _wrong(case, runtime, extensions, attempt * _TRIES)
+        wrong = _wrong(case, space, runtime, attempt * _TRIES)
         if wrong:
             return wrong
     return []
 
 
-def _wrong(
-    case: Case, runtime: Runtime, extensions: tuple[str, ...], first: int
-) -> list[Deviation]:
+def _wrong(case: Case, space: SearchSpace, runtime: Runtime, first: int) -> list[Deviation]:
     """What is wrong for three draws in a row, or for one where it is not always the same."""
     found: list[Deviation] = []
     for draw in range(first, first + _TRIES):
-        found, same = _compared(case, runtime, extensions, draw)
+        found, same = _compared(case, space, runtime, draw)
         if not found or not same:
             break
     return found
 
 
 def _compared(
-    case: Case, runtime: Runtime, extensions: tuple[str, ...], draw: int
+    case: Case, space: SearchSpace, runtime: Runtime, draw: int
 ) -> tuple[list[Deviation], bool]:
     """What is wrong for one draw, and whether it is so each time that it is computed."""
     generator = seeded("cpu", "machine", draw)
     torch.manual_seed(draw)
-    module = part(case, extensions)
+    module = part(case, space)
     shape = (case.batch, case.entering, case.height, case.width)
     images = torch.randn(shape, generator=generator)
     exact = copy.deepcopy(module).double()

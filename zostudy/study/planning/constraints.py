@@ -76,7 +76,7 @@ def costs(
     if not {metric.name for metric in metrics.of("genotype")} & set(constraints):
         return ()
     with torch.device("meta"):
-        network = standalone(genotype, dataset, config.evaluate, config.extensions)
+        network = standalone(genotype, dataset, config.evaluate)
     found = cost.of_genotype(genotype, network, dataset)
     return limited(constraints, {name: (value, True) for name, value in found.items()})
 

@@ -4,19 +4,16 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from zostudy import registry
 from zostudy.config.loading import digest, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import training
 from zostudy.networks.dry_run import predicted_peak
 from zostudy.pruning.mask_sources import PruneContext
-from zostudy.registry import Component
 from zostudy.runtime import Runtime
 from zostudy.search import bilevel
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
-from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
 
 
@@ -39,15 +36,14 @@ class Predictions:
 
     def prune(self, config: TrialConfig, dataset: Dataset) -> int:
         """The peak of the first pass of a mask source that scores; 0 for one that does not."""
-        source = mask_source(config)
-        if "expected_mask" not in source.facts:
+        source = config.mask_source
+        if not source.scores:
             return 0
-        continued = source.facts.get("continues", ())
-        options = {k: v for k, v in config.prune.options.items() if k not in continued}  # type: ignore[operator]  # names
+        options = {k: v for k, v in source.options.items() if k not in source.continues}
 
         def work(imaginary: Runtime) -> object:
-            context = prune_context(config, dataset.outline(), StageContext(imaginary, seed=0))
-            return source.load()(context, **config.prune.options)
+            stage = StageContext(imaginary, seed=0)
+            return source(PruneContext.of(config, dataset.outline(), stage))
 
         return self._once(
             ["prune", config.prune.source, options, config.search.architecture_fraction],
@@ -67,14 +63,16 @@ class Predictions:
             "recompute": settings.recompute,
             "state": [settings.weights.momentum > 0, settings.weights.weight_decay > 0],
             "regularizer": settings.regularizer.name,
+            "mixing": [settings.relaxation.name, settings.perturbation.name],
+            "auxiliary": settings.auxiliary_skip != "none",
+            "drops": [settings.drop_path > 0, settings.drop_skip > 0],
+            "schedule": to_document(settings.schedule),
         }
         return self._once(
             ["search", mask.digest(), shapes],
             config,
             dataset,
-            lambda: bilevel.predict_peak(
-                mask, dataset, config.supernet, settings, self.runtime, config.extensions
-            ),
+            lambda: bilevel.predict_peak(mask, dataset, config.supernet, settings, self.runtime),
         )
 
     def evaluate(self, config: TrialConfig, genotype: Genotype, dataset: Dataset) -> int:
@@ -89,9 +87,7 @@ class Predictions:
             ["evaluate", genotype.to_dict(), shapes],
             config,
             dataset,
-            lambda: training.predict_peak(
-                genotype, dataset, settings, self.runtime, config.extensions
-            ),
+            lambda: training.predict_peak(genotype, dataset, settings, self.runtime),
         )
 
     def _once(self, phase: Any, config: TrialConfig, dataset: Dataset, work: Any) -> int:  # noqa: ANN401
@@ -102,31 +98,6 @@ class Predictions:
         if key not in self.known:
             self.known[key] = work()
         return self.known[key]
-
-
-def mask_source(config: TrialConfig) -> Component:
-    """The mask source of a trial."""
-    return registry.find("mask_source", config.prune.source, "prune.source", config.extensions)
-
-
-def prune_context(config: TrialConfig, dataset: Dataset, stage: StageContext) -> PruneContext:
-    """What the mask source of a trial is given."""
-    pictures, _ = dataset.search_parts(config.search.architecture_fraction)
-    space = search_space(config.search_space.name, config.extensions)
-    return PruneContext(space, config.supernet, dataset, pictures, stage, config.extensions)
-
-
-def check_source(config: TrialConfig, dataset: Dataset, stage: StageContext) -> None:
-    """Run the check that a mask source names, if it names one.
-
-    Raises:
-        InputError: The mask source cannot work with these settings and this data.
-    """
-    component = mask_source(config)
-    check = component.facts.get("check")
-    if check is not None:
-        context = prune_context(config, dataset, stage)
-        component.sibling(str(check))(context, **config.prune.options)
 
 
 @functools.lru_cache(maxsize=64)

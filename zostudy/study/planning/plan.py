@@ -12,31 +12,25 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-import torch
-
 from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import DatasetSettings, EvaluateSettings, SearchSettings, TrialConfig
+from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data import dataset as datasets
-from zostudy.data.batches import number_of_training_batches
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
-from zostudy.networks.supernet import Mixing
-from zostudy.pruning.mask_sources import ExpectedMask
-from zostudy.runtime import memory_budget, planned, seeded
-from zostudy.search.discretize import discretize
-from zostudy.space.genotype import Genotype
-from zostudy.space.mask import OperationMask
-from zostudy.stage import StageContext
+from zostudy.runtime import memory_budget, planned
 from zostudy.study.planning.constraints import Limited, broken, limited
-from zostudy.study.planning.peak_memory import (
-    Predictions,
-    mask_source,
-    prune_context,
-    search_part_sizes,
+from zostudy.study.planning.outlook import (
+    PHASES,
+    Outlook,
+    PlannedPhase,
+    PlannedSearch,
+    Remedy,
+    batch_sizes,
+    with_batches,
 )
-from zostudy.study.planning.remedies import batch_sizes, changes_of, smallest_of, with_settings
+from zostudy.study.planning.peak_memory import Predictions, search_part_sizes
 from zostudy.study.points import Point
 
 T = TypeVar("T")
@@ -197,148 +191,79 @@ class Planner:
         key = config.model_dump_json()
         if key not in self._fitted:
             self._fitted[key] = self._largest_batch(config)
-        return with_settings(config, "search", batch_size=self._fitted[key])
+        return config.changed("search", batch_size=self._fitted[key])
 
     def _largest_batch(self, config: TrialConfig) -> int:
-        dataset = self.outline(config.dataset)
+        dataset, search = self.outline(config.dataset), PlannedSearch()
         most = min(search_part_sizes(dataset, config.search.architecture_fraction))
-        sizes = batch_sizes(most, config.search.accumulate)
-        found = self._largest(
-            sizes, lambda n: with_settings(config, "search", batch_size=n), "search"
-        )
-        if found is None and not sizes:
+        batches = with_batches(config, "search", batch_sizes(config, most))
+        found: int | None = self._largest(batches, search)
+        if found is None and not batches.values:
             raise ConfigError(
                 f"search.batch_size: 'fit': no power of two up to the {most} pictures is a "
                 f"multiple of search.accumulate {config.search.accumulate}"
             )
         if found is None:
-            needed = self._most(with_settings(config, "search", batch_size=sizes[0]), "search")
+            needed = self._most(batches.changed(batches.values[0]), search)
             raise ConfigError(
                 f"search.batch_size: 'fit': nothing fits runtime.memory_budget "
-                f"({shown_bytes(self.budget)}); a batch of {sizes[0]} with search.recompute "
-                f"{config.search.recompute!r} needs {shown_bytes(needed)}"
+                f"({shown_bytes(self.budget)}); a batch of {batches.values[0]} with "
+                f"search.recompute {config.search.recompute!r} needs {shown_bytes(needed)}"
             )
         return found
 
     def _configuration(self, point: Point) -> Configuration:
-        check_batches(point.config, self.outline(point.config.dataset))
-        phases = self._phases(point.config)
+        outlook = self._outlook(point.config)
+        check_batches(point.config, outlook.dataset)
+        phases = {phase: _planned(phase, outlook) for phase in PHASES if phase.steps(outlook)}
         advice = tuple(
-            self._advice(point.config, name)
-            for name, phase in phases.items()
-            if phase.peak_bytes > self.budget
+            self._advice(point.config, phase)
+            for phase, planned_ in phases.items()
+            if planned_.peak_bytes > self.budget
         )
+        by_name = {phase.name: planned_ for phase, planned_ in phases.items()}
         peaks = {
-            f"{name}_peak_bytes": (float(phase.peak_bytes), phase.exact)
-            for name, phase in phases.items()
+            f"{name}_peak_bytes": (float(planned_.peak_bytes), planned_.exact)
+            for name, planned_ in by_name.items()
         }
-        return Configuration(point, phases, advice, limited(self.constraints, peaks))
+        return Configuration(point, by_name, advice, limited(self.constraints, peaks))
 
-    def _phases(self, config: TrialConfig) -> dict[str, PhasePlan]:
-        dataset = self.outline(config.dataset)
-        expected, known = self._masks(config)
-        counts = {}
-        if config.evaluate.by == "training":
-            counts["evaluate"] = _batches(len(dataset.train), config.evaluate)
-        if not expected[0].to_genotype:
-            pictures = search_part_sizes(dataset, config.search.architecture_fraction)[0]
-            counts["search"] = _batches(pictures, config.search)
-        if any(one.steps for one in expected):
-            counts["prune"] = max(one.steps for one in expected)
-        exact = {"prune": True, "search": known, "evaluate": False}
-        phases = {}
-        for name in (phase for phase in exact if phase in counts):
-            peaks = self._peaks(config, name)
-            phases[name] = PhasePlan(max(peaks), fmean(peaks), counts[name], exact[name])
-        return phases
+    def _outlook(self, config: TrialConfig) -> Outlook:
+        return Outlook(config, self.outline(config.dataset), self.predictions, self.seeds)
 
-    def _peaks(self, config: TrialConfig, phase: str) -> list[int]:
-        """The peak of a phase for each mask that is expected, one a seed where seeds differ."""
-        dataset = self.outline(config.dataset)
-        if phase == "prune":
-            return [self.predictions.prune(config, dataset)]
-        masks = [expected.mask for expected in self._masks(config)[0]]
-        if phase == "search":
-            return [self.predictions.search(config, mask, dataset) for mask in masks]
-        return [self.predictions.evaluate(config, _some_genotype(masks[0]), dataset)]
-
-    def _most(self, config: TrialConfig, phase: str) -> int:
-        return max(self._peaks(config, phase))
-
-    def _masks(self, config: TrialConfig) -> tuple[list[ExpectedMask], bool]:
-        """The masks of the seeds, or one like them, and whether they are the very ones."""
-        source, dataset = mask_source(config), self.outline(config.dataset)
-        expected_mask = source.facts.get("expected_mask")
-        options = config.prune.options
-
-        def context(seed: int) -> Any:  # noqa: ANN401  # a PruneContext
-            return prune_context(config, dataset, StageContext(self.predictions.runtime, seed))
-
-        if expected_mask is not None:
-            return [source.sibling(str(expected_mask))(context(0), **options)], False
-        if source.facts.get("known") is True:
-            drawn = [source.load()(context(seed), **options).mask for seed in self.seeds]
-            return [ExpectedMask(mask, 0) for mask in drawn], True
-        return [ExpectedMask(OperationMask.full(context(0).space), 0)], False
+    def _most(self, config: TrialConfig, phase: PlannedPhase) -> int:
+        return max(phase.peaks(self._outlook(config)))
 
     # -- what would fit --------------------------------------------------------------------------
 
-    def _advice(self, config: TrialConfig, phase: str) -> Advice:
-        changes: dict[str, Any] = {}
-        for path, values, changed in changes_of(config, phase):
-            found = self._largest(values, changed, phase)
-            if found is not None:
-                changes[path] = found
-        if changes or phase == "prune":
-            return Advice(phase, changes, self._most(config, phase), "the supernet")
-        smallest = smallest_of(config, phase)
-        if phase == "search" and self._most(smallest, phase) <= self.budget:
-            sizes = batch_sizes(config.search.pictures_at_once, config.search.accumulate)
-            full = with_settings(config, "search", recompute="full")
-            found = self._largest(
-                sizes, lambda n: with_settings(full, "search", batch_size=n), phase
-            )
-            both = f"full together with search.batch_size={found}"
-            return Advice(phase, {"search.recompute": both})
-        section = getattr(smallest, phase)
-        tried = f"{phase}.batch_size={section.batch_size}"
-        if phase == "search":
-            tried += " with search.recompute=full"
-        return Advice(phase, {}, self._most(smallest, phase), tried)
+    def _advice(self, config: TrialConfig, phase: PlannedPhase) -> Advice:
+        for remedies in (phase.remedies(config), phase.together(config)):
+            found = [(remedy, self._largest(remedy, phase)) for remedy in remedies]
+            changes = {
+                remedy.path: f"{remedy.shown}{value}" if remedy.shown else value
+                for remedy, value in found
+                if value is not None
+            }
+            if changes:
+                return Advice(phase.name, changes)
+        smallest, tried = phase.smallest(config)
+        return Advice(phase.name, {}, self._most(smallest, phase), tried)
 
-    def _largest(
-        self, values: Sequence[T], changed: Callable[[T], TrialConfig], phase: str
-    ) -> T | None:
+    def _largest(self, remedy: Remedy, phase: PlannedPhase) -> Any | None:  # noqa: ANN401  # a value
         """The last of rising values with which a phase fits, found by halving."""
-        low, high = 0, len(values)
+        low, high = 0, len(remedy.values)
         while low < high:
             middle = (low + high) // 2
-            if self._most(changed(values[middle]), phase) <= self.budget:
+            if self._most(remedy.changed(remedy.values[middle]), phase) <= self.budget:
                 low = middle + 1
             else:
                 high = middle
-        return values[low - 1] if low else None
+        return remedy.values[low - 1] if low else None
 
 
-def _batches(pictures: int, settings: SearchSettings | EvaluateSettings) -> int:
-    """Batches of all epochs."""
-    batch = (
-        settings.batch_size
-        if isinstance(settings, EvaluateSettings)
-        else (settings.pictures_at_once)
-    )
-    return number_of_training_batches(pictures, batch) * settings.epochs
-
-
-def _some_genotype(mask: OperationMask) -> Genotype:
-    """A genotype that the mask allows, always the same one."""
-    generator = seeded("cpu", "plan/genotype")
-    space = mask.space
-    weights = {
-        kind: torch.rand(len(rows), len(space.operations), generator=generator) * torch.tensor(rows)
-        for kind, rows in mask.rows.items()
-    }
-    return discretize(Mixing(weights, {k: torch.ones(len(w)) for k, w in weights.items()}), mask)
+def _planned(phase: PlannedPhase, outlook: Outlook) -> PhasePlan:
+    peaks = phase.peaks(outlook)
+    return PhasePlan(max(peaks), fmean(peaks), phase.steps(outlook), phase.exact(outlook))
 
 
 def check_batches(config: TrialConfig, dataset: Dataset) -> None:
@@ -349,7 +274,7 @@ def check_batches(config: TrialConfig, dataset: Dataset) -> None:
     """
     whole = len(dataset.train)
     needs = []
-    if config.evaluate.by == "training":
+    if config.evaluate.evaluator.trains:
         batch = config.evaluate.batch_size
         needs.append(("evaluate.batch_size", batch, whole, whole, "the network"))
     if config.search.strategy != "none":

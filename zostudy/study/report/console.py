@@ -14,7 +14,7 @@ from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.ingredients import trials_named
 from zostudy.study.points import Standing, short_paths
 from zostudy.study.report.results_table import results_table
-from zostudy.study.report.trust import warning_of
+from zostudy.study.report.trust import undecided, warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.
 PLAIN_WIDTH = 160
@@ -46,8 +46,8 @@ def print_results(
         console.print(results_table(document))
     else:
         console.print(_without_results(document), markup=False, soft_wrap=True)
-    warning = warning_of([point["metrics"] for point in document["points"]])
-    for text in (sentences(document), warning):
+    points = [point["metrics"] for point in document["points"]]
+    for text in (sentences(document), warning_of(points), undecided(points)):
         if text:
             console.print(text, markup=False, soft_wrap=True)
     _print_notes(document.get("notes", ()), console)

@@ -5,11 +5,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
+from zostudy.metrics import PHASES
 from zostudy.study.planning.plan import Plan
 from zostudy.study.points import short_paths
 from zostudy.study.report import data_summary
-
-_PHASES = ("prune", "search", "evaluate")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -41,7 +40,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 def _table(plan: Plan) -> Table:
     configurations = plan.configurations
     paths = list(dict.fromkeys(path for c in configurations for path in c.point.values))
-    phases = [name for name in _PHASES if any(name in c.phases for c in configurations)]
+    phases = [name for name in PHASES if any(name in c.phases for c in configurations)]
     ratios = [plan.ratio_to_darts(c) for c in configurations]
     estimated = any(not phase.exact for c in configurations for phase in c.phases.values())
     caption = "≈: mask or genotype are not known yet; one like them stands for them"

@@ -22,8 +22,8 @@ from zostudy.config.loading import StudyFile
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.study.analysis.random_choice import with_random_choice
 from zostudy.study.ingredients import Apart
-from zostudy.study.points import Attempt, Ended, Standing, TrialOutcome
-from zostudy.study.sweep import worker
+from zostudy.study.points import Attempt, Standing, TrialOutcome, to_record
+from zostudy.study.sweep.standings import standing as standing_of
 from zostudy.study.tracking.journal import known_runs
 
 Document = dict[str, Any]
@@ -35,7 +35,7 @@ def document(file: StudyFile) -> Document:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    found = with_random_choice(from_standing(file, worker.standing(file)), file)
+    found = with_random_choice(from_standing(file, standing_of(file)), file)
     known = known_runs(Path(file.config.storage.folder))
     for trial in [*found["trials"], *([found["best"]] if found["best"] else [])]:
         trial["mlflow_run_id"] = known.get(trial["mlflow_run_id"], trial["mlflow_run_id"])
@@ -88,29 +88,20 @@ def _trials(attempt: Attempt, seeds: Sequence[int]) -> list[Document]:
         outcome = attempt.outcomes.get(seed)
         if outcome is None:
             continue
+        known = to_record(outcome)
         trial: Document = {
             "number": attempt.numbers[seed],
-            "state": "failed",
+            "state": known["state"],
             "params": dict(attempt.point.values),
             "seed": seed,
-            "metrics": {},
-            "genotype": None,
-            "mlflow_run_id": None,
+            "metrics": known.get("metrics", {}),
+            "genotype": known.get("genotype"),
+            "mlflow_run_id": known.get("mlflow_run_id") or None,
         }
         if attempt.made_of.get(seed):
             trial["made_of"] = dict(attempt.made_of[seed])
-        if isinstance(outcome, Ended):
-            trial |= {"state": outcome.state, "metrics": outcome.metrics, "reason": outcome.reason}
-            trial["mlflow_run_id"] = outcome.mlflow_run_id or None
-        elif isinstance(outcome, TrialOutcome):
-            trial |= {
-                "state": "complete",
-                "metrics": outcome.metrics,
-                "genotype": outcome.genotype,
-                "mlflow_run_id": outcome.mlflow_run_id,
-            }
-        else:
-            trial["reason"] = outcome.reason
+        if "reason" in known:
+            trial["reason"] = known["reason"]
         found.append(trial)
     return found
 

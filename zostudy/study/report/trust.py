@@ -1,6 +1,8 @@
-"""How far the masks of a study can be trusted, in one plain sentence."""
+"""How far the masks and the searches of a study can be trusted, in plain sentences."""
 
 from collections.abc import Mapping, Sequence
+
+from zostudy.search.decision import DECIDED
 
 #: Reliability of zero-shot scores below which a mask owes much, or almost everything, to chance.
 LOW, NONE = 0.5, 0.2
@@ -42,4 +44,26 @@ def warning_of(points: Sequence[Metrics]) -> str:
         f"the two halves of the repeats agree {agree} ({found:.2f}; the other half would prune "
         f"{again:.0f} % of the same operations, chance {chance:.0f} %): this mask is {mask}; "
         "raise prune.repeats"
+    )
+
+
+def undecided(points: Sequence[Metrics]) -> str:
+    """What a user whose searches decided nothing should know; nothing where they decided.
+
+    Args:
+        points: The metrics of every point.
+    """
+    leads = [
+        lead
+        for point in points
+        if (lead := point.get("search_lead", {}).get("mean")) is not None and lead > 0
+    ]
+    below = [lead for lead in leads if lead < DECIDED]
+    if not below:
+        return ""
+    return (
+        f"at {len(below)} of {len(leads)} points the search did not decide: the best operation of "
+        f"an edge leads the second by {min(below):.1f} to {max(below):.1f} times what the random "
+        "start of α alone gives, so that the genotype owes much to chance; raise search.epochs or "
+        "search.architecture.learning_rate"
     )

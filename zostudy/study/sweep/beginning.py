@@ -11,7 +11,7 @@ from zostudy.study.sweep.queue import Queue
 from zostudy.study.sweep.work_units import Unit
 
 
-def check_machine(file: StudyFile, *, renew: bool = False) -> None:
+def check_same_engine(file: StudyFile, *, renew: bool = False) -> None:
     """Whether what is left of a study is run on the machine of the trials that count.
 
     Args:
@@ -35,7 +35,7 @@ def check_machine(file: StudyFile, *, renew: bool = False) -> None:
         elif not renew:
             left = [p for p in points_of if standing.left(p)]
             sampled = [points.first(file)] if standing.to_sample else []
-            made_of.check_machine(queue.today, found, [*left, *sampled])
+            made_of.check_same_engine(queue.today, found, [*left, *sampled])
 
 
 def check_worker(file: StudyFile) -> None:
@@ -44,7 +44,7 @@ def check_worker(file: StudyFile) -> None:
     Raises:
         ConfigError: It has something else.
     """
-    check_machine(file)
+    check_same_engine(file)
     with stored(file.config) as there:
         if there is not None:
             made_of.check_inputs(Queue(file, there, work_units.grid(file)).sorted_out())

@@ -238,7 +238,7 @@ def apart(units: Sequence[Unit]) -> tuple[Apart, ...]:
     return tuple(Apart(numbers_of(group), what) for what, group in groups.items())
 
 
-def check_machine(today: Today, found: Sorted, left: Iterable[Point]) -> None:
+def check_same_engine(today: Today, found: Sorted, left: Iterable[Point]) -> None:
     """Whether trials that are left would be run on the machine of those that count.
 
     Args:

@@ -26,12 +26,13 @@ from sqlalchemy.exc import OperationalError
 from zostudy.config.loading import StudyFile
 from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
+from zostudy.metrics import METRICS
 from zostudy.redaction import redacted
 from zostudy.study import points
 from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
 from zostudy.study.sweep import beginning, made_of, work_units
 from zostudy.study.sweep.crashes import hopeless
-from zostudy.study.sweep.optuna_storage import check_same_sweep, created, stored
+from zostudy.study.sweep.optuna_storage import created
 from zostudy.study.sweep.queue import Queue, TakenAwayError
 from zostudy.study.sweep.work_units import Unit
 
@@ -102,41 +103,6 @@ class Tally:
     def summary(self) -> SweepSummary:
         """What was done."""
         return SweepSummary(self.begun, tuple(self.failures), self.hopeless)
-
-
-def standing(file: StudyFile) -> Standing:
-    """Where the study stands; nothing is written.
-
-    Raises:
-        ConfigError: The storage cannot be opened, or holds another sweep under this name.
-    """
-    known = work_units.grid(file)
-    with stored(file.config) as found:
-        if found is None:
-            return work_units.standing(file, known, [])
-        check_same_sweep(found.study, file)
-        sorted_out = Queue(file, found, known).sorted_out()
-        plain = work_units.standing(file, known, sorted_out.units)
-        apart = made_of.apart(sorted_out.units)
-        return replace(plain, apart=apart, remarks=sorted_out.remarks)
-
-
-def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
-    """The units that run and whose worker is there, and those whose worker is gone."""
-    with stored(file.config) as found:
-        if found is None:
-            return [], []
-        queue = Queue(file, found, {})
-        known = queue.read()
-        alive = queue.alive_now(known)
-    numbers = {unit.number for unit in alive}
-    return alive, [u for u in known if u.state == "running" and u.number not in numbers]
-
-
-def running(file: StudyFile) -> set[int]:
-    """The numbers of the trials that are being run now, here or elsewhere."""
-    alive, _ = run_now(file)
-    return {unit.first + index for unit in alive for index in range(len(unit.seeds))}
 
 
 def prepare(file: StudyFile, *, again: bool = False) -> None:
@@ -342,8 +308,9 @@ class _Worker:
 
     def _judge(self, unit: Unit, progress: "Progress") -> str:
         """A reason to stop a trial for what it has just reported; empty if it is to go on."""
-        accuracy = progress.metrics.get("validation_accuracy")
-        if progress.phase != "evaluate" or accuracy is None:
+        judged = METRICS["validation_accuracy"]
+        accuracy = progress.metrics.get(judged.name)
+        if progress.phase != judged.source or accuracy is None:
             return ""
         poor = self._patiently(lambda: self.queue.is_poor(unit, progress.done, accuracy))
         if not poor or progress.done == progress.total:

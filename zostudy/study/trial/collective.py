@@ -43,7 +43,7 @@ class SharedCheckpoint:
         self.kept.save(state)
 
 
-def led(phase: Phase, processes: Processes) -> Phase:
+def led(phase: Phase[Any], processes: Processes) -> Phase[Any]:
     """A phase as the first process computes it: with the others, if there are any."""
     if processes.count == 1:
         return phase
@@ -61,7 +61,7 @@ def dismiss(processes: Processes) -> None:
         _sent(torch.zeros(1, dtype=torch.uint8))
 
 
-def follow(phase: Phase, stage: StageContext) -> None:
+def follow(phase: Phase[Any], stage: StageContext) -> None:
     """Compute a phase whenever the first process does, until it says that it is done."""
     while _sent(torch.zeros(1, dtype=torch.uint8)).item():
         phase.compute(replace(stage, checkpoint=SharedCheckpoint(NoCheckpoint())))

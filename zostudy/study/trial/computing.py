@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,12 +20,10 @@ from zostudy.runtime import Runtime
 from zostudy.stage import Progress, StageContext
 from zostudy.study.store.records import FileCheckpoint, Origin, Record, Store
 from zostudy.study.tracking.runs import OUT_OF_MEMORY, Run
+from zostudy.study.trial.logs import PREDICTED
 from zostudy.study.trial.phases import Computed, Phase
 
 Report = Callable[[Progress], None]
-
-#: The predicted peak of a phase, and the measured one over it.
-PREDICTED = ("predicted_bytes", "predicted_ratio")
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +46,11 @@ class Computing:
 
     def record(
         self,
-        phase: Phase,
+        phase: Phase[Any],
         seed: int,
         run: Run,
         origin: Origin,
-        relatives: Callable[[], Sequence[Phase]] = tuple,
+        relatives: Callable[[], Sequence[Phase[Any]]] = tuple,
     ) -> Record:
         """The record of a phase; its `origin` says who computed it.
 
@@ -81,7 +80,7 @@ class Computing:
                     found = self._computed(phase, seed, run, origin)
         return found
 
-    def _try(self, phase: Phase, seed: int, run: Run, origin: Origin) -> None:
+    def _try(self, phase: Phase[Any], seed: int, run: Run, origin: Origin) -> None:
         """Compute a phase if it can be; its own trial will say why it cannot."""
         if self.store.record(phase.name, phase.key) is None:
             try:
@@ -89,7 +88,7 @@ class Computing:
             except TrialError as error:
                 _log.info("%s of another trial cannot be computed here: %s", phase.name, error)
 
-    def _computed(self, phase: Phase, seed: int, run: Run, origin: Origin) -> Record:
+    def _computed(self, phase: Phase[Any], seed: int, run: Run, origin: Origin) -> Record:
         def report(progress: Progress) -> None:
             run.metrics(progress.metrics, step=progress.done)
             self.report(progress)
@@ -117,12 +116,12 @@ class Computing:
         return record
 
 
-def _source(phase: Phase, checkpoint: FileCheckpoint) -> Origin:
+def _source(phase: Phase[Any], checkpoint: FileCheckpoint) -> Origin:
     """Who computed a phase: where all was in a lasting checkpoint, the one that it is from."""
     return (checkpoint.source() if phase.lasting else {}) or checkpoint.origin
 
 
-def _within_memory(phase: Phase, stage: StageContext, run: Run, predicted: int) -> Computed:
+def _within_memory(phase: Phase[Any], stage: StageContext, run: Run, predicted: int) -> Computed:
     """Compute a phase; out of memory is recorded, and the memory is free again.
 
     Raises:

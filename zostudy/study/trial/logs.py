@@ -1,57 +1,56 @@
 """What a finished phase leaves in its run: figures, and files."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from zostudy import metrics
-from zostudy.pruning.greedy import Round
+from zostudy.pruning.mask_sources import PruneResult
+from zostudy.search.bilevel import SearchResult
 from zostudy.study.pictures import drawing
 from zostudy.study.store.records import Record
 from zostudy.study.tracking.runs import CACHE_FROM, CACHE_HIT, Run
-from zostudy.study.trial.computing import PREDICTED
-from zostudy.study.trial.phases import TrialPhases
+
+#: Tag: why a search ended early, that it did not decide, or that it collapsed.
+SEARCH_NOTE = "zostudy.search_note"
+
+#: The predicted peak of a phase, and the measured one over it.
+PREDICTED = ("predicted_bytes", "predicted_ratio")
 
 
-def measured(phase: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a trial that a phase's values hold.
-
-    A value stands there under the metric's name, or without the phase's name in front.
-    """
-    held = values["figures"] | values
-    sources = (phase, "genotype") if phase == "evaluate" else (phase,)
-    found = {}
-    for metric in metrics.of(*sources):
-        for name in (metric.name, metric.name.removeprefix(f"{phase}_")):
-            if held.get(name) is not None:
-                found[metric.name] = held[name]
-    return found
-
-
-def log_source(run: Run, record: Record) -> None:
-    """Whether a phase was computed by its run, or by which it was."""
+def log_record(run: Run, record: Record) -> None:
+    """Whether a phase was computed by its run, or by which it was; and its figures."""
     source = record.origin["mlflow_run_id"]
     run.tags({CACHE_HIT: str(source != run.id)})
     if source != run.id:
         run.tags({CACHE_FROM: source})
-    for step, figures in enumerate(record.values.get("history", ()), start=1):
+    values = record.values
+    for step, figures in enumerate(values.get("history", ()), start=1):
         run.metrics(figures, step=step)  # those of a cached phase, or lost before a checkpoint
-
-
-def log_phase(run: Run, name: str, values: Mapping[str, Any], phases: TrialPhases) -> None:
-    """A finished phase's figures and artifacts."""
     shown = ("seconds", "peak_bytes", *PREDICTED)
     run.metrics({key: values[key] for key in shown if key in values} | values["figures"])
-    if name == "prune":
-        run.json(values["mask"], "mask.json")
-        trajectory = {name: values[name] for name in ("rounds", "edges", "added")}
-        run.json(trajectory, "trajectory.json")
-        run.figure(drawing.mask_figure(phases.mask(values)), "mask.png")
-        if values["rounds"]:
-            first = Round.of(values["rounds"][0], phases.mask(values))
-            run.figure(drawing.scores_figure(first), "scores.png")
-    if name == "search":
-        run.json(values["genotype"], "genotype.json")
-        run.json(values["alpha_history"], "alpha_history.json")
-        run.figure(drawing.alpha_figure(values["alpha_history"], phases.space), "alpha.png")
-    if name == "evaluate":
-        run.metrics(measured(name, values))
+
+
+def log_pruning(run: Run, result: PruneResult) -> None:
+    """The mask and how it came about."""
+    values = result.to_dict()
+    run.json(values["mask"], "mask.json")
+    run.json({name: values[name] for name in ("rounds", "edges", "added")}, "trajectory.json")
+    run.figure(drawing.mask_figure(result.mask), "mask.png")
+    if result.rounds:
+        run.figure(drawing.scores_figure(result.rounds[0]), "scores.png")
+
+
+def log_search(run: Run, result: SearchResult) -> None:
+    """The genotype, the course of the mixing weights, and what is to be said of the search."""
+    genotype, course = result.genotype, result.alpha_history
+    if result.notes:
+        run.tags({SEARCH_NOTE: "; ".join(result.notes)})
+    if result.healthy:
+        healthy, epoch = result.healthy
+        run.json(healthy.to_dict() | {"epoch": epoch}, "healthy_genotype.json")
+    run.json(genotype.to_dict(), "genotype.json")
+    run.json(course, "alpha_history.json")
+    run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
+
+
+def log_evaluation(run: Run, metrics: Mapping[str, float]) -> None:
+    """What was measured."""
+    run.metrics(dict(metrics))

@@ -8,7 +8,7 @@ enters by its value, so that two trials which prune to the same mask share their
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -18,18 +18,25 @@ from zostudy.data.dataset import Dataset
 from zostudy.evaluation import cost
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
+from zostudy.metrics import measured
+from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
-from zostudy.search.bilevel import search
-from zostudy.space import genotype as genotypes
-from zostudy.space import mask as masks
+from zostudy.search.bilevel import SearchResult, search
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.stage import StageContext
 from zostudy.study.identity.today import made_of
 from zostudy.study.ingredients import Ingredients
-from zostudy.study.planning.peak_memory import Predictions, mask_source, prune_context
-from zostudy.study.planning.remedies import with_settings
+from zostudy.study.planning.peak_memory import Predictions
+from zostudy.study.tracking.runs import Run
+from zostudy.study.trial import logs
+
+#: What a phase found.
+R = TypeVar("R")
+
+#: Metrics of a trial by name.
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,19 @@ class Computed:
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Generic[R]):
     """A computation and the digests that name it.
 
     Attributes:
-        name: ``prune``, ``search`` or ``evaluate``.
+        name: One of `zostudy.metrics.PHASES`.
         key: Digest of all that determines its result.
         checkpoint_key: Digest under which its unfinished state is kept.
         lasting: Whether that state is kept after the phase, because others go on from it.
         settings: The settings it depends on, to be shown.
         compute: The computation.
         predict: Its peak memory in bytes, without computing it; 0 where it needs none to speak of.
+        result: Gives what it found, from the values of its record.
+        log: Writes what it found to its run.
     """
 
     name: str
@@ -66,6 +75,8 @@ class Phase:
     settings: Mapping[str, Any]
     compute: Callable[[StageContext], Computed]
     predict: Callable[[], int]
+    result: Callable[[Mapping[str, Any]], R]
+    log: Callable[[Run, R], None]
 
 
 @dataclass(frozen=True)
@@ -99,51 +110,34 @@ class TrialPhases:
         """The search space."""
         return search_space(self.config.search_space.name, self.config.extensions)
 
-    def prune(self) -> Phase:
+    def prune(self) -> Phase[PruneResult]:
         """From the full search space to a mask, or to a genotype."""
         config = self.config
-        component = mask_source(config)
+        source = config.mask_source
         settings: dict[str, Any] = {
             "prune": to_document(config.prune),
             "supernet": to_document(config.supernet),
             "architecture_fraction": config.search.architecture_fraction,
         } | self._files("prune.")
-        continues = component.facts.get("continues", ())
-        further = continues if isinstance(continues, tuple) else ()
-        start = {k: v for k, v in settings["prune"].items() if k not in further}
+        start = {k: v for k, v in settings["prune"].items() if k not in source.continues}
 
         def compute(stage: StageContext) -> Computed:
-            context = prune_context(config, self.dataset, stage)
-            result = component.load()(context, **config.prune.options)
-            names = self.space.operations
-            return Computed(
-                {
-                    "mask": result.mask.to_dict(),
-                    "added": [[kind, edge, names[column]] for kind, edge, column in result.added],
-                    "rounds": [done.to_dict() for done in result.rounds],
-                    "edges": [
-                        [kind, edge, score, result.edge_errors.get((kind, edge))]
-                        for (kind, edge), score in result.edge_scores.items()
-                    ],
-                    "genotype": result.genotype.to_dict() if result.genotype else None,
-                    "operations": result.mask.count(),
-                    "seconds": result.seconds,
-                    "peak_bytes": result.peak_bytes,
-                    "figures": dict(result.metrics),
-                }
-            )
+            result: PruneResult = source(PruneContext.of(config, self.dataset, stage))
+            return Computed(result.to_dict())
 
         return Phase(
             "prune",
             self._key("prune", settings),
             self._key("prune", settings | {"prune": start}),
-            bool(further),
+            bool(source.continues),
             settings,
             compute,
             lambda: self.predictions.prune(config, self.dataset),
+            lambda values: PruneResult.of(values, self.space),
+            logs.log_pruning,
         )
 
-    def search(self, mask: OperationMask) -> Phase:
+    def search(self, mask: OperationMask) -> Phase[SearchResult]:
         """From a mask to a genotype."""
         config = self.config
         settings = {
@@ -153,26 +147,26 @@ class TrialPhases:
         } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
-            result = search(
-                mask, self.dataset, config.supernet, config.search, stage, config.extensions
-            )
-            return Computed(
-                {
-                    "genotype": result.genotype.to_dict(),
-                    "history": list(result.history),
-                    "alpha_history": list(result.alpha_history),
-                    "seconds": result.seconds,
-                    "peak_bytes": result.peak_bytes,
-                    "figures": dict(result.metrics),
-                }
-            )
+            result = search(mask, self.dataset, config.supernet, config.search, stage)
+            return Computed(result.to_dict())
 
         def predict() -> int:
             return self.predictions.search(config, mask, self.dataset)
 
-        return self._phase("search", settings, compute, predict)
+        key = self._key("search", settings)
+        return Phase(
+            "search",
+            key,
+            key,
+            False,
+            settings,
+            compute,
+            predict,
+            lambda values: SearchResult.of(values, self.space),
+            logs.log_search,
+        )
 
-    def evaluate(self, genotype: Genotype) -> Phase:
+    def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
         """From a genotype to a trained network, or to its row in the table."""
         config = self.config
         settings = {
@@ -183,29 +177,19 @@ class TrialPhases:
             return self._lookup(genotype, self.table, settings)
 
         def compute(stage: StageContext) -> Computed:
-            result = evaluate(
-                genotype, self.dataset, config.evaluate, stage, extensions=config.extensions
-            )
-            values = {
-                "test_accuracy": result.test_accuracy,
-                "validation_accuracy": result.validation_accuracy,
-                "history": list(result.history),
-                **result.costs,
-                "seconds": result.seconds,
-                "peak_bytes": result.peak_bytes,
-                "figures": dict(result.memory),
-            }
-            return Computed(values, result.weights)
+            result = evaluate(genotype, self.dataset, config.evaluate, stage)
+            return Computed(result.to_dict(), result.weights)
 
         def predict() -> int:
             batch = config.evaluate.batch_size
             share = max(2, -(-batch // self.runtime.processes.count))
-            shared = with_settings(config, "evaluate", batch_size=share)
+            shared = config.changed("evaluate", batch_size=share)
             return self.predictions.evaluate(shared, genotype, self.dataset)
 
-        return self._phase("evaluate", settings, compute, predict)
+        key = self._key("evaluate", settings)
+        return self._evaluation(key, settings, compute, predict)
 
-    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase:
+    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase[Metrics]:
         """From a genotype to its row in the table; neither seed nor arithmetic matters."""
         dataset, evaluate = self.dataset, self.config.evaluate
         pictures = [dataset.channels, dataset.height, dataset.width, len(dataset.classes)]
@@ -217,30 +201,23 @@ class TrialPhases:
 
         def compute(stage: StageContext) -> Computed:
             del stage
-            network = standalone(genotype, dataset, evaluate, self.config.extensions)
+            network = standalone(genotype, dataset, evaluate)
             size = cost.of_genotype(genotype, network, dataset)
             return Computed(asdict(table(genotype)) | size | {"figures": {}})
 
         key = digest({"phase": "evaluate"} | determined)
-        return Phase("evaluate", key, key, False, settings, compute, lambda: 0)
+        return self._evaluation(key, settings, compute, lambda: 0)
 
-    def mask(self, values: Mapping[str, Any]) -> OperationMask:
-        """The mask in a prune phase's values."""
-        return masks.from_dict(values["mask"], self.space)
-
-    def genotype(self, values: Mapping[str, Any]) -> Genotype:
-        """The genotype in a phase's values."""
-        return genotypes.from_dict(values["genotype"], self.config.extensions)
-
-    def _phase(
+    def _evaluation(
         self,
-        name: str,
+        key: str,
         settings: dict[str, Any],
         compute: Callable[[StageContext], Computed],
         predict: Callable[[], int],
-    ) -> Phase:
-        key = self._key(name, settings)
-        return Phase(name, key, key, False, settings, compute, predict)
+    ) -> Phase[Metrics]:
+        name = "evaluate"
+        result = functools.partial(measured, name)
+        return Phase(name, key, key, False, settings, compute, predict, result, logs.log_evaluation)
 
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))

@@ -11,7 +11,8 @@ from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, LostError
 from zostudy.evaluation.table import Table, read
-from zostudy.metrics import readable
+from zostudy.metrics import measured, readable
+from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
@@ -20,15 +21,15 @@ from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, named
-from zostudy.study.planning.peak_memory import Predictions, check_source
+from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.records import Store
 from zostudy.study.tracking.runs import MACHINE, Run, Tracker
 from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
-from zostudy.study.trial.logs import log_phase, log_source, measured
-from zostudy.study.trial.phases import Phase, TrialPhases
+from zostudy.study.trial.logs import log_record
+from zostudy.study.trial.phases import Phase, R, TrialPhases
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Trials:
         for point in points:
             dataset = self._dataset(point.config.dataset)
             check_batches(point.config, dataset)
-            check_source(point.config, dataset, StageContext(self._runtime, seed=0))
+            stage = StageContext(self._runtime, seed=0)
+            point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
             self._table(point.config)
 
     def plan(self, points: Sequence[Point]) -> Plan:
@@ -172,16 +174,20 @@ class Trials:
 
     def cached(self, point: Point, seed: int) -> bool:
         """Whether every phase of a trial is in the cache."""
-        store, phases = self._computing.store, self._phases_of(point.config, seed)
-        phase = phases.prune()
-        found = store.record(phase.name, phase.key)
-        if found is not None and found.values["genotype"] is None:
-            phase = phases.search(phases.mask(found.values))
-            found = store.record(phase.name, phase.key)
-        if found is None:
+        phases = self._phases_of(point.config, seed)
+        pruned = self._kept(phases.prune())
+        if pruned is None:
             return False
-        phase = phases.evaluate(phases.genotype(found.values))
-        return store.record(phase.name, phase.key) is not None
+        genotype = pruned.genotype
+        if genotype is None:
+            searched = self._kept(phases.search(pruned.mask))
+            genotype = None if searched is None else searched.genotype
+        return genotype is not None and self._kept(phases.evaluate(genotype)) is not None
+
+    def _kept(self, phase: Phase[R]) -> R | None:
+        """What a phase found, where that is in the cache."""
+        record = self._computing.store.record(phase.name, phase.key)
+        return None if record is None else phase.result(record.values)
 
     @property
     def leads(self) -> bool:
@@ -241,7 +247,7 @@ class Trials:
         return self._datasets[key]
 
     def _table(self, config: TrialConfig) -> Table | None:
-        if config.evaluate.by != "table":
+        if not config.evaluate.evaluator.knows_all:
             return None
         key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
         if key not in self._tables:
@@ -265,18 +271,16 @@ class Trials:
         if phases.table is not None:
             run.tags({"zostudy.table": phases.table.digest})
 
-    def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase]]) -> Genotype:
+    def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase[Any]]]) -> Genotype:
         """Prune and search."""
         phases, run, metrics = trial.phases, trial.run, trial.metrics
         pruned = self._phase(phases.prune(), trial, relatives)
-        mask = phases.mask(pruned)
-        run.json(pruned["mask"], "mask.json")
-        if pruned["genotype"] is None:
-            found = self._phase(phases.search(mask), trial)
+        run.json(pruned.mask.to_dict(), "mask.json")
+        if pruned.genotype is None:
+            genotype = self._phase(phases.search(pruned.mask), trial).genotype
         else:
-            found = pruned
+            genotype = pruned.genotype
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
-        genotype = phases.genotype(found)
         self._keep_genotype(run, genotype)
         run.metrics(readable(metrics))
         return genotype
@@ -287,11 +291,11 @@ class Trials:
 
     def _phase(
         self,
-        phase: Phase,
+        phase: Phase[R],
         trial: _Trial,
-        relatives: Callable[[], Sequence[Phase]] = tuple,
-    ) -> dict[str, Any]:
-        """A phase's values, from the cache or computed; its figures are added to the trial's."""
+        relatives: Callable[[], Sequence[Phase[Any]]] = tuple,
+    ) -> R:
+        """What a phase found, from the cache or computed; its metrics are added to the trial's."""
         phases = trial.phases
         self._enters(phase.name)
         cached = self._computing.store.record(phase.name, phase.key) is not None
@@ -299,13 +303,14 @@ class Trials:
         with trial.run.child(phase.name, phase.key, settings, tags, cached=cached) as child:
             origin = {"study": self._config.study, "trial": trial.name, "mlflow_run_id": child.id}
             record = self._computing.record(phase, phases.seed, child, origin, relatives)
-            log_source(child, record)
-            log_phase(child, phase.name, record.values, phases)
+            log_record(child, record)
+            found = phase.result(record.values)
+            phase.log(child, found)
         trial.using.enter_context(self._computing.store.using(record))
         trial.metrics.update(measured(phase.name, record.values))
-        return record.values
+        return found
 
-    def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase]:
+    def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase[Any]]:
         """The other prunings of the study that follow the same trajectory as a point's."""
         own = phases.prune()
         configs = alternatives(self._file, point.values, ("technique", "prune"))

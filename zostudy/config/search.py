@@ -1,0 +1,166 @@
+"""Settings of a one-shot search; each component of it has a section of its own."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zostudy.config.base import Settings
+from zostudy.config.training import AugmentSettings, SGDSettings
+from zostudy.errors import ConfigError
+
+#: A decay rate of Adam's moments.
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ArchitectureOptimizerSettings(Settings):
+    """Adam on the architecture parameters α and β."""
+
+    learning_rate: float = Field(default=6e-4, gt=0, le=1000)
+    """Learning rate."""
+    betas: tuple[_Decay, _Decay] = (0.5, 0.999)
+    """Decay rates of the first and second moment."""
+    weight_decay: float = Field(default=1e-3, ge=0, le=1000)
+    """Weight decay."""
+
+
+class RelaxationSettings(Settings):
+    """How architecture parameters become mixing weights."""
+
+    name: str = "softmax"
+    """Relaxation: softmax, sigmoid, gdas, snas, reinmax, dirichlet, uniform_path, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The relaxation's own options."""
+
+
+class PerturbationSettings(Settings):
+    """What the mixing weights are moved by in the steps of the weights."""
+
+    name: str = "none"
+    """Perturbation: none, random, adversarial, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The perturbation's own options."""
+
+
+class ScheduleSettings(Settings):
+    """What becomes of the search after an epoch."""
+
+    name: str = "none"
+    """Schedule: none, skip_stop, eigenvalue_stop, shrinking, progressive, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The schedule's own options."""
+
+
+class SelectionSettings(Settings):
+    """How a genotype is chosen at the end of the search."""
+
+    name: str = "largest"
+    """Selection: largest, skip_limit, perturbation, validated, evolution, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The selection's own options."""
+
+
+class RegularizerSettings(Settings):
+    """A term on α that is added to the loss of the architecture step."""
+
+    name: str = "none"
+    """Regularizer: none, beta_decay, entropy, zero_one, dirichlet_anchor, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The regularizer's own options."""
+
+
+class SearchSettings(Settings):
+    """One-shot search on the pruned supernet."""
+
+    strategy: Literal["bilevel", "none"] = "bilevel"
+    """``none`` where pruning itself ends with a genotype (ETENAS)."""
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
+    """Epochs of the search, warm-up included."""
+    warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
+    """First epochs, which train the weights only."""
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["fit"] = 256
+    """Images in a batch, for the weights and for the architecture alike; ``fit`` is the largest
+    power of two that runtime.memory_budget and the pictures allow, which depends on the machine."""
+    accumulate: int = Field(default=1, ge=1, le=1_000_000)
+    """Micro-batches that a batch is computed in, one after the other: memory is that of one, the
+    step follows the mean gradient of all. Batch normalization takes its statistics from each
+    micro-batch by itself, so that this is not the same as one large batch."""
+    order: Literal["first", "second", "harmonized"] = "first"
+    """The architecture gradient: that of the loss (``first``); through one unrolled weight step
+    (``second``, DARTS); of the loss and of how the gradients of the cells agree (``harmonized``,
+    Λ-DARTS)."""
+    harmony: float = Field(default=0.125, ge=0, le=1000)
+    """Largest weight of the agreement between cells, which rises linearly; for ``harmonized``."""
+    recompute: Literal["none", "partial", "full"] = "none"
+    """What the backward pass computes again instead of keeping it in memory: nothing, what is cheap
+    for its size (convolutions inside operations, the cells' 1×1 convolutions), or all but the
+    cells' nodes. The gradients are the same."""
+    architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
+    the same pictures."""
+    weights: SGDSettings = SGDSettings()
+    """Optimizer of the weights."""
+    architecture: ArchitectureOptimizerSettings = ArchitectureOptimizerSettings()
+    """Optimizer of α and β."""
+    relaxation: RelaxationSettings = RelaxationSettings()
+    """From α to mixing weights."""
+    perturbation: PerturbationSettings = PerturbationSettings()
+    """What moves the mixing weights in the steps of the weights (SDARTS)."""
+    regularizer: RegularizerSettings = RegularizerSettings()
+    """Term on α."""
+    auxiliary_skip: Literal["none", "linear", "cosine"] = "none"
+    """A skip connection beside every mixed operation, outside α; its weight falls from 1 to 0 over
+    the epochs in this way (DARTS-)."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Probability to leave an operation that has parameters out of a picture's pass, at the last
+    epoch; it rises linearly from 0 (R-DARTS)."""
+    drop_skip: float = Field(default=0.0, ge=0, lt=1)
+    """Probability to leave a skip connection out, at the first epoch; it falls linearly to 0
+    (P-DARTS)."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """What becomes of the search after an epoch: an early end, or another supernet."""
+    selection: SelectionSettings = SelectionSettings()
+    """How the genotype is chosen."""
+    eigenvalue: bool = False
+    """Whether the largest eigenvalue of the Hessian of the loss for α is measured each epoch, which
+    costs about as much as 20 steps."""
+    collapsed_share: float = Field(default=0.5, gt=0, le=1)
+    """A genotype counts as collapsed if skip connections make up more than this share of a cell."""
+    augment: AugmentSettings = AugmentSettings()
+    """Augmentation of the search batches."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.strategy == "none":
+            return self
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.warmup_epochs} leaves no epoch for α; "
+                f"allowed: 0 to {self.epochs - 1} (search.epochs is {self.epochs})"
+            )
+        if self.order == "second" and self.architecture_fraction == 0:
+            raise ValueError(
+                "order: 'second' needs pictures of its own for α, but "
+                "search.architecture_fraction is 0; allowed: order 'first', or a fraction above 0"
+            )
+        if self.batch_size != "fit" and self.batch_size % self.accumulate:
+            divisors = [n for n in range(1, self.batch_size) if self.batch_size % n == 0]
+            raise ValueError(
+                f"accumulate: {self.accumulate} does not divide search.batch_size "
+                f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
+            )
+        return self
+
+    @property
+    def pictures_at_once(self) -> int:
+        """Pictures in a batch.
+
+        Raises:
+            ConfigError: The batch is still to be fitted.
+        """
+        if self.batch_size == "fit":
+            raise ConfigError("search.batch_size: 'fit' has not been resolved to a number")
+        return self.batch_size
