@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from sqlalchemy import text
 
 from tests.commands import environment
 from tests.patience import PATIENCE, wait_for
@@ -107,13 +108,20 @@ def test_a_trial_that_is_lost_too_often_has_failed_until_the_study_is_run_again(
     assert Engine().run(file).executed == 1
 
 
+def fall_silent(found: optuna_storage.Stored) -> None:
+    """Let the last heartbeats have come long ago."""
+    with found.storage.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'"))
+
+
 def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
-    file = make({"prune.xi": [0.5]}, heartbeat_interval=2)
+    file = make({"prune.xi": [0.5]})
     with optuna_storage.created(file) as found:
         there = queue.Queue(file, found, work_units.grid(file))
         there.add(next(work_units.due(file, there.known, [])))
         assert there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
+        fall_silent(found)
         engine = Engine()
         engine.run(file)
         assert len(engine.calls) == 1
@@ -128,12 +136,14 @@ def test_a_worker_that_beats_keeps_its_trial(make, monkeypatch):
         there = queue.Queue(file, found, work_units.grid(file))
         there.add(next(work_units.due(file, there.known, [])))
         there.claim(there.read()[0])
+        there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
+        fall_silent(found)
         beats, beat = [], found.storage.record_heartbeat
         monkeypatch.setattr(
             found.storage, "record_heartbeat", lambda trial: beats.append(beat(trial))
         )
         with there.alive(there.read()[0]):
-            wait_for(lambda: len(beats) > 5)  # a second apart; without them, 4 s are too long
+            wait_for(lambda: beats)
             there.end_lost(there.read())
             assert [unit.state for unit in there.read()] == ["running"]
 

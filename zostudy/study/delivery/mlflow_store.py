@@ -44,6 +44,8 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 
 _REACH_SECONDS = 3
 #: Of HTTP's client errors, those that say nothing against what was sent.
 _PASSING = (401, 403, 408, 429)
+#: What databases say where two processes make the same row at once.
+_RACED = ("IntegrityError", "UniqueViolation", "UNIQUE constraint")
 
 
 class StoreAwayError(ConfigError):
@@ -216,6 +218,8 @@ def is_missing(uri: str) -> bool:
 
 def refusal(error: BaseException, uri: str) -> str | None:
     """Why the store will not take what was sent, however often; nothing where it may yet."""
+    if any(word in str(error) for word in _RACED):
+        return None  # another process made the same row at the same time; it is there next time
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]  # MLflow's
         if is_server(uri) and not isinstance(error, RestException):

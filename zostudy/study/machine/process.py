@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zostudy.config.settings import RuntimeSettings
-from zostudy.errors import InputError, MemoryShortageError, ZostudyError
+from zostudy.errors import InputError, MemoryShortageError, TrialError, ZostudyError
 from zostudy.study.machine.cases import Case
 from zostudy.study.workers.isolation import loss, memory_kills
 
@@ -156,13 +156,14 @@ def ask(
             report.trouble = Trouble("hang", f"did not end in {limit:g} s", at)
         else:
             error = loss(process.exitcode, memory_kills() - before)
-            kind: Literal["memory", "crash"] = (
-                "memory" if isinstance(error, MemoryShortageError) else "crash"
-            )
-            last = _last_line(Path(said.name))
-            what = str(error) + (f", saying {last!r}" if last else "")
-            report.trouble = Trouble(kind, what, at)
+            report.trouble = _ended_by(error, _last_line(Path(said.name)), at)
         return report
+
+
+def _ended_by(error: TrialError, last: str, at: int | None) -> Trouble:
+    """The trouble with a process that ended early, and the last line that it said."""
+    what = str(error) + (f", saying {last!r}" if last else "")
+    return Trouble("memory" if isinstance(error, MemoryShortageError) else "crash", what, at)
 
 
 #: `M_PERTURB` of the GNU C library, and a byte of whose complement numbers are large.
