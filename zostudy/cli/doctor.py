@@ -53,6 +53,10 @@ def doctor(
         _examine_study(file, repair=repair, as_json=as_json)
 
 
+#: How many draws of pictures and weights are compared; before a study it is one.
+_DRAWS = 3
+
+
 def _examine_machine(file: "StudyFile | None", device: str, limit: float, *, as_json: bool) -> None:
     """Say what the machine computes wrongly.
 
@@ -68,7 +72,7 @@ def _examine_machine(file: "StudyFile | None", device: str, limit: float, *, as_
 
     cases, setting = _of_machine(file, device)
     prepare(setting.runtime)  # says what is wrong with the device
-    verdict = check(server, cases, setting, limit)
+    verdict = check(server, cases, setting, limit, repeats=_DRAWS)
     if as_json:
         print_json(_machine_document(file, setting, verdict))
     else:

@@ -75,10 +75,11 @@ def test_every_shape_of_a_supernet_is_a_case(space_name, dataset):
         network, PARTS | {NodeOperations: ""}, dataset.train.images.shape[1:]
     ):
         if isinstance(module, NodeOperations):
-            for name in space.operations:
+            for name in set(space.operations) - {space.zero}:
                 assert (channels, *side, module.stride, space.component(name)) in nodes
         else:
             assert (PARTS[type(module)], channels, *side) in known
+    assert sum(case.operation == space.component(space.zero) for case in cases) == 1
 
 
 @pytest.mark.parametrize("space_name", ["darts", "nasbench201"])

@@ -126,7 +126,8 @@ def test_the_convolution_that_some_processors_compute_wrongly_is_named(threads, 
 
     context = multiprocessing.get_context("spawn")  # which reads the environment anew
     there = case("direct", entering=4, leaving=4, height=8, width=8, batch=8)
-    found = check(context, [case("right"), there], setting(threads=threads), LONG).findings
+    # One thread shows it always, two threads in about one run of five.
+    found = check(context, [case("right"), there], setting(threads=threads), LONG, 10).findings
     assert [finding.case for finding in found] == [there]
     assert found[0].kind in ("wrong", "crash")
     assert "set ONEDNN_MAX_CPU_ISA=" in found[0].advice

@@ -166,7 +166,8 @@ class _Shapes:
         side = (data.height, data.width)
         yield self._case("stem", data.channels, self.channels, side)
         widths, before = (space.skeleton.stem * self.channels,) * space.inputs, side
-        halved = False
+        halved, names = False, list(space.operations)
+        computed = [name for name in names if name != space.zero]  # whose shape does not matter
         for index, position in enumerate(layout):
             channels = position.width * self.channels
             yield from self._entrance(widths, (before, side), position, halved=halved)
@@ -177,7 +178,7 @@ class _Shapes:
             operations = {(entering, self._stride(position, 0)), (inner, 1)}
             for place, stride in sorted(operations):
                 for rows in sorted({1, space.nodes}) if supernet else (1,):
-                    for name in space.operations:
+                    for name in names:
                         case = self._case(name, channels, channels, place)
                         yield replace(
                             case,
@@ -187,6 +188,7 @@ class _Shapes:
                             rows=rows,
                             recompute=recompute,
                         )
+                    names = computed
             side, halved = inner, position.halves
             widths = (*widths[1:], channels * space.outputs)
             if auxiliary and index == 2 * len(layout) // 3:

@@ -71,7 +71,11 @@ class Verdict:
 
 
 def check(
-    context: Context, cases: Sequence[Case], setting: Setting, limit: float = LIMIT
+    context: Context,
+    cases: Sequence[Case],
+    setting: Setting,
+    limit: float = LIMIT,
+    repeats: int = 1,
 ) -> Verdict:
     """Compare cases with float64, as they are computed here.
 
@@ -80,6 +84,7 @@ def check(
         cases: The cases.
         setting: Device, precision, threads and extensions.
         limit: Seconds that a case may take.
+        repeats: How many draws of pictures and weights are compared.
 
     Raises:
         InputError: The device is not there.
@@ -88,7 +93,7 @@ def check(
     left = list(cases)
     ended = 0
     while left:
-        report = ask(context, left, setting, limit)
+        report = ask(context, left, setting, limit, repeats)
         for place, answer in report.answers.items():
             _judge(verdict, left[place], answer)
         trouble = report.trouble

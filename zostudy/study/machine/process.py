@@ -166,8 +166,14 @@ def _ended_by(error: TrialError, last: str, at: int | None) -> Trouble:
     return Trouble("memory" if isinstance(error, MemoryShortageError) else "crash", what, at)
 
 
-#: `M_PERTURB` of the GNU C library, and a byte of whose complement numbers are large.
-_PERTURB, _PATTERN = -6, 0xA5
+#: Options of the GNU C library's `mallopt`: `M_PERTURB` fills new memory with the complement of a
+#: byte, of which large numbers are made; `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` keep tensors on
+#: the heap, where what is written beside them is found, and where they cost no new pages.
+_MEMORY = {-6: 0xA5, -1: 2**30, -3: 2**30}
+
+#: After how many cases the heap is walked through, which gives its pages back; fewer than `check`
+#: looks at before a crash.
+_WALK = 8
 
 #: In place of the case that a process is at: it has finished.
 _DONE = -1
@@ -227,11 +233,12 @@ def main(text: str, connection: Connection) -> None:
     except ZostudyError as error:
         _send(connection, {"error": str(error)})
         return
-    _fill_memory()
-    for place, case in enumerate(job["cases"]):
-        _send(connection, {"begins": place})
+    _prepare_memory()
+    for place, case in enumerate(job["cases"], start=1):
+        _send(connection, {"begins": place - 1})
         answer = _compared(Case(**case), runtime, setting, job["repeats"])
-        _examine_heap()
+        if place % _WALK == 0 or place == len(job["cases"]):
+            _examine_heap()
         _send(connection, asdict(answer))
     _send(connection, {"done": True})
 
@@ -252,11 +259,12 @@ def _compared(case: Case, runtime: "Runtime", setting: Setting, repeats: int) ->
     return Answer(tuple(Wrong(**asdict(deviation)) for deviation in found))
 
 
-def _fill_memory() -> None:
-    """Have the C library fill new memory with a pattern, so that who reads it gets no zeros."""
-    option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if option is not None:
-        option(_PERTURB, _PATTERN)
+def _prepare_memory() -> None:
+    """Have the C library fill new memory, so that who reads it gets no zeros, and keep it."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        for option, value in _MEMORY.items():
+            set_option(option, value)
 
 
 def _examine_heap() -> None:
