@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.networks.dry_run import predicted_peak
+from zostudy.networks.memory import held_bytes
+from zostudy.networks.node_operations import NodeOperations
 from zostudy.runtime import Runtime
 from zostudy.search import decision
 from zostudy.search.schedules import later_stages
@@ -150,9 +154,10 @@ def predict_peak(
     """The peak of `search` on the CPU, from a step without numbers.
 
     It is the peak that will be measured where every operation is computed. Where paths are drawn it
-    is an upper bound: that of a step in which each edge draws the operation that needs most. Of a
-    search in stages it is the largest of all stages; where a later one is, it is an upper bound
-    too, as if every edge kept the operations that need most.
+    is an upper bound: that of a step in which each edge draws the operation that needs most, and
+    the weights of all operations once more. Of a search in stages it is the largest of all stages;
+    where a later one is, it is an upper bound too, as if every edge kept the operations that need
+    most.
 
     Args:
         mask: What is searched.
@@ -170,12 +175,15 @@ def predict_peak(
     paths = space.find("relaxation", name, "search.relaxation.name").facts.get("paths")
     stages, order = [(mask, supernet)], []
     if paths or later_stages(mask, supernet, settings):
-        order = prediction.by_need(mask, supernet)
+        order = prediction.by_need(space, supernet)
         stages += [
             (stage.mask, supernet.model_copy(update={"cells": stage.cells}))
             for stage in later_stages(mask, supernet, settings, order)
         ]
-    return max(prediction.peak(own, size, order) for own, size in stages)
+    return max(
+        prediction.peak(own, size, order) + (prediction.of_operations(own, size) if paths else 0)
+        for own, size in stages
+    )
 
 
 @dataclass(frozen=True)
@@ -207,20 +215,25 @@ class _Prediction:
             for epoch in sampled_epochs(self.settings)
         )
 
-    def by_need(self, mask: OperationMask, supernet: SupernetSettings) -> list[int]:
-        """Operations from the one that needs most memory, where it is alone on every edge."""
+    def of_operations(self, mask: OperationMask, supernet: SupernetSettings) -> int:
+        """Bytes of the weights of all operations.
+
+        A path of several kinds of operation has gradients of each kind, and copies of the rows that
+        it computes; a path of one kind may have neither.
+        """
+        context = StageContext(Runtime(torch.device("meta"), self.runtime.precision), seed=0)
+        whole = Session(mask, self.outline, supernet, self.settings, context).supernet
+        return held_bytes(*(module for module in whole.modules() if type(module) is NodeOperations))
+
+    def by_need(self, space: SearchSpace, supernet: SupernetSettings) -> list[int]:
+        """Operations from the one that needs most memory, alone on every edge of the space."""
         small = supernet.model_copy(update={"cells": min(supernet.cells, _ALL_TYPES)})
-        columns = range(len(mask.space.operations))
-        needs = {column: self.peak(_first_of(mask, column), small) for column in columns}
+        columns = range(len(space.operations))
+        needs = {column: self.peak(_alone(space, column), small) for column in columns}
         return sorted(columns, key=lambda column: -needs[column])
 
 
-def _first_of(mask: OperationMask, column: int) -> OperationMask:
-    """The mask with one operation an edge: the given one, or else the first that is left."""
-
-    def alone(row: Sequence[bool]) -> tuple[bool, ...]:
-        chosen = column if row[column] else row.index(True)
-        return tuple(place == chosen for place in range(len(row)))
-
-    rows = {kind: tuple(map(alone, edges)) for kind, edges in mask.rows.items()}
-    return OperationMask(mask.space, rows)
+def _alone(space: SearchSpace, column: int) -> OperationMask:
+    """The mask with one operation on every edge."""
+    row = tuple(place == column for place in range(len(space.operations)))
+    return OperationMask(space, dict.fromkeys(space.cell_types, (row,) * len(space.edges)))
