@@ -374,9 +374,12 @@ _RECORDED = (
 def sampled_epochs(settings: SearchSettings) -> Sequence[int]:
     """Epochs, from 0, whose steps need as much memory as any step that is measured.
 
-    In the first and the last epoch of a search some of its parts, such as drops, are off.
+    In the first and the last epoch of a search, parts that move with it, such as drops, are off.
     """
     first = settings.warmup_epochs
     measured = range(first, min(first + _SAMPLED, settings.epochs))
+    moving = settings.order == "harmonized" or settings.perturbation.name != "none"
+    if not (moving or settings.drop_path or settings.drop_skip):
+        return measured[:1]
     inner = [epoch for epoch in measured if 0 < epoch < settings.epochs - 1]
     return inner[:1] or measured
