@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from zostudy.errors import ConfigError
 from zostudy.redaction import without_password
+from zostudy.study.disk import sqlite
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +193,8 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     except (sqlite3.Error, OSError) as error:
         shown = without_password(f"sqlite:///{path}")
         raise ConfigError(
-            f"tracking.uri: {shown!r}: where its artifacts lie cannot be corrected ({error})"
+            f"tracking.uri: {shown!r}: where its artifacts lie cannot be read or corrected "
+            f"({sqlite.meaning(error) or error})"
         ) from error
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zostudy.errors import ConfigError, ZostudyError
 from zostudy.redaction import redacted, without_password
 from zostudy.study.delivery import location
+from zostudy.study.disk import sqlite
 from zostudy.study.tracking.runs import KEY, plain_key, resolved_uri
 
 #: What a store's client raises.
@@ -236,6 +237,8 @@ def children_of(run_id: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """An error in one line, without passwords."""
+    if said := sqlite.meaning(error):
+        return said
     text = redacted(" ".join(str(error).split()))
     return text if isinstance(error, ZostudyError) else f"{type(error).__name__}: {text}"
 

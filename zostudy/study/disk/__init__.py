@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all (`whole_files`), and locks between processes (`locks`)."""
+"""Files: whole or not at all (`whole_files`), locks (`locks`), and errors of SQLite (`sqlite`)."""

@@ -22,6 +22,7 @@ from zostudy.config.settings import StudyConfig
 from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError, ZostudyError
 from zostudy.redaction import redacted, without_password, without_passwords
+from zostudy.study.disk import sqlite
 from zostudy.study.sweep import proposals
 
 
@@ -77,8 +78,12 @@ def _url(config: StudyConfig) -> URL:
         ) from error
 
 
+def _meaning(error: Exception) -> str:
+    return sqlite.meaning(error.__cause__ or error)
+
+
 def _reason(error: Exception) -> str:
-    return redacted(str(error.__cause__ or error).split("\n")[0])
+    return _meaning(error) or redacted(str(error.__cause__ or error).split("\n")[0])
 
 
 def _sqlite_file(config: StudyConfig) -> Path | None:
@@ -114,7 +119,8 @@ def _storage(config: StudyConfig) -> Iterator[RDBStorage]:
     try:
         yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise ZostudyError(f"storage.optuna: {_url(config)}: {_reason(error)}") from error
+        kind = ConfigError if _meaning(error) else ZostudyError  # a file that is refused, or else
+        raise kind(f"storage.optuna: {_url(config)}: {_reason(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
