@@ -35,7 +35,7 @@ def study(name: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  # of a 
     } | changes
 
 
-@mask_source("quick", files=())  # its log is written, not read
+@mask_source("quick", genotype={"until": "genotype"}, files=())  # its log is written, not read
 def quick(
     context: PruneContext,
     *,

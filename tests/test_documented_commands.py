@@ -53,7 +53,7 @@ OTHERS = {
     "export": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
     "sbatch": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
     "docker": "tests/test_distributed.py::test_workers_are_started_as_the_command_line_takes_it",
-    "torchrun": "tests/study/trial/test_shared.py::"
+    "torchrun": "tests/study/trial/test_collective.py::"
     "test_evaluate_under_torchrun_is_one_run_of_mlflow_and_found_when_it_is_asked_again",
 }
 

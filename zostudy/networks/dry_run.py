@@ -179,9 +179,17 @@ def _laid_out(func: Any, args: Sequence[Any], result: Any) -> Any:  # noqa: ANN4
 
 
 def _is_channels_last(images: Tensor) -> bool:
-    """Whether pictures or kernels are channels-last and not channels-first as well."""
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    return last and not images.is_contiguous()
+    """Whether a convolution on a device takes pictures or kernels for channels-last.
+
+    With one channel both layouts name the same numbers; as on a device, the strides decide then.
+    """
+    channels = images.stride(1)
+    least = 0
+    for axis in (1, 3, 2):
+        if images.stride(axis) < least:
+            return False
+        least = images.stride(axis) * images.size(axis)
+    return channels < least <= images.stride(0)
 
 
 def _leaves_meta(device: torch.device | None) -> bool:
