@@ -1,10 +1,16 @@
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 from zostudy import host
 
 host.wait_briefly(os.environ)  # threads wait as the program's do, which torch reads when it loads
+
+# What starts the tests in the background may have them ignore interrupts, which the processes that a
+# test starts and interrupts would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # isort: split
 import pytest

@@ -93,7 +93,7 @@ def test_the_arithmetic_fails_with_the_old_formulation(tmp_path):
     options = ["-xq", "--timeout=0", "-W", early, "-m", "arithmetic and not slow"]
     for chosen in (TESTS[0], TESTS[1]):
         try:
-            done = limited(["-m", "pytest", *options, chosen], old, ROOT, HANGS / 2)
+            done = limited(["-m", "pytest", *options, chosen], old, ROOT, HANGS / 8)
         except subprocess.TimeoutExpired:
             continue  # a damaged heap may also make a process go round in circles
         said = done.stdout + done.stderr
