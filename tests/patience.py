@@ -3,12 +3,13 @@
 import time
 
 #: Seconds. Many times what any wait takes on a slow and busy machine: reaching it means a hang.
-PATIENCE = 1200.0
+PATIENCE = 600.0
 
 
-def wait_for(condition):
-    """Wait until a condition holds."""
+def wait_for(condition, *processes):
+    """Wait until a condition holds, which some processes must live to see."""
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until
+        assert all(process.poll() is None for process in processes)
         time.sleep(0.02)

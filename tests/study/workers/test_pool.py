@@ -50,14 +50,14 @@ def test_what_killed_and_stopped_workers_leave_is_taken_up_and_found_as_if_nothi
     study = Trial(tmp_path, stores)
     study.write("disturbed", trials=4, seconds=2.0)
     first = study.start()
-    wait_for(lambda: len(study.steps()) >= 5)
+    wait_for(lambda: len(study.steps()) >= 5, first)
     second = study.start()
     (trial,) = {step[3] for step in study.steps()}
     first.kill()
     first.wait()
     wait_for(lambda: not alive(trial))
 
-    wait_for(lambda: len(study.steps()) >= 25)
+    wait_for(lambda: len(study.steps()) >= 25, second)
     third = study.start()
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=PATIENCE) == 143
@@ -86,7 +86,7 @@ def test_ctrl_c_stops_all_workers_of_a_run_and_twice_at_once(tmp_path, twice):
         start_new_session=True,
         text=True,
     )
-    wait_for(lambda: begun(study) == {0, 1})
+    wait_for(lambda: begun(study) == {0, 1}, run)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
     if twice:
         time.sleep(0.05)
