@@ -167,7 +167,7 @@ def test_a_database_that_cannot_be_written_is_one_line(moved):
         )
         database.commit()
     before = recorded(moved)
-    with pytest.raises(ConfigError, match=r"^tracking\.uri: .*cannot be corrected \(no\)$"):
+    with pytest.raises(ConfigError, match=r"^tracking\.uri: .*cannot be read or corrected \(no\)$"):
         store.settle()
     assert recorded(moved) == before
 

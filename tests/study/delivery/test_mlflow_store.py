@@ -117,7 +117,7 @@ def broken_stores(folder):
         database.execute("insert into alembic_version values ('someone')")
     database.close()
     return {
-        f"sqlite:///{folder}/garbage.db": "file is not a database",
+        f"sqlite:///{folder}/garbage.db": "it is no SQLite file; choose another",
         f"sqlite:///{folder}/other.db": "Can't locate revision",
         f"sqlite:///{folder}/garbage.db/x.db": "File exists",
         f"file:{folder}/mlruns": "maintenance mode",
