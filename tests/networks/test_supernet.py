@@ -76,7 +76,7 @@ def with_recomputation():
             yield pytest.param(case, seed, recompute, marks=left)
 
 
-@pytest.mark.parametrize(("case", "seed", "recompute"), with_recomputation())
+@pytest.mark.parametrize(("case", "seed", "recompute"), list(with_recomputation()))
 def test_logits_and_every_gradient_are_those_of_the_per_edge_formulation(case, seed, recompute):
     name, cells, channels, k, normalization, side, keep = case
     space = SPACES[name]
