@@ -183,7 +183,7 @@ print(worst)
 """
 
 
-def fault(threads, environment):
+def fault(threads, environment, seconds=HANGS):
     """How a process ends that computes the shape in question, and how far off it is.
 
     A damaged heap may also make it go round in circles for ever: the exit code is then that of the
@@ -197,7 +197,7 @@ def fault(threads, environment):
             capture_output=True,
             text=True,
             check=False,
-            timeout=HANGS,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
         return -signal.SIGKILL, float("nan"), "hangs"
@@ -211,7 +211,7 @@ def test_the_old_formulation_lies_or_ends_its_process_where_the_best_instruction
 ):
     """Else what is built around it would be for nothing, and the tests of it tested nothing."""
     limited = old_formulation_environment(tmp_path)
-    found = [fault(threads, limited) for threads in (1, 2)]
+    found = [fault(threads, limited, HANGS / 4) for threads in (1, 2)]
     ends = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL)
     crashed = [code in ends for code, _, _ in found]
     lied = [worst > 0.01 for code, worst, _ in found if code == 0]
