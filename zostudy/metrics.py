@@ -78,6 +78,11 @@ class Metric:
         """Whether a way of evaluation has it."""
         return self.by in ("any", evaluator)
 
+    @property
+    def divisor(self) -> float:
+        """What a stored value is divided by to be shown."""
+        return _SHOWN[self.unit][0]
+
     def shown(self, value: float) -> str:
         """A value as tables have it: MB of 2²⁰ bytes, seconds, millions of MACs."""
         divisor, form = _SHOWN[self.unit]

@@ -15,7 +15,10 @@ from zostudy.study.sweep import queue
             "nosuch://u@host/db",
             r"storage\.optuna: 'nosuch://u@host/db' is not allowed: needs a dat",
         ),
-        ("sqlite:////dev/null/optuna.db", r"cannot be opened \(it cannot be opened or made; look at"),
+        (
+            "sqlite:////dev/null/optuna.db",
+            r"cannot be opened \(it cannot be opened or made; look at",
+        ),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_an_error(make, url, message):
@@ -27,7 +30,10 @@ def test_a_storage_that_breaks_ends_the_run_with_its_reason(make, folder):
     def break_storage(*_):
         (folder / "new" / "optuna.db").write_bytes(b"no database" * 1000)
 
-    with pytest.raises(ZostudyError, match=r"storage\.optuna: sqlite:.*(it is no SQLite file|the file is damaged); "):
+    with pytest.raises(
+        ZostudyError,
+        match=r"storage\.optuna: sqlite:.*(it is no SQLite file|the file is damaged); ",
+    ):
         Engine(break_storage).run(make(XI))
 
 

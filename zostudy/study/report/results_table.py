@@ -40,12 +40,12 @@ def results_table(document: Mapping[str, Any]) -> Table:
         table.add_column("by chance", justify="right")
     for point in points:
         swept = [escape(str(point["params"].get(path, ""))) for path in paths]
-        cells = [_cell(metric, point["metrics"].get(metric.name)) for metric in metrics]
+        cells = [mean_and_spread(metric, point["metrics"].get(metric.name)) for metric in metrics]
         chance = [_probability(point["by_chance"])] if chosen else []
         table.add_row(*swept, str(point["n"]), *cells, *chance)
     if chosen:
         table.add_section()
-        cells = [_cell(metric, chosen.get(metric.name)) for metric in metrics]
+        cells = [mean_and_spread(metric, chosen.get(metric.name)) for metric in metrics]
         names = ["random choice" if path == paths[0] else "" for path in paths]
         table.add_row(*names, "–", *cells, "–")
     return table
@@ -57,7 +57,8 @@ def _probability(value: float | None) -> str:
     return f"{value:.2f}" if value >= 0.005 else "< 0.005"
 
 
-def _cell(metric: Metric, summary: Mapping[str, float | None] | None) -> str:
+def mean_and_spread(metric: Metric, summary: Mapping[str, float | None] | None) -> str:
+    """A metric's mean over seeds, and ± its standard deviation where there are several."""
     if summary is None or summary["mean"] is None:
         return "–"
     spread = summary["sd"]

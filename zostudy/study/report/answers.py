@@ -1,0 +1,102 @@
+"""What a study found, in sentences: the best point, what each setting does, what stays open."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zostudy.config.sizes import counted
+from zostudy.metrics import METRICS, Metric
+from zostudy.study.analysis.factors import MOST_SEEDS, Comparison, comparisons
+from zostudy.study.points import short_paths
+from zostudy.study.report.results_table import mean_and_spread
+
+Document = Mapping[str, Any]
+
+#: What a study is judged by, where it has no objective: the first of these that its trials have.
+_JUDGED_BY = ("validation_accuracy", "test_accuracy")
+
+#: What it costs.
+_COSTS = ("search_peak_bytes", "search_seconds", "macs")
+
+
+def judged_by(document: Document, objectives: Sequence[str]) -> Metric | None:
+    """The metric that points are compared by: the first objective, else an accuracy."""
+    named = [*objectives, *_JUDGED_BY]
+    known = {name for point in document["points"] for name in point["metrics"]}
+    return next((METRICS[name] for name in named if name in known), None)
+
+
+def compared(document: Document, metric: Metric | None) -> dict[str, list[Comparison]]:
+    """For that metric, and for what a trial costs, every pair of values of every swept setting."""
+    names = [metric.name] if metric else []
+    return {
+        name: found
+        for name in dict.fromkeys([*names, *_COSTS])
+        if (found := comparisons(document["trials"], name))
+    }
+
+
+def answers(
+    document: Document, metric: Metric | None, by_metric: Mapping[str, Sequence[Comparison]]
+) -> list[str]:
+    """The sentences that a reader wants first."""
+    if metric is None:
+        return ["No trial is complete, so nothing can be said yet."]
+    found = [_best(document, metric)]
+    own = by_metric.get(metric.name, [])
+    if own and all(one.p is None for one in own):
+        found.append(
+            "Each point has one seed, so nothing can be told from noise: the differences below "
+            "may be chance. Set sweep.seeds to five or more."
+        )
+    found += [difference(one, metric) for one in own]
+    return found
+
+
+def difference(one: Comparison, metric: Metric) -> str:
+    """What going from one value of a setting to another does, and whether it is told from noise."""
+    setting = short_paths([one.setting])[one.setting]
+    title = metric.title or metric.name
+    change = _signed(metric, one.difference)
+    what = f"{setting} {one.first} → {one.second}: {title} {change}"
+    if one.interval is None or one.p is None:
+        return f"{what} ({counted(one.pairs, 'pair')} of trials, one seed: no interval)."
+    low, high = (_signed(metric, bound) for bound in one.interval)
+    known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {_probability(one.p)})"
+    if one.differs:
+        return f"{what} {known}: told from noise."
+    return f"{what} {known}: not told from noise; {_needed(one)}."
+
+
+def _needed(one: Comparison) -> str:
+    if one.seeds_needed is None:
+        return f"if it is real, it takes more than {MOST_SEEDS:,} seeds to find"
+    if one.seeds_needed <= one.seeds:
+        return "a single comparison would find it, but not as one of so many"
+    return f"if it is real, {one.seeds_needed} seeds would find it four times of five"
+
+
+def _best(document: Document, metric: Metric) -> str:
+    best = document["best"]
+    if best is None:
+        front = len(document["pareto"])
+        if front:
+            return (
+                f"{counted(front, 'point')} stand on the Pareto front: no other is better in all."
+            )
+        return "No point has all its seeds complete and keeps to the constraints, so none is best."
+    at = ", ".join(
+        f"{short_paths(list(best['params']))[p]} = {v}" for p, v in best["params"].items()
+    )
+    value = mean_and_spread(metric, best["metrics"].get(metric.name))
+    test = mean_and_spread(METRICS["test_accuracy"], best["metrics"].get("test_accuracy"))
+    told = "" if metric.name == "test_accuracy" else f"; test accuracy {test}"
+    return f"Best by {metric.title or metric.name}: {at or 'nothing swept'} with {value}{told}."
+
+
+def _signed(metric: Metric, value: float) -> str:
+    shown = metric.shown(abs(value))
+    return f"{'−' if value < 0 else '+'}{shown}"
+
+
+def _probability(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "under 0.001"

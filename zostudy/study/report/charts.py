@@ -1,0 +1,202 @@
+"""Charts of a study's results: accuracy against a cost, a curve over a setting, differences.
+
+Lines and texts have the colour of the page around them, so that a page may be light or dark.
+"""
+
+import html
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zostudy.metrics import Metric
+from zostudy.study.analysis.factors import Comparison
+from zostudy.study.points import short_paths
+
+#: Stands for the colour of the page's text until a picture is written.
+_TEXT = "#010203"
+_COLOURS = ("#0072B2", "#C44E00", "#00875F", "#AE4A86", "#A97400", "#2B8CC4", "#6B4E16", "#707070")
+_MARKERS = "osD^vPX*"
+
+#: Points above which their spread is left out, so that the chart can be read.
+_MANY = 60
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.transparent": True,
+    "text.parse_math": False,  # texts are users' own
+} | dict.fromkeys(
+    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _TEXT
+)
+
+Points = Sequence[Mapping[str, Any]]
+
+
+def svg(figure: Figure, title: str) -> str:
+    """A figure as an SVG element that stands in a page, with a title for who cannot see it."""
+    with rc_context({**_STYLE, "svg.hashsalt": title}):
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    text = written.getvalue().replace(_TEXT, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = text[text.index("<svg") :]
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a picture with a white ground."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=150, facecolor="white")
+    return written.getvalue()
+
+
+@rc_context(_STYLE)
+def cost_figure(points: Points, front: Points, metric: Metric, cost: Metric) -> Figure:
+    """Every point's metric against what it costs, means over the seeds; a line joins the front.
+
+    Args:
+        points: The points of a results document that have both.
+        front: Those that no other one dominates, for these two metrics.
+        metric: Upwards.
+        cost: To the right.
+    """
+    figure, axes = _empty()
+    path, values = _told_apart(points)
+    for index, value in enumerate(values):
+        own = [p for p in points if not path or str(p["params"].get(path)) == value]
+        spread = [p["metrics"][metric.name]["sd"] or 0.0 for p in own]
+        axes.errorbar(
+            [_shown(cost, p["metrics"][cost.name]["mean"]) for p in own],
+            [_shown(metric, p["metrics"][metric.name]["mean"]) for p in own],
+            [_shown(metric, s) for s in spread] if any(spread) and len(points) <= _MANY else None,
+            fmt=_MARKERS[index % len(_MARKERS)],
+            color=_COLOURS[index % len(_COLOURS)],
+            markersize=5,
+            elinewidth=0.8,
+            label=value,
+        )
+    corners = sorted(
+        (p["metrics"][cost.name]["mean"], p["metrics"][metric.name]["mean"]) for p in front
+    )
+    axes.plot(
+        [_shown(cost, x) for x, _ in corners],
+        [_shown(metric, y) for _, y in corners],
+        color=_TEXT,
+        linewidth=0.8,
+        zorder=0,
+        label="no other is better in both",
+    )
+    axes.set(xlabel=_named(cost), ylabel=_named(metric))
+    axes.legend(fontsize=8)
+    return figure
+
+
+@rc_context(_STYLE)
+def curve_figure(trials: Points, path: str, metric: Metric) -> Figure:
+    """A metric over a setting that is a number: means over the seeds, bars of one deviation.
+
+    The values of the setting with the fewest values have a line each; over all others the mean is
+    taken first.
+    """
+    figure, axes = _empty()
+    by, values = _told_apart([{"params": _without(t["params"], path)} for t in trials])
+    for index, value in enumerate(values):
+        seeds: dict[float, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for trial in trials:
+            if not by or str(trial["params"].get(by)) == value:
+                at = float(trial["params"][path])
+                seeds[at][trial["seed"]].append(_shown(metric, trial["metrics"][metric.name]))
+        means = {at: [fmean(v) for v in own.values()] for at, own in sorted(seeds.items())}
+        axes.errorbar(
+            list(means),
+            [fmean(own) for own in means.values()],
+            [stdev(own) if len(own) > 1 else 0.0 for own in means.values()],
+            marker=_MARKERS[index % len(_MARKERS)],
+            color=_COLOURS[index % len(_COLOURS)],
+            markersize=5,
+            linewidth=1.2,
+            elinewidth=0.8,
+            capsize=2,
+            label=value,
+        )
+    axes.set(xlabel=short_paths([path])[path], ylabel=_named(metric))
+    if by:
+        axes.legend(fontsize=8)
+    return figure
+
+
+@rc_context(_STYLE)
+def differences_figure(compared: Sequence[Comparison], metric: Metric) -> Figure:
+    """Differences with their 95 % intervals; filled where they are told from noise."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(compared)), layout="constrained")
+    axes = figure.subplots()
+    for row, one in enumerate(compared):
+        low, high = one.interval or (one.difference, one.difference)
+        axes.plot([_shown(metric, low), _shown(metric, high)], [row, row], color=_COLOURS[0])
+        axes.plot(
+            _shown(metric, one.difference),
+            row,
+            "o",
+            color=_COLOURS[0],
+            markerfacecolor=_COLOURS[0] if one.differs else "none",
+        )
+    axes.axvline(0, color=_TEXT, linewidth=0.8)
+    short = short_paths(list(dict.fromkeys(one.setting for one in compared)))
+    labels = [f"{short[one.setting]}: {one.first} → {one.second}" for one in compared]
+    axes.set_yticks(range(len(compared)), labels)
+    axes.set(ylim=(len(compared) - 0.5, -0.5), xlabel=f"difference of {_named(metric)}")
+    return figure
+
+
+def numbers(trials: Points) -> Iterator[str]:
+    """The swept settings that are numbers, of which there are three values at least."""
+    paths = dict.fromkeys(path for trial in trials for path in trial["params"])
+    for path in paths:
+        values = {trial["params"].get(path) for trial in trials}
+        if len(values) > 2 and all(_is_number(value) for value in values):
+            yield path
+
+
+def _empty() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _told_apart(points: Points) -> tuple[str, list[str]]:
+    """The setting whose values have a colour each, and these; the one with the fewest, of two."""
+    paths = dict.fromkeys(path for point in points for path in point["params"])
+    found = {
+        path: list(dict.fromkeys(str(point["params"].get(path)) for point in points))
+        for path in paths
+    }
+    several = {path: values for path, values in found.items() if len(values) > 1}
+    if not several:
+        return "", ["all points"]
+    path = min(several, key=lambda name: len(several[name]))
+    return path, several[path]
+
+
+def _without(params: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != path}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(metric: Metric, value: float) -> float:
+    return value / metric.divisor
+
+
+def _named(metric: Metric) -> str:
+    return metric.title or metric.name.replace("_", " ")
