@@ -7,8 +7,8 @@ from zostudy import host
 
 host.wait_briefly(os.environ)  # threads wait as the program's do, which torch reads when it loads
 
-# What starts the tests in the background may have them ignore interrupts, which the processes that a
-# test starts and interrupts would inherit.
+# What starts the tests in the background may have them ignore interrupts. Processes that a test starts
+# and interrupts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
