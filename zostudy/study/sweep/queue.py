@@ -101,26 +101,27 @@ class Queue:
         return self.seen
 
     def add_due(self, ahead: int) -> list[Unit]:
-        """Look, and add units that are missing, but not more than are to wait ahead of workers.
+        """Add units that are missing by the last look, but not more than are to wait for workers.
 
         Args:
             ahead: How many units are to wait. None are added while more than half as many do.
 
         Returns:
-            The units that still matter.
+            The units that still matter and count.
         """
+        sampled = self.file.config.sweep.sampler.samples
         while True:
-            units = work_units.counting(self.look())
+            units = work_units.counting(self.seen)
             waiting = sum(unit.state == "waiting" for unit in units)
             if waiting > ahead // 2:
-                return self.seen
-            sampled = self.file.config.sweep.sampler.samples
+                return units
             left = self.known if sampled else self._ledger.left
             due = work_units.due(self.file, left, self.seen)
             added = list(itertools.islice(due, ahead - waiting))
             if not added:
-                return self.seen
+                return units
             self.add(added)
+            self.look()
 
     def add(self, records: Sequence[Record]) -> bool:
         """Add units that wait, each with its point, if it is known, as Optuna's parameters.
@@ -241,8 +242,12 @@ class Queue:
         except UpdateFinishedTrialError as error:
             raise TakenAwayError from error
 
-    def end_lost(self, known: Sequence[Unit]) -> None:
-        """Mark as failed the units whose worker is gone, and those that are superseded."""
+    def end_lost(self, known: Sequence[Unit]) -> bool:
+        """Mark as failed the units whose worker is gone, and those that are superseded.
+
+        Returns:
+            Whether there were any.
+        """
         running = [unit for unit in known if unit.state == "running"]
         for unit in running:
             if "worker" not in unit.record:
@@ -253,6 +258,7 @@ class Queue:
         for trial in sorted(lost):
             with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
                 self.stored.storage.set_trial_state_values(trial, TrialState.FAIL)
+        return bool(lost)
 
     def alive_now(self, known: Sequence[Unit]) -> list[Unit]:
         """The units that run and whose worker is there, as far as can be told."""

@@ -57,7 +57,7 @@ Notify = Callable[[Notice], None]
 _LOOK = 0.5
 
 #: Units that wait at most, ahead of workers; more where more of them run.
-_AHEAD = 32
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
             found.study.set_user_attr(name, dict(ingredients))
         while again_due := list(work_units.revived(file, queue.known, queue.read(), own=again)):
             queue.add(again_due)
+        queue.look()
         queue.add_due(_AHEAD)
 
 
@@ -200,9 +201,10 @@ class _Worker:
     def _next(self) -> tuple[Unit | None, bool]:
         """A unit that is this worker's now; else, whether others have units to run."""
         queue = self.queue
-        queue.end_lost(queue.look())
+        if queue.end_lost(queue.look()):
+            queue.look()
         running = sum(unit.state == "running" for unit in queue.seen)
-        known = work_units.counting(queue.add_due(max(_AHEAD, 2 * running)))
+        known = queue.add_due(max(_AHEAD, 2 * running))
         self.tally.hopeless = hopeless(self._standing(known), self.file.config.sweep)
         if self.tally.hopeless:
             return None, False
