@@ -1,11 +1,11 @@
 """What a trial costs in a large study beside its own work: trials that do nothing.
 
-``claim-N`` is a study of N trials on SQLite, one worker: ``seconds_begun`` from the end of a
-trial's work until the next one's begins where no trial has ended yet, ``seconds_ended`` where all but the
-last 25 have (medians of 20), ``add_seconds`` what adding the trials takes, ``results_seconds`` what
-reading the results does, ``worker_mib`` the worker's memory beyond that of the first size.
-``workers-N`` is a study of ``--trials`` trials on PostgreSQL, run by N processes: trials a second,
-of all and of the last tenth.
+``claim-N`` is a study of N trials on SQLite with one worker. ``seconds_begun`` is from the end of
+a trial's work until the next one's begins where no trial has ended yet, ``seconds_ended`` where all
+but the last 25 have (medians of 20); ``add_seconds`` is what adding the trials takes,
+``results_seconds`` what reading the results does, ``worker_mib`` the worker's memory beyond that in
+the study of the first size. ``workers-N`` is a study of ``--trials`` trials on PostgreSQL, run by N
+processes: trials a second, of all and of the last tenth.
 """
 
 import argparse
