@@ -7,13 +7,16 @@ faster. This writes the same rows of Optuna's own tables, under the lock that Op
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
+
+Row = dict[str, Any]
 
 
 def add(storage: RDBStorage, study: int, trials: Sequence[FrozenTrial], after: int) -> bool:
@@ -39,21 +42,33 @@ def add(storage: RDBStorage, study: int, trials: Sequence[FrozenTrial], after: i
         last = session.execute(latest).scalar()
         if (-1 if last is None else last) + 1 != after:
             return False
-        session.add_all(_rows(study, trial, after + i) for i, trial in enumerate(trials))
+        found = [
+            models.TrialModel(study_id=study, number=after + index, state=trial.state)
+            for index, trial in enumerate(trials)
+        ]
+        session.add_all(found)
+        session.flush()  # which numbers the rows
+        for model, rows in _rows([int(row.trial_id) for row in found], trials).items():
+            if rows:
+                session.execute(insert(model), rows)
         return True
 
 
-def _rows(study: int, trial: FrozenTrial, number: int) -> models.TrialModel:
-    found = models.TrialModel(study_id=study, number=number, state=trial.state)
-    for name, value in trial.params.items():
-        held = trial.distributions[name]
-        row = models.TrialParamModel(
-            param_name=name,
-            param_value=held.to_internal_repr(value),
-            distribution_json=distribution_to_json(held),
-        )
-        found.params.append(row)
-    for name, value in trial.user_attrs.items():
-        row = models.TrialUserAttributeModel(key=name, value_json=json.dumps(value))
-        found.user_attributes.append(row)
-    return found
+def _rows(numbers: Sequence[int], trials: Sequence[FrozenTrial]) -> dict[type[Any], list[Row]]:
+    """The rows of the trials' parameters and attributes, given the storage's own numbers."""
+    parameters = [
+        {
+            "trial_id": number,
+            "param_name": name,
+            "param_value": trial.distributions[name].to_internal_repr(value),
+            "distribution_json": distribution_to_json(trial.distributions[name]),
+        }
+        for number, trial in zip(numbers, trials, strict=True)
+        for name, value in trial.params.items()
+    ]
+    attributes = [
+        {"trial_id": number, "key": name, "value_json": json.dumps(value)}
+        for number, trial in zip(numbers, trials, strict=True)
+        for name, value in trial.user_attrs.items()
+    ]
+    return {models.TrialParamModel: parameters, models.TrialUserAttributeModel: attributes}
