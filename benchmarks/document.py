@@ -81,18 +81,25 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def main(description: str, rows: Callable[[], Iterator[Row]]) -> None:
+def main(
+    description: str,
+    rows: Callable[..., Iterator[Row]],
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
     """Run a benchmark as a command: a line a result on stderr, the document at the end.
 
     Args:
         description: What it measures, for ``--help``.
-        rows: Gives its results as they come.
+        rows: Gives its results as they come; it is given the arguments where it has options.
+        options: Adds the options of its own to the command.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    if options is not None:
+        options(parser)
     arguments = parser.parse_args()
     found = []
-    for row in rows():
+    for row in rows() if options is None else rows(arguments):
         found.append(row)
         print(f"{row.case} {row.metric}: {row.value:.4g}", file=sys.stderr, flush=True)
     if arguments.json:

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from zostudy.config.limits import as_document as limits_document
@@ -245,7 +245,7 @@ class Notice:
 
 def to_record(outcome: Outcome) -> dict[str, Any]:
     """An outcome as a record holds it: its fields and its state."""
-    return {"state": outcome.state, **asdict(outcome)}
+    return {"state": outcome.state, **vars(outcome)}
 
 
 def to_json(outcome: Outcome) -> str:

@@ -118,7 +118,7 @@ def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
     file = make({"prune.xi": [0.5]})
     with optuna_storage.created(file) as found:
         there = queue.Queue(file, found, work_units.grid(file))
-        there.add(next(work_units.due(file, there.known, [])))
+        there.add(list(work_units.due(file, there.known, [])))
         assert there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
         fall_silent(found)
@@ -134,7 +134,7 @@ def test_a_worker_that_beats_keeps_its_trial(make, monkeypatch):
     file = make({"prune.xi": [0.5]}, heartbeat_interval=2)
     with optuna_storage.created(file) as found:
         there = queue.Queue(file, found, work_units.grid(file))
-        there.add(next(work_units.due(file, there.known, [])))
+        there.add(list(work_units.due(file, there.known, [])))
         there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
         fall_silent(found)

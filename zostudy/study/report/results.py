@@ -139,18 +139,19 @@ def _front(attempts: Sequence[Attempt], objectives: Sequence[ObjectiveSettings])
     if not objectives:
         return []
     losses = [
-        [
+        tuple(
             fmean(o.metrics[goal.metric] for o in _complete(attempt))
             * (-1 if goal.direction == "maximize" else 1)
             for goal in objectives
-        ]
+        )
         for attempt in attempts
     ]
-    return [
-        attempt
-        for attempt, own in zip(attempts, losses, strict=True)
-        if not any(_dominates(other, own) for other in losses)
-    ]
+    front: list[tuple[float, ...]] = []
+    for own in sorted(set(losses)):  # what dominates another comes before it
+        if not any(_dominates(other, own) for other in front):
+            front.append(own)
+    best = set(front)
+    return [attempt for attempt, own in zip(attempts, losses, strict=True) if own in best]
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -112,13 +112,13 @@ def sorted_out(
         noted: The study's own record.
     """
     ours = [_adopting(unit, noted) for unit in units]
-    if not any(unit.made_of for unit in ours) and not any(map(_completed, ours)):
+    if not any(unit.made_of for unit in ours) and not any(map(completed, ours)):
         return Sorted(ours, noted.get(RENEWED, {}), ())
     sampled = today.file.config.sweep.sampler.samples
     of_file = {u.number for u in ours if sampled or u.key in known}
     now = _Now(today, known, [unit for unit in ours if unit.number in of_file])
     marked = [
-        replace(unit, apart=now.differing_inputs(unit)) if unit.number in of_file else unit
+        _parted(unit, now.differing_inputs(unit)) if unit.number in of_file else unit
         for unit in ours
     ]
     machines = _machines(now, marked, noted.get(RENEWED, {}))
@@ -128,10 +128,14 @@ def sorted_out(
         if unit.made_of and unit.number in of_file:
             counts = machines.get(now.group(unit)) or machine(now.of(unit))
             differing = differences(unit.made_of, counts, MACHINE)
-        found.append(replace(unit, apart=(*unit.apart, *differing)))
+        found.append(_parted(unit, differing))
     counted = [unit for unit in found if unit.number in of_file and not unit.apart]
     remarks = (*_unrecorded(now, counted), *now.unknown(), *_other_engine(now, counted))
     return Sorted(found, machines, remarks)
+
+
+def _parted(unit: Unit, by: tuple[Difference, ...]) -> Unit:
+    return replace(unit, apart=(*unit.apart, *by)) if by else unit
 
 
 def _adopting(unit: Unit, noted: Mapping[str, Any]) -> Unit:
@@ -139,7 +143,8 @@ def _adopting(unit: Unit, noted: Mapping[str, Any]) -> Unit:
     return replace(unit, made_of=adopted) if adopted and not unit.made_of else unit
 
 
-def _completed(unit: Unit) -> bool:
+def completed(unit: Unit) -> bool:
+    """Whether a trial of a unit is complete."""
     return any(isinstance(outcome, TrialOutcome) for outcome in unit.outcomes.values())
 
 
@@ -157,7 +162,7 @@ class _Now:
         """The ingredients of a unit, if it were run today."""
         if not self._latest:
             for one in self.units:
-                if one.made_of and _completed(one):
+                if one.made_of and completed(one):
                     self._latest[one.key] = self._latest[""] = one.made_of
         found = dict(self.today.of(self.known.get(unit.key)))
         for name, value in found.items():
@@ -189,7 +194,7 @@ def _machines(now: _Now, units: Sequence[Unit], renewed: Mapping[str, Any]) -> M
     """For each group of units the machine that counts, unless it is today's."""
     found: dict[str, Ingredients] = dict(renewed)
     for unit in units:
-        if unit.made_of and not unit.apart and _completed(unit):
+        if unit.made_of and not unit.apart and completed(unit):
             found.setdefault(now.group(unit), machine(unit.made_of))
     return found
 
@@ -208,7 +213,7 @@ def _unrecorded(now: _Now, counted: Sequence[Unit]) -> Iterable[str]:
 
 def _other_engine(now: _Now, counted: Sequence[Unit]) -> Iterable[str]:
     for unit in counted:
-        if unit.made_of and _completed(unit):
+        if unit.made_of and completed(unit):
             for different in differences(unit.made_of, now.of(unit), ("engine",)):
                 yield (
                     f"the trials were run by the engine {shown(different.then)}, and the one here "
@@ -233,7 +238,7 @@ def apart(units: Sequence[Unit]) -> tuple[Apart, ...]:
     """The complete trials that do not count, together where they differ by the same."""
     groups: dict[tuple[Difference, ...], list[Unit]] = defaultdict(list)
     for unit in units:
-        if unit.apart and _completed(unit):
+        if unit.apart and completed(unit):
             groups[unit.apart].append(unit)
     return tuple(Apart(numbers_of(group), what) for what, group in groups.items())
 
@@ -277,7 +282,7 @@ def adoptions(
     today: Today, known: Mapping[str, Point], units: Sequence[Unit]
 ) -> Iterator[tuple[str, Ingredients]]:
     """What the study's record is to say of complete trials that record nothing."""
-    for key in dict.fromkeys(u.key for u in units if not u.made_of and _completed(u)):
+    for key in dict.fromkeys(u.key for u in units if not u.made_of and completed(u)):
         if key in known and today.of(known[key]):
             yield f"{ADOPTED}{key}", today.of(known[key])
 

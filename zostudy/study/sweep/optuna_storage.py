@@ -1,6 +1,7 @@
 """The Optuna storage of a study: opened, made, and compared with the study file."""
 
 import contextlib
+import functools
 import json
 import time
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -97,11 +98,18 @@ class Stored:
 
     Attributes:
         study: The study.
-        storage: The storage, of which it reads through a cache.
+        storage: The storage.
+        cache: The storage as the study reads it: of trials that have ended, each only once.
     """
 
     study: optuna.Study
     storage: RDBStorage
+    cache: BaseStorage
+
+    @functools.cached_property
+    def number(self) -> int:
+        """The storage's own number of the study."""
+        return self.storage.get_study_id_from_name(self.study.study_name)
 
 
 #: Seconds that a writer waits for another one to end, where a file is the database.
@@ -176,7 +184,9 @@ def stored(config: StudyConfig) -> Iterator[Stored | None]:
         return
     with _storage(config) as storage:
         if config.study in optuna.get_all_study_names(storage):
-            yield Stored(optuna.load_study(study_name=config.study, storage=storage), storage)
+            cache = get_storage(storage)
+            study = optuna.load_study(study_name=config.study, storage=cache)
+            yield Stored(study, storage, cache)
         else:
             yield None
 
@@ -192,8 +202,9 @@ def created(file: StudyFile) -> Iterator[Stored]:
     with _storage(config) as storage:
         if path is not None:
             _one_writer(storage)
+        cache = get_storage(storage)
         study = optuna.create_study(
-            storage=storage,
+            storage=cache,
             study_name=config.study,
             directions=[o.direction for o in config.sweep.objectives] or ["maximize"],
             sampler=proposals.sampler(config, 0),
@@ -202,4 +213,4 @@ def created(file: StudyFile) -> Iterator[Stored]:
         if not study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr("sweep", json.dumps(_sweep_identity(file)))
         check_same_sweep(study, file)
-        yield Stored(study, storage)
+        yield Stored(study, storage, cache)

@@ -6,6 +6,7 @@ worker that was on this machine and is gone need no waiting.
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import os
@@ -18,13 +19,13 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, digest
 from zostudy.study.points import Point
-from zostudy.study.sweep import made_of, proposals, work_units
+from zostudy.study.sweep import batch, made_of, proposals, work_units
+from zostudy.study.sweep.ledger import Ledger
 from zostudy.study.sweep.optuna_storage import Stored
 from zostudy.study.sweep.work_units import Record, State, Unit
 
@@ -57,12 +58,14 @@ class Queue:
         file: The study file.
         stored: The study in its storage.
         known: The points that are known, by their keys.
+        seen: The units of the last look.
     """
 
     file: StudyFile
     stored: Stored
     known: dict[str, Point]
-    _ids: dict[int, int] = field(default_factory=dict)
+    seen: list[Unit] = field(default_factory=list)
+    _count: int = 0
     _greeted: set[int] = field(default_factory=set)
 
     @functools.cached_property
@@ -73,15 +76,63 @@ class Queue:
     def sorted_out(self) -> made_of.Sorted:
         """All units, as they are now, those that count told from those that do not."""
         study = self.stored.study
-        known = work_units.read(self.file, held(study))
+        there = held(study)
+        self._count = len(there)
+        known = work_units.read(self.file, there)
         return made_of.sorted_out(self.today, self.known, known, study.user_attrs)
 
     def read(self) -> list[Unit]:
         """All units, as they are now; those that do not count say why."""
         return self.sorted_out().units
 
-    def add(self, record: Record) -> None:
-        """Add a unit that waits, with its point, if it is known, as Optuna's parameters."""
+    @functools.cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.today, self.known)
+
+    def look(self) -> list[Unit]:
+        """The units that still matter, as they are now: all, or in a grid what is not settled."""
+        if self.file.config.sweep.sampler.samples:
+            self.seen = self.read()
+        else:
+            study = self.stored.study
+            there = held(study)
+            self._count = len(there)
+            self.seen = self._ledger.look(there, study.user_attrs)
+        return self.seen
+
+    def add_due(self, ahead: int) -> list[Unit]:
+        """Add units that are missing by the last look, but not more than are to wait for workers.
+
+        Args:
+            ahead: How many units are to wait. None are added while more than half as many do.
+
+        Returns:
+            The units that still matter and count.
+        """
+        sampled = self.file.config.sweep.sampler.samples
+        while True:
+            units = work_units.counting(self.seen)
+            waiting = sum(unit.state == "waiting" for unit in units)
+            if waiting > ahead // 2:
+                return units
+            left = self.known if sampled else self._ledger.left
+            due = work_units.due(self.file, left, self.seen)
+            added = list(itertools.islice(due, ahead - waiting))
+            if not added:
+                return units
+            self.add(added)
+            self.look()
+
+    def add(self, records: Sequence[Record]) -> bool:
+        """Add units that wait, each with its point, if it is known, as Optuna's parameters.
+
+        Returns:
+            Whether they were added; not where another process has added units since the last look.
+        """
+        trials = [self._waiting(record) for record in records]
+        return batch.add(self.stored.storage, self.stored.number, trials, self._count)
+
+    def _waiting(self, record: Record) -> optuna.trial.FrozenTrial:
         ingredients = self.today.of(self.known.get(record.get("point", "")))
         record = {**record, "made_of": dict(ingredients)} if ingredients else record
         params: dict[str, Any] = {}
@@ -90,13 +141,12 @@ class Queue:
             values = json.loads(record["values"])
             params = {path: proposals.held_value(value) for path, value in values.items()}
             distributions = proposals.distributions(self.file.config)
-        trial = optuna.create_trial(
+        return optuna.create_trial(
             state=TrialState.WAITING,
             params=params,
             distributions=distributions,
             user_attrs=dict(record),
         )
-        self.stored.study.add_trial(trial)
 
     def claim(self, unit: Unit) -> bool:
         """Make a waiting unit this worker's; false where another was faster."""
@@ -118,8 +168,8 @@ class Queue:
         """
         config = self.file.config
         known = self.read()
-        # Loaded anew, because a study keeps the trials that a sampler has seen.
-        study = proposals.StudyOfSome(config.study, self.stored.storage, _apart(known))
+        # Made anew, because a study keeps the trials that a sampler has seen.
+        study = proposals.StudyOfSome(config.study, self.stored.cache, _apart(known))
         trials = study.get_trials(deepcopy=False)
         ended = [t for t in trials if t.state == TrialState.COMPLETE or "reason" in t.user_attrs]
         study.sampler = proposals.sampler(config, len(ended), self._generations(known))
@@ -149,7 +199,7 @@ class Queue:
             return
         drawing_nothing = optuna.load_study(
             study_name=self.file.config.study,
-            storage=self.stored.storage,
+            storage=self.stored.cache,
             sampler=optuna.samplers.RandomSampler(),
         )
         trial = optuna.Trial(drawing_nothing, self._id(unit))
@@ -164,7 +214,7 @@ class Queue:
         """
         storage = self.stored.storage
         hidden = _apart(self.read())
-        study = proposals.StudyOfSome(self.file.config.study, storage, hidden)
+        study = proposals.StudyOfSome(self.file.config.study, self.stored.cache, hidden)
         try:
             storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
         except UpdateFinishedTrialError as error:
@@ -192,28 +242,37 @@ class Queue:
         except UpdateFinishedTrialError as error:
             raise TakenAwayError from error
 
-    def end_lost(self, known: Sequence[Unit]) -> None:
-        """Mark as failed the units whose worker is gone, and those that are superseded."""
-        for unit in known:
-            if unit.state == "running" and "worker" not in unit.record:
+    def end_lost(self, known: Sequence[Unit]) -> bool:
+        """Mark as failed the units whose worker is gone, and those that are superseded.
+
+        Returns:
+            Whether there were any.
+        """
+        running = [unit for unit in known if unit.state == "running"]
+        for unit in running:
+            if "worker" not in unit.record:
                 self._greet(unit)
-        gone = [u for u in known if u.state == "running" and _gone(u.record.get("worker", ""))]
-        for unit in (*(u for u in work_units.superseded(known) if u.state == "waiting"), *gone):
+        gone = [unit for unit in running if _gone(unit.record.get("worker", ""))]
+        late = [unit for unit in work_units.superseded(known) if unit.state == "waiting"]
+        lost = {self._id(unit) for unit in (*late, *gone)} | (self._silent() if running else set())
+        for trial in sorted(lost):
             with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
-                self.stored.storage.set_trial_state_values(self._id(unit), TrialState.FAIL)
-        fail_stale_trials(self.stored.study)
+                self.stored.storage.set_trial_state_values(trial, TrialState.FAIL)
+        return bool(lost)
 
     def alive_now(self, known: Sequence[Unit]) -> list[Unit]:
         """The units that run and whose worker is there, as far as can be told."""
-        storage = self.stored.storage
-        study = storage.get_study_id_from_name(self.file.config.study)
-        silent = set(storage._get_stale_trial_ids(study))  # Optuna only offers to fail them
+        silent = self._silent()
         running = [unit for unit in known if unit.state == "running"]
         return [
             unit
             for unit in running
             if self._id(unit) not in silent and not _gone(unit.record.get("worker", ""))
         ]
+
+    def _silent(self) -> set[int]:
+        """The storage's own numbers of the trials whose worker is silent."""
+        return set(self.stored.storage._get_stale_trial_ids(self.stored.number))
 
     def _greet(self, unit: Unit) -> None:
         """Give a unit a heartbeat whose worker, of an older version, may not have given it one."""
@@ -247,13 +306,8 @@ class Queue:
 
     def _id(self, unit: Unit) -> int:
         """The storage's own number of a unit's trial."""
-        if unit.number not in self._ids:
-            storage = self.stored.storage
-            study = storage.get_study_id_from_name(self.file.config.study)
-            self._ids[unit.number] = storage.get_trial_id_from_study_id_trial_number(
-                study, unit.number
-            )
-        return self._ids[unit.number]
+        stored = self.stored
+        return stored.cache.get_trial_id_from_study_id_trial_number(stored.number, unit.number)
 
 
 def _apart(known: Sequence[Unit]) -> frozenset[int]:

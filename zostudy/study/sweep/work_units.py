@@ -90,7 +90,7 @@ class Unit:
             if name.startswith("seed:")
         }
 
-    @property
+    @functools.cached_property
     def work(self) -> tuple[object, ...]:
         """What it runs, whatever the attempt."""
         recorded = json.dumps(self.record.get("made_of", {}), sort_keys=True)
@@ -109,30 +109,58 @@ def read(file: StudyFile, held: Sequence[tuple[int, State, Record]]) -> list[Uni
         file: The study file.
         held: Number, state and record of each of Optuna's trials, in their order.
     """
-    sampled = file.config.sweep.sampler.samples
-    found: list[Unit] = []
-    firsts: dict[tuple[object, ...], int] = {}
-    trials = 0
-    for number, state, noted in held:
-        record = _valid(file, noted)
-        seeds = tuple(record.get("seeds", file.config.sweep.seeds))
-        draw = record["draw"] if sampled and "attempt" in record else None
+    reader = Reader(file)
+    return [reader.read(*one) for one in held]
+
+
+@dataclass
+class Reader:
+    """Reads units in the order of their numbers.
+
+    Attributes:
+        file: The study file.
+        count: How many it has read.
+    """
+
+    file: StudyFile
+    count: int = 0
+    _trials: int = 0
+    _firsts: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _before: list[Unit] = field(default_factory=list)
+
+    def read(self, number: int, state: State, noted: Record) -> Unit:
+        """The next unit."""
+        sweep = self.file.config.sweep
+        sampled = sweep.sampler.samples
+        record = _valid(self.file, noted)
+        old = "attempt" not in record
+        seeds = tuple(record.get("seeds", sweep.seeds))
+        draw = record["draw"] if sampled and not old else None
         attempt, made_of = record.get("attempt", 0), record.get("made_of", {})
-        unit = Unit(number, trials, state, record, seeds, attempt, draw, made_of)
-        if "attempt" not in record:
-            unit = _of_old(unit, found, file.config.sweep.seeds, sampled=sampled)
+        unit = Unit(number, self._trials, state, record, seeds, attempt, draw, made_of)
+        if old:
+            unit = _of_old(unit, self._before, sweep.seeds, sampled=sampled)
         else:
-            unit = replace(unit, first=firsts.setdefault(unit.work, trials))
-        trials = max(trials, unit.first + len(seeds))
-        found.append(unit)
-    return found
+            first = self._firsts.setdefault(unit.work, self._trials)
+            unit = replace(unit, first=first)
+        if old or sampled:
+            self._before.append(unit)
+        self._trials = max(self._trials, unit.first + len(seeds))
+        self.count += 1
+        return unit
+
+    def again(self, unit: Unit, state: State, noted: Record) -> Unit:
+        """A unit of a grid that has been read before, as it is now."""
+        return replace(unit, state=state, record=_valid(self.file, noted))
 
 
 def _valid(file: StudyFile, record: Record) -> Record:
     """The record of a unit; what was ended by a rule of another study file was given back."""
     kept = dict(record)
     for name, text in record.items():
-        outcome = points.from_json(text) if name.startswith("seed:") else None
+        if not name.startswith("seed:") or '"rule"' not in text:
+            continue
+        outcome = points.from_json(text)
         if not isinstance(outcome, Ended):
             continue
         if outcome.rule != points.rule(file.config.sweep, outcome.state):
@@ -175,6 +203,14 @@ def counting(units: Sequence[Unit]) -> list[Unit]:
     """Those that are neither superseded nor made of something else than the study is today."""
     late = {unit.number for unit in superseded(units)}
     return [unit for unit in units if unit.number not in late and not unit.apart]
+
+
+def by_point(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    """Units by the key of their point."""
+    found: dict[str, list[Unit]] = defaultdict(list)
+    for unit in units:
+        found[unit.key].append(unit)
+    return found
 
 
 @dataclass(frozen=True)
@@ -243,15 +279,16 @@ def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) ->
     attempts = {
         key: attempt
         for key, point in known.items()
-        if (attempt := _attempt(point, histories[key], sweep.seeds, sweep.retries))
+        if (attempt := attempt_at(point, histories[key], sweep.seeds, sweep.retries))
     }
     to_sample = max(0, sweep.trials - len(spent)) if sampled else 0
     return Standing(tuple(known.values()), attempts, sweep.seeds, to_sample)
 
 
-def _attempt(
+def attempt_at(
     point: Point, history: Sequence[Unit], seeds: tuple[int, ...], retries: int
 ) -> Attempt | None:
+    """What is known of a point, from the units that count of it; nothing if it was not begun."""
     if all(unit.state == "waiting" for unit in history):
         return None
     numbers: dict[int, int] = {}
@@ -271,6 +308,8 @@ def _attempt(
 
 def due(file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]) -> Iterator[Record]:
     """The records of the units that are missing, in the order in which they are to be run.
+
+    Those of a grid are found as they are asked for.
 
     Of the draws that were never begun only one waits at a time: a sampler learns from trials in the
     order of their numbers, in which one that is tried again comes before those not yet begun.
@@ -321,8 +360,11 @@ def _works(
     sweep = file.config.sweep
     counted = counting(units)
     if sweep.sampler.samples:
+        drawn: dict[int | None, list[Unit]] = defaultdict(list)
+        for unit in counted:
+            drawn[unit.draw].append(unit)
         for draw in range(sweep.trials):
-            history = [unit for unit in counted if unit.draw == draw]
+            history = drawn[draw]
             if any("reason" in unit.record and not unit.key for unit in history):
                 continue  # what was proposed cannot be run
             work: dict[str, Any] = {"draw": draw, "seeds": list(sweep.seeds)}
@@ -330,12 +372,10 @@ def _works(
                 work |= {name: unit.record[name] for name in _POINT if name in unit.record}
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
-    by_point: dict[str, list[Unit]] = defaultdict(list)
-    for unit in counted:
-        by_point[unit.key].append(unit)
+    of_point = by_point(counted)
     for point in known.values():
         for seed in sweep.seeds:
-            history = [unit for unit in by_point[point.key] if seed in unit.seeds]
+            history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
             work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
             yield work, [course(history, seed, sweep.retries)]
 

@@ -29,7 +29,16 @@ from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.metrics import METRICS
 from zostudy.redaction import redacted
 from zostudy.study import points
-from zostudy.study.points import Ended, Failure, Notice, Outcome, Point, Standing, TrialOutcome
+from zostudy.study.points import (
+    Attempt,
+    Ended,
+    Failure,
+    Notice,
+    Outcome,
+    Point,
+    Standing,
+    TrialOutcome,
+)
 from zostudy.study.sweep import beginning, made_of, work_units
 from zostudy.study.sweep.crashes import hopeless
 from zostudy.study.sweep.optuna_storage import created
@@ -46,6 +55,9 @@ Notify = Callable[[Notice], None]
 
 #: Seconds between two looks at the storage while others run what is left.
 _LOOK = 0.5
+
+#: Units that wait at most, ahead of workers; more where more of them run.
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -123,9 +135,10 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         beginning.check_others(queue, known)
         for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
             found.study.set_user_attr(name, dict(ingredients))
-        for record in work_units.revived(file, queue.known, known, own=again):
-            queue.add(record)
-        _add_due(queue)
+        while again_due := list(work_units.revived(file, queue.known, queue.read(), own=again)):
+            queue.add(again_due)
+        queue.look()
+        queue.add_due(_AHEAD)
 
 
 def run(
@@ -159,15 +172,6 @@ def run(
         return worker.tally.summary()
 
 
-def _add_due(queue: Queue) -> list[Unit]:
-    """Add the units that are missing; all units there are then."""
-    known = queue.read()
-    added = list(work_units.due(queue.file, queue.known, known))
-    for record in added:
-        queue.add(record)
-    return queue.read() if added else known
-
-
 @dataclass
 class _Worker:
     """One worker: claims units, one after the other, until there are no more."""
@@ -197,10 +201,11 @@ class _Worker:
     def _next(self) -> tuple[Unit | None, bool]:
         """A unit that is this worker's now; else, whether others have units to run."""
         queue = self.queue
-        queue.end_lost(queue.read())
-        known = work_units.counting(_add_due(queue))
-        standing = work_units.standing(self.file, queue.known, known)
-        self.tally.hopeless = hopeless(standing, self.file.config.sweep)
+        if queue.end_lost(queue.look()):
+            queue.look()
+        running = sum(unit.state == "running" for unit in queue.seen)
+        known = queue.add_due(max(_AHEAD, 2 * running))
+        self.tally.hopeless = hopeless(self._standing(known), self.file.config.sweep)
         if self.tally.hopeless:
             return None, False
         mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
@@ -210,8 +215,27 @@ class _Worker:
                 return unit, True
         return None, bool(mine)
 
-    def _standing(self) -> Standing:
-        return work_units.standing(self.file, self.queue.known, self.queue.read())
+    def _standing(self, units: Sequence[Unit]) -> Standing:
+        """Where the points of some units stand, whose order is that of their trials."""
+        known = self.queue.known
+        if not self.file.config.sweep.sampler.samples:
+            known = {unit.key: known[unit.key] for unit in units if unit.key in known}
+        return work_units.standing(self.file, known, units)
+
+    def _attempt(self, unit: Unit, point: Point) -> Attempt:
+        """What is known of the point of a unit that was claimed; nobody else works on it now."""
+        if not unit.key:  # proposed since then
+            self.queue.look()
+        history = [
+            replace(one, state="running") if one.number == unit.number else one
+            for one in work_units.counting(self.queue.seen)
+            if one.key == point.key
+        ]
+        sweep = self.file.config.sweep
+        attempt = work_units.attempt_at(point, history, sweep.seeds, sweep.retries)
+        if attempt is None:
+            raise TakenAwayError  # it does not count any more
+        return attempt
 
     def _may_draw(self, unit: Unit) -> bool:
         return not unit.key and unit.draw is not None and unit.draw < self.file.config.sweep.trials
@@ -264,7 +288,7 @@ class _Worker:
         return point
 
     def _run_point(self, unit: Unit, point: Point) -> None:
-        attempt = self._patiently(self._standing).attempts[point.key]
+        attempt = self._patiently(lambda: self._attempt(unit, point))
         outcomes: dict[int, Outcome] = {}
         for seed in unit.seeds:
             known = attempt.outcomes.get(seed)
