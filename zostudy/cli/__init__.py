@@ -22,12 +22,15 @@ from zostudy.cli import workers
 from zostudy.cli import results
 
 # isort: split
+from zostudy.cli import bundles
+
+# isort: split
 from zostudy.cli import spaces
 
 # isort: split
 from zostudy.cli import cache, doctor
 
-__all__ = ["app", "cache", "doctor", "main", "results", "spaces", "studies", "workers"]
+__all__ = ["app", "bundles", "cache", "doctor", "main", "results", "spaces", "studies", "workers"]
 
 
 def main() -> None:
