@@ -111,7 +111,7 @@ def export(
 ) -> None:
     """Write a trial's network with all that its use needs, compared with it on all test pictures.
 
-    onnx needs the extra zostudy[onnx].
+    onnx needs onnx, onnxscript and onnxruntime, which the extra `onnx` of zostudy installs.
     """
     from zostudy.study.bundle.folder import Destination
     from zostudy.study.bundle.formats import formats as formats_of
