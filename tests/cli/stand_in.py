@@ -67,7 +67,8 @@ class TrialProcesses:
         return self.trials(point, seed, number)
 
 
-def export_trial(_file, trial, output: Path, _report) -> list[Path]:
+def export_trial(_file, trial, destination, _report) -> list[Path]:
+    output = destination.output
     output.mkdir()
     (output / "genotype.json").write_text(json.dumps(trial))
     return [output / "genotype.json"]

@@ -25,12 +25,26 @@ from zostudy.cli import results
 from zostudy.cli import report
 
 # isort: split
+from zostudy.cli import bundles
+
+# isort: split
 from zostudy.cli import spaces
 
 # isort: split
 from zostudy.cli import cache, doctor
 
-__all__ = ["app", "cache", "doctor", "main", "report", "results", "spaces", "studies", "workers"]
+__all__ = [
+    "app",
+    "bundles",
+    "cache",
+    "doctor",
+    "main",
+    "report",
+    "results",
+    "spaces",
+    "studies",
+    "workers",
+]
 
 
 def main() -> None:

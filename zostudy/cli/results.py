@@ -93,21 +93,41 @@ def ui(
 @app.command()
 def export(
     study: StudyPath,
-    output: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
     assignments: Assignments,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write, new or empty; else STUDY-export.", show_default=False),
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
+    ] = "pt2",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write the ONNX program quantized to int8.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle that is there already.")
+    ] = False,
 ) -> None:
-    """Write a trial's network with all that its use needs."""
+    """Write a trial's network with all that its use needs, compared with it on all test pictures.
+
+    onnx needs onnx, onnxscript and onnxruntime, which the extra `onnx` of zostudy installs.
+    """
+    from zostudy.study.bundle.folder import Destination
+    from zostudy.study.bundle.formats import formats as formats_of
     from zostudy.study.report.results import document
 
+    chosen_formats = formats_of(formats, int8=int8)
     file = load_study(study, assignments)
     chosen = _chosen_trial(document(file), trial)
 
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress
 
+    folder = output or Path(f"{file.config.study}-export")
+    destination = Destination(folder, chosen_formats, force)
     with progress.reporter(console.output(stderr=True)) as reporter:
-        written = export_trial(file, chosen, output, reporter.report)
+        written = export_trial(file, chosen, destination, reporter.report)
     for path in written:
         typer.echo(path)
 
@@ -133,4 +153,5 @@ def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any
                 raise ConfigError(f"--trial: {note}; trials that can be exported: {allowed}")
         raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
     chosen: dict[str, Any] = complete[number]
-    return chosen
+    spread = [point for point in document["points"] if point["params"] == chosen["params"]]
+    return chosen | ({"spread": {k: spread[0][k] for k in ("n", "metrics")}} if spread else {})

@@ -11,67 +11,40 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
 
+from tests.bundles import Small, bundle_of, made_up, noise, probabilities
 from tests.patience import PATIENCE
 from zostudy.errors import ConfigError, TrialError
-from zostudy.space.genotype import Genotype, from_json
-from zostudy.space.search_space import search_space
+from zostudy.space.genotype import from_json
 from zostudy.study.bundle import export as module
-from zostudy.study.bundle.export import Bundle, export
+from zostudy.study.bundle import formats
+from zostudy.study.bundle.export import export
 
 FILES = [
     "README.md",
+    "SHA256SUMS",
+    "bundle.json",
     "genotype.json",
     "genotype.png",
     "labels.json",
+    "metrics.json",
     "model.pt2",
+    "predict.py",
     "preprocess.py",
     "preprocessing.json",
+    "report.json",
     "weights.safetensors",
 ]
 
 
-class Small(nn.Module):
-    """Convolution, BN with statistics of its own, pooling and a linear layer."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, 4, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.classifier = nn.Linear(4, 3)
-
-    def forward(self, images):
-        return self.classifier(torch.relu(self.norm(self.convolution(images))).mean((2, 3)))
-
-
 @pytest.fixture(scope="module")
 def genotype():
-    space = search_space("darts")
-    node = (("sep_conv_3x3", 0), ("skip_connect", 1))
-    return Genotype(space, dict.fromkeys(space.cell_types, (node,) * space.nodes))
-
-
-def bundle_of(genotype, channels, classes=("cat", "dog", "α|β\nγ")):
-    torch.manual_seed(channels)
-    network = Small(channels)
-    network(torch.rand(8, channels, 9, 12))  # statistics of its own
-    return Bundle(
-        network=network,
-        genotype=genotype,
-        mean=(0.4, 0.5, 0.6, 0.7)[:channels],
-        std=(0.2, 0.3, 0.25, 0.1)[:channels],
-        channels=channels,
-        height=9,
-        width=12,
-        classes=classes,
-        provenance={"study": "ablation", "trial": 3, "test_accuracy": 97.123456789, "who|": "a\nb"},
-    )
+    return made_up()
 
 
 @pytest.fixture(scope="module")
-def bundle(genotype):
-    return bundle_of(genotype, 3)
+def bundle():
+    return bundle_of()
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +52,6 @@ def folder(bundle, tmp_path_factory):
     output = tmp_path_factory.mktemp("export") / "new" / "folder"
     assert export(bundle, output) == [output / name for name in FILES]
     return output
-
-
-def scores(bundle, images):
-    mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (bundle.mean, bundle.std))
-    with torch.no_grad():
-        return bundle.network.eval()((images - mean) / std)
 
 
 def test_the_folder_holds_the_files_and_nothing_else(folder):
@@ -95,10 +62,10 @@ def test_the_folder_holds_the_files_and_nothing_else(folder):
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
 def test_the_program_normalizes_and_takes_a_batch_of_any_size(folder, bundle, count):
     program = torch.export.load(folder / "model.pt2").module()
-    images = torch.rand(count, 3, 9, 12, generator=torch.Generator().manual_seed(count))
+    images = noise(count)
     given = program(images)
     assert not given.requires_grad
-    torch.testing.assert_close(given, scores(bundle, images))
+    torch.testing.assert_close(given, probabilities(bundle, images))
 
 
 def test_nothing_in_the_program_is_pickled_or_names_this_machine(folder):
@@ -138,14 +105,15 @@ def test_genotype_labels_and_preprocessing_are_as_given(folder, bundle, genotype
     preprocessing = json.loads(read("preprocessing.json"))
     assert preprocessing["mean"] == [0.4, 0.5, 0.6]
     assert preprocessing["std"] == [0.2, 0.3, 0.25]
-    assert [preprocessing[key] for key in ("channels", "height", "width")] == [3, 9, 12]
-    assert preprocessing["range"] == [0, 1]
+    assert preprocessing["shape"] == [3, 9, 12]
+    assert preprocessing["range"] == [0, 255]
 
 
 def test_the_card_says_where_it_came_from_and_keeps_its_tables_whole(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# ablation, trial 3\n")
     assert "| test_accuracy | 97.1235 |" in card
+    assert "| test_accuracy | 96.5 | 0.25 |" in card
     assert "| who\\| | a b |" in card
     assert "cat, dog, α\\|β γ" in card
     assert f"| torch | {torch.__version__.split('+')[0]}" in card
@@ -175,23 +143,22 @@ def run_example(folder, argument):
 def test_the_card_s_example_classifies_a_picture_without_zostudy(folder, bundle, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    probabilities = scores(bundle, images).softmax(1)[0]
-    best = int(probabilities.argmax())
-    wanted = f"{bundle.classes[best]}: {100 * probabilities[best]:.1f} %\n"
+    found = probabilities(bundle, torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
+    best = int(found.argmax())
+    wanted = f"{bundle.classes[best]}: {100 * found[best]:.1f} %\n"
     assert run_example(folder, tmp_path / "picture.png") == wanted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
-def test_the_card_s_example_fits_pictures_of_any_number_of_channels(genotype, tmp_path, channels):
-    export(bundle_of(genotype, channels, ("cat", "dog", "cow")), tmp_path / "out")
+def test_the_card_s_example_fits_pictures_of_any_number_of_channels(tmp_path, channels):
+    export(bundle_of(channels, ("cat", "dog", "cow")), tmp_path / "out")
     if channels == 1:
         Image.new("RGB", (40, 30), (200, 10, 10)).save(tmp_path / "x.jpeg")
         argument = tmp_path / "x.jpeg"
     else:
         argument = tmp_path / "x.npy"
-        np.save(argument, np.random.default_rng(0).random((channels, 9, 12)))
+        np.save(argument, noise(1, channels)[0].numpy())
     assert re.fullmatch(r"(cat|dog|cow): \d+\.\d %\n", run_example(tmp_path / "out", argument))
 
 
@@ -204,7 +171,7 @@ def test_the_network_is_left_as_it_was(bundle, tmp_path):
 
 def test_the_same_network_gives_the_same_files(folder, bundle, tmp_path):
     export(bundle, tmp_path / "again")
-    for name in ("weights.safetensors", "genotype.json", "genotype.png", "README.md"):
+    for name in ("weights.safetensors", "genotype.json", "genotype.png", "metrics.json"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -229,15 +196,15 @@ def test_a_folder_that_cannot_be_made_is_refused(bundle, tmp_path):
 
 
 def test_nothing_is_left_where_the_program_differs_from_the_network(bundle, tmp_path, monkeypatch):
-    save = module._save_program
+    write = formats.write
 
-    def save_another(program, bundle, path):
-        program.network.classifier.bias.data += 1
-        save(program, bundle, path)
-        program.network.classifier.bias.data -= 1
+    def write_another(program, bundle, chosen, folder):
+        program.network.classifier.bias.data[0] += 0.01
+        write(program, bundle, chosen, folder)
+        program.network.classifier.bias.data[0] -= 0.01
 
-    monkeypatch.setattr(module, "_save_program", save_another)
-    with pytest.raises(TrialError, match=r"scores of model.pt2 differ .* by up to 1;"):
+    monkeypatch.setattr(formats, "write", write_another)
+    with pytest.raises(TrialError, match=r"model.pt2 differs from the network by up to 0.00"):
         export(bundle, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -168,7 +168,7 @@ def test_the_best_trial_is_exported_and_reproduces_its_test_accuracy(undisturbed
     names = {path.name for path in (tmp_path / "bundle").iterdir()}
     assert names >= {
         "genotype.json", "genotype.png", "weights.safetensors", "model.pt2",
-        "preprocessing.json", "labels.json", "README.md",
+        "preprocessing.json", "labels.json", "README.md", "predict.py", "report.json",
     }  # fmt: skip
     code = """
 import json, sys, torch
@@ -176,8 +176,8 @@ from zostudy.config.settings import DatasetSettings
 from zostudy.data.dataset import load
 dataset = load(DatasetSettings())
 model = torch.export.load(sys.argv[1] + "/model.pt2").module()
-logits = model(dataset.test.images.float() / 255)
-print(100 * float((logits.argmax(1) == dataset.test.labels).double().mean()))
+probabilities = model(dataset.test.images)
+print(100 * float((probabilities.argmax(1) == dataset.test.labels).double().mean()))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "bundle")],

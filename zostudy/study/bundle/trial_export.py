@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from zostudy.config.loading import StudyFile
-from zostudy.data.dataset import Dataset
 from zostudy.errors import ConfigError
 from zostudy.evaluation.training import accuracy, standalone
 from zostudy.metrics import measured
@@ -24,7 +23,10 @@ from zostudy.redaction import without_passwords
 from zostudy.runtime import prepare
 from zostudy.space.genotype import Genotype, from_dict
 from zostudy.stage import StageContext
-from zostudy.study.bundle.export import Bundle, check_output, export
+from zostudy.study.bundle.export import export
+from zostudy.study.bundle.folder import Destination, check_output
+from zostudy.study.bundle.formats import check_calibration
+from zostudy.study.bundle.program import Bundle
 from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import Difference, Ingredients, differences
 from zostudy.study.planning.peak_memory import Predictions
@@ -34,7 +36,7 @@ from zostudy.study.trial.phases import TrialPhases
 
 
 def export_trial(
-    file: StudyFile, trial: Mapping[str, Any], output: Path, report: Report
+    file: StudyFile, trial: Mapping[str, Any], destination: Destination, report: Report
 ) -> list[Path]:
     """Write the deployment bundle of a finished trial.
 
@@ -43,15 +45,15 @@ def export_trial(
 
     Args:
         file: The study.
-        trial: The trial as `results` lists it.
-        output: The folder to make.
+        trial: The trial as `results` lists it; also ``spread``, the figures of its point.
+        destination: What to write, and where.
         report: Called after every epoch of a training.
 
     Raises:
-        ConfigError: The output folder holds something, nothing was trained, or what the trial used
-            is not here.
+        ConfigError: The output folder holds something, nothing was trained, what the trial used is
+            not here, or it has too few pictures to calibrate.
     """
-    check_output(output)
+    check_output(destination.output, force=destination.force)
     config = file.trial({k: v for k, v in trial["params"].items() if k != "seed"})
     if not config.evaluate.evaluator.trains:
         raise ConfigError(
@@ -61,6 +63,8 @@ def export_trial(
             "`zostudy evaluate STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
         )
     dataset = loaded(config.dataset, config.extensions, file.folder)
+    if destination.formats.int8:
+        check_calibration(dataset.train)
     genotype = from_dict(trial["genotype"], config.extensions)
     phases = TrialPhases(config, trial["seed"], dataset, Predictions(prepare(config.runtime)))
     recorded: Ingredients = trial.get("made_of", {})
@@ -78,8 +82,21 @@ def export_trial(
         "mlflow_run_id": trial["mlflow_run_id"],
         "data": dataset.digest,
         "weights": "trained again for this bundle" if found.anew else "of the trial",
-    } | kept
-    return export(_bundle(found.network, genotype, dataset, provenance), output)
+    }
+    bundle = Bundle(
+        network=found.network,
+        genotype=genotype,
+        mean=dataset.mean,
+        std=dataset.std,
+        train=dataset.train,
+        test=dataset.test,
+        classes=dataset.classes,
+        provenance=provenance,
+        metrics=kept,
+        spread={} if found.anew else trial.get("spread", {}),
+        bits=dataset.reading.bits,
+    )
+    return export(bundle, destination.output, destination.formats, force=destination.force)
 
 
 @dataclass(frozen=True)
@@ -185,23 +202,3 @@ def _trained(
     computed = phase.compute(stage)
     figures = measured(phase.name, computed.values)
     return _Found(_network(phases, genotype, computed.tensors), figures, anew=True)
-
-
-def _bundle(
-    network: StandaloneNetwork,
-    genotype: Genotype,
-    dataset: Dataset,
-    provenance: Mapping[str, object],
-) -> Bundle:
-    return Bundle(
-        network=network,
-        genotype=genotype,
-        mean=dataset.mean,
-        std=dataset.std,
-        channels=dataset.channels,
-        height=dataset.height,
-        width=dataset.width,
-        classes=dataset.classes,
-        provenance=provenance,
-        bits=dataset.reading.bits,
-    )

@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -210,9 +211,14 @@ class _Worker:
             return None, False
         mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
         waiting = [unit for unit in mine if unit.state == "waiting"]
-        for unit in sorted(waiting, key=lambda unit: (not unit.key, unit.number)):
+        waiting.sort(key=lambda unit: (not unit.key, unit.number))
+        place = 0
+        while waiting:
+            unit = waiting.pop(place)
             if queue.claim(unit):
                 return unit, True
+            # Others want the first ones too, so each goes on from a place of its own.
+            place = random.randrange(min(running + 1, len(waiting))) if waiting else 0
         return None, bool(mine)
 
     def _standing(self, units: Sequence[Unit]) -> Standing:

@@ -1,0 +1,140 @@
+"""How long a bundle's programs take, measured on the machine that is here.
+
+One call of a program is timed from the pictures' bytes to the probabilities. Calls before the
+first timed one warm it up; the median and the 95th percentile are over the timed calls.
+"""
+
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zostudy import host
+from zostudy.study.bundle.predict import Run, opened
+
+#: Batch sizes that are measured where none are given.
+BATCHES = (1, 8, 64)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How latency is measured.
+
+    Attributes:
+        batches: Pictures in a call.
+        threads: Threads of the runtime.
+        warmup: Calls before the first timed one.
+        runs: Timed calls, at least 2.
+    """
+
+    batches: tuple[int, ...] = BATCHES
+    threads: int = 1
+    warmup: int = 5
+    runs: int = 50
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What was measured of one program with one batch size.
+
+    Attributes:
+        program: File of the program.
+        runtime: What ran it, with its version.
+        batch: Pictures in a call.
+        threads: Threads of the runtime.
+        warmup: Calls before the first timed one.
+        runs: Timed calls.
+        median_ms: Median of a call, in milliseconds.
+        p95_ms: 95th percentile, likewise.
+    """
+
+    program: str
+    runtime: str
+    batch: int
+    threads: int
+    warmup: int
+    runs: int
+    median_ms: float
+    p95_ms: float
+
+    def document(self) -> dict[str, object]:
+        """It as JSON takes it."""
+        return asdict(self)
+
+
+def measured(
+    folder: Path, programs: Sequence[str], shape: tuple[int, ...], protocol: Protocol
+) -> list[Latency]:
+    """Measure programs of a folder one after the other.
+
+    Args:
+        folder: The bundle.
+        programs: Files of the programs.
+        shape: Channels, height and width of a picture.
+        protocol: How.
+    """
+    threads = torch.get_num_threads()
+    draw, found = np.random.default_rng(0), []
+    try:
+        for name in programs:
+            run = opened(folder / name, protocol.threads)
+            for batch in protocol.batches:
+                pictures = draw.integers(0, 256, (batch, *shape), np.uint8)
+                times = _times(run, pictures, protocol)
+                found.append(
+                    Latency(
+                        program=name,
+                        runtime=_runtime(name),
+                        batch=batch,
+                        threads=protocol.threads,
+                        warmup=protocol.warmup,
+                        runs=protocol.runs,
+                        median_ms=statistics.median(times),
+                        p95_ms=float(np.percentile(times, 95)),
+                    )
+                )
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def hardware() -> dict[str, object]:
+    """What latency was measured on."""
+    return {
+        "processor": _processor(),
+        "usable_processors": host.processors(),
+        "platform": platform.platform(),
+    }
+
+
+def _times(run: Run, pictures: "np.typing.NDArray[np.uint8]", protocol: Protocol) -> list[float]:
+    """Milliseconds of every timed call."""
+    for _ in range(protocol.warmup):
+        run(pictures)
+    times = []
+    for _ in range(protocol.runs):
+        begin = time.perf_counter()
+        run(pictures)
+        times.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+def _runtime(program: str) -> str:
+    name = "torch" if program.endswith(".pt2") else "onnxruntime"
+    return f"{name} {metadata.version(name)}"
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
