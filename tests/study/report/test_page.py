@@ -118,9 +118,7 @@ def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
         pictures = [path for path in files if path.suffix == ".svg"]
         assert shown.locator("figure svg").count() == len(pictures)
         if name == "complete":
-            assert (
-                len(pictures) == 8
-            )  # two charts, differences of four metrics, the cells of two trials
+            assert len(pictures) == 7  # two charts, differences of three metrics, two genotypes
             sorts_and_filters(shown)
         browser.close()
     assert said == []

@@ -14,9 +14,6 @@ Document = Mapping[str, Any]
 #: What a study is judged by, where it has no objective: the first of these that its trials have.
 _JUDGED_BY = ("validation_accuracy", "test_accuracy")
 
-#: What it costs.
-_COSTS = ("search_peak_bytes", "search_seconds", "macs")
-
 
 def judged_by(document: Document, objectives: Sequence[str]) -> Metric | None:
     """The metric that points are compared by: the first objective, else an accuracy."""
@@ -28,9 +25,10 @@ def judged_by(document: Document, objectives: Sequence[str]) -> Metric | None:
 def compared(document: Document, metric: Metric | None) -> dict[str, list[Comparison]]:
     """For that metric, and for what a trial costs, every pair of values of every swept setting."""
     names = [metric.name] if metric else []
+    costs = [one.name for one in METRICS.values() if one.compared and one.better == "smaller"]
     return {
         name: found
-        for name in dict.fromkeys([*names, *_COSTS])
+        for name in dict.fromkeys([*names, *costs])
         if (found := comparisons(document["trials"], name))
     }
 
