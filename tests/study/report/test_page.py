@@ -172,19 +172,31 @@ def test_tables_are_those_of_the_document():
 def test_what_is_there_is_not_overwritten_unless_it_is_a_report(tmp_path):
     file = study()
     found = document(file, CASES["none"])
-    mine = tmp_path / "mine"
+    mine, site, plain = tmp_path / "mine", tmp_path / "site", tmp_path / "file"
     mine.mkdir()
+    site.mkdir()
     (mine / "notes.txt").write_text("mine")
+    (site / "index.html").write_text("<title>my own</title>")
+    plain.write_text("mine")
     for force in (False, True):
-        with pytest.raises(ConfigError, match="mine is there already; choose a new folder"):
-            page.write(file, found, mine, force=force)
-    first = page.write(file, found, tmp_path / "report")
+        for folder, said in (
+            (mine, "mine is there already; it holds notes.txt; choose a new folder"),
+            (site, "site is there already; choose a new folder"),
+            (plain, "file is a file; choose a new folder"),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                page.write(file, found, folder, force=force)
+    report = tmp_path / "report"
+    first = page.write(file, found, report)
     with pytest.raises(ConfigError, match="report is there already; --force replaces it"):
-        page.write(file, found, tmp_path / "report")
-    assert page.write(file, found, tmp_path / "report", force=True) == first
+        page.write(file, found, report)
+    assert page.write(file, found, report, force=True) == first
+    (report / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"it holds notes\.txt"):
+        page.write(file, found, report, force=True)
     with pytest.raises(ConfigError, match=r"--output: .*Not a directory"):
-        page.write(file, found, mine / "notes.txt" / "report")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "report"]
+        page.write(file, found, plain / "report")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "report", "site"]
 
 
 def test_the_command_says_where_the_page_is(tmp_path):

@@ -1,9 +1,6 @@
 """The folder of a bundle, which is written whole or not at all."""
 
 import contextlib
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +8,7 @@ from pathlib import Path
 from zostudy.errors import ConfigError, TrialError
 from zostudy.study.bundle.formats import Formats
 from zostudy.study.bundle.predict import CHECKSUMS, checksum, checksums
+from zostudy.study.disk.whole_files import whole_folder
 
 
 @dataclass(frozen=True)
@@ -60,45 +58,15 @@ def new_folder(output: Path, *, force: bool = False) -> Iterator[Path]:
         TrialError: The disk is full or cannot be written.
     """
     check_output(output, force=force)
-    place = output.resolve()
-    folder = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"output: {str(output)!r} cannot be made ({error})") from error
-    try:
-        yield folder
-        lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-        (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-        for path in (*folder.iterdir(), folder):
-            _flush(path)
-        _take_place(folder, place)
-        _flush(place.parent)
-    except OSError as error:
-        raise TrialError(f"export: {str(output)!r} cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # it is there only where something failed
-
-
-def _take_place(folder: Path, place: Path) -> None:
-    """Put the folder where the old one is, which stays there if that fails."""
-    if not place.exists() or not any(place.iterdir()):
-        folder.replace(place)
-        return
-    old = folder.with_name(f"{folder.name}.old")
-    place.replace(old)
-    try:
-        folder.replace(place)
-    except OSError:
-        old.replace(place)
-        raise
-    shutil.rmtree(old)
-
-
-def _flush(path: Path) -> None:
-    """Have a file's or folder's content reach the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.ExitStack() as open_folder:
+        try:
+            folder = open_folder.enter_context(whole_folder(output))
+        except OSError as error:
+            raise ConfigError(f"output: {str(output)!r} cannot be made ({error})") from error
+        try:
+            yield folder
+            lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+            (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+            open_folder.close()
+        except OSError as error:
+            raise TrialError(f"export: {str(output)!r} cannot be written ({error})") from error

@@ -99,8 +99,8 @@ def check_calibration(train: Pictures) -> None:
 
 def write(program: Program, bundle: Bundle, chosen: Formats, folder: Path) -> None:
     """Write the programs into a folder."""
+    graph = exported(program, bundle)
     for name in chosen.names:
-        graph = exported(program, bundle)
         if name == "pt2":
             torch.export.save(graph, folder / "model.pt2")
         else:

@@ -53,6 +53,11 @@ def svg(figure: Figure, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
+def alone(svg: str) -> str:
+    """An SVG element as a file of its own, with black text."""
+    return svg.replace("currentColor", "#000")
+
+
 def png(figure: Figure) -> bytes:
     """A figure as a picture with a white ground."""
     written = io.BytesIO()

@@ -1,8 +1,6 @@
 """The report of a study: one page that needs no network, and its pictures and tables as files."""
 
-import contextlib
-import shutil
-import uuid
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,11 @@ from zostudy.metrics import METRICS, Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.factors import Comparison
 from zostudy.study.analysis.random_choice import sentences
+from zostudy.study.disk.whole_files import whole_folder
 from zostudy.study.pictures.drawing import genotype_figure
 from zostudy.study.report import answers, charts, tables
 from zostudy.study.report.checklist import checklist
+from zostudy.study.report.results import undominated
 from zostudy.study.report.results_table import mean_and_spread
 from zostudy.study.report.trust import undecided, warning_of
 
@@ -27,6 +27,15 @@ Document = Mapping[str, Any]
 
 #: Genotypes that are drawn; of further trials the page has the text.
 _DRAWN = 12
+
+#: What the names of pictures of genotypes begin with.
+_CELLS = "genotype-"
+
+#: The names of a report's files, and what its page holds.
+_NAMES = re.compile(
+    rf"index\.html|points\.(csv|tex)|(cost|curve-\d+|differences-\w+|{_CELLS}\d+)\.(svg|png)"
+)
+_MARK = b'<meta name="generator" content="zostudy report">'
 
 #: What points are plotted against.
 _COST = "search_peak_bytes"
@@ -38,57 +47,66 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
     Args:
         file: The study.
         document: Its results.
-        folder: What it is called; new, unless forced.
+        folder: What it is called; new or empty, unless an earlier report may be replaced.
         force: Replace a report that is there.
 
     Returns:
         The files, the page first.
 
     Raises:
-        ConfigError: The folder is there and holds something else, or cannot be written.
+        ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
-    page = folder / "index.html"
-    if folder.exists() and any(folder.iterdir()) and not (force and page.exists()):
-        way = "--force replaces it" if page.exists() else "choose a new folder"
-        raise ConfigError(f"--output: {folder} is there already; {way}")
-    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    _check_output(folder, force=force)
+    written = _contents(file, document)
     try:
-        with _cleared(new):
-            names = _fill(new, file, document)
-            if folder.exists():
-                shutil.rmtree(folder)
-            new.rename(folder)
+        with whole_folder(folder) as new:
+            for name, content in written.items():
+                (new / name).write_bytes(content)
     except OSError as error:
         raise ConfigError(f"--output: {folder}: {error.strerror or error}") from error
-    return [folder / name for name in names]
+    return [folder / name for name in written]
 
 
-@contextlib.contextmanager
-def _cleared(new: Path) -> Iterator[None]:
-    new.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+def _check_output(folder: Path, *, force: bool) -> None:
+    """Whether the folder is new or empty, or with ``force`` a report and nothing else.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output: {folder} is a file; choose a new folder")
+    held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in held if not _NAMES.fullmatch(name)]
+    if not held or (force and not foreign and _is_page(folder / "index.html")):
+        return
+    way = f"it holds {foreign[0]}; choose a new folder" if foreign else "choose a new folder"
+    if not foreign and not force and _is_page(folder / "index.html"):
+        way = "--force replaces it"
+    raise ConfigError(f"--output: {folder} is there already; {way}")
 
 
-def _fill(folder: Path, file: StudyFile, document: Document) -> list[str]:
-    """Write the page, pictures and tables; their names."""
+def _is_page(path: Path) -> bool:
+    return path.is_file() and _MARK in path.read_bytes()
+
+
+def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
+    """The page, pictures and tables, by the names of their files."""
     metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
     by_metric = answers.compared(document, metric)
-    figures = dict(_figures(document, metric, by_metric))
-    genotypes = dict(_genotypes(document, file.config.extensions))
-    written = {
-        "index.html": _page(file, document, metric, by_metric, figures, genotypes).encode(),
+    written, pictures = {}, {}
+    for name, (title, figure) in (
+        *_figures(document, metric, by_metric),
+        *_genotypes(document, file.config.extensions),
+    ):
+        pictures[name] = (title, charts.svg(figure, title))
+        written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
+        written[f"{name}.png"] = charts.png(figure)
+    return {
+        "index.html": _page(file, document, metric, by_metric, pictures).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
+        **written,
     }
-    for name, (title, figure) in (figures | genotypes).items():
-        written[f"{name}.svg"] = charts.svg(figure, title).replace("currentColor", "#000").encode()
-        written[f"{name}.png"] = charts.png(figure)
-    for name, content in written.items():
-        (folder / name).write_bytes(content)
-    return list(written)
 
 
 def _figures(
@@ -119,19 +137,13 @@ def _figures(
 
 def _front(points: Sequence[Document], metric: Metric, cost: Metric) -> list[Document]:
     """The points that no other is better than in both."""
-
-    def losses(point: Document) -> tuple[float, float]:
-        sign = -1 if metric.better == "larger" else 1
-        return sign * point["metrics"][metric.name]["mean"], point["metrics"][cost.name]["mean"]
-
-    known = {losses(point) for point in points}
-    return [
-        point
+    sign = -1 if metric.better == "larger" else 1
+    losses = [
+        (sign * point["metrics"][metric.name]["mean"], point["metrics"][cost.name]["mean"])
         for point in points
-        if not any(
-            a <= x and b <= y and (a, b) != (x, y) for x, y in [losses(point)] for a, b in known
-        )
     ]
+    best = undominated(losses)
+    return [point for point, own in zip(points, losses, strict=True) if own in best]
 
 
 def _genotypes(
@@ -142,7 +154,7 @@ def _genotypes(
     chosen = {p["number"]: p["genotype"] for p in first if p["genotype"]}
     for number, found in list(chosen.items())[:_DRAWN]:
         figure = genotype_figure(genotype.from_dict(found, extensions))
-        yield f"genotype-{number}", (f"the cells of trial {number}", figure)
+        yield f"{_CELLS}{number}", (f"the cells of trial {number}", figure)
 
 
 def _page(
@@ -150,8 +162,7 @@ def _page(
     document: Document,
     metric: Metric | None,
     by_metric: Mapping[str, Sequence[Comparison]],
-    figures: dict[str, tuple[str, Figure]],
-    genotypes: dict[str, tuple[str, Figure]],
+    pictures: Mapping[str, tuple[str, str]],
 ) -> str:
     metrics = [point["metrics"] for point in document["points"]]
     doubts = [
@@ -164,10 +175,6 @@ def _page(
     environment = Environment(
         loader=PackageLoader("zostudy.study.report", "templates"), autoescape=True, trim_blocks=True
     )
-    drawn = {
-        name: (title, charts.svg(figure, title))
-        for name, (title, figure) in (figures | genotypes).items()
-    }
     return environment.get_template("page.html").render(
         config=file.config,
         version=__version__,
@@ -178,8 +185,8 @@ def _page(
         settings=settings,
         columns=columns,
         rows=[_row(point, settings, columns) for point in document["points"]],
-        figures={name: drawn[name] for name in figures},
-        genotypes={name: drawn[name] for name in genotypes},
+        figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
+        genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
         metric=metric,
         compared=[
             (METRICS[name], one, answers.difference(one, METRICS[name]))

@@ -146,12 +146,17 @@ def _front(attempts: Sequence[Attempt], objectives: Sequence[ObjectiveSettings])
         )
         for attempt in attempts
     ]
+    best = undominated(losses)
+    return [attempt for attempt, own in zip(attempts, losses, strict=True) if own in best]
+
+
+def undominated(losses: Sequence[tuple[float, ...]]) -> set[tuple[float, ...]]:
+    """Those that no other is better than in one loss and at least as good as in all."""
     front: list[tuple[float, ...]] = []
     for own in sorted(set(losses)):  # what dominates another comes before it
         if not any(_dominates(other, own) for other in front):
             front.append(own)
-    best = set(front)
-    return [attempt for attempt, own in zip(attempts, losses, strict=True) if own in best]
+    return set(front)
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

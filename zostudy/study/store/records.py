@@ -34,6 +34,7 @@ from torch import Tensor
 
 from zostudy.errors import TrialError
 from zostudy.study.disk import locks
+from zostudy.study.disk.whole_files import sync
 
 #: Where a result came from: ``study``, ``trial`` and ``mlflow_run_id``.
 Origin = Mapping[str, str]
@@ -139,7 +140,7 @@ class FileCheckpoint:
             try:
                 _write(new, json.dumps(head).encode() + b"\n", content)
                 new.replace(self.path)
-                _sync_folder(self.path.parent)
+                sync(self.path.parent)
             finally:
                 new.unlink(missing_ok=True)
 
@@ -208,7 +209,7 @@ class Store:
                     shutil.rmtree(folder)
                 with contextlib.suppress(FileExistsError):
                     _rename_folder(new, folder)
-                _sync_folder(folder.parent)
+                sync(folder.parent)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
 
@@ -293,7 +294,7 @@ def _fill(
     }
     text = json.dumps(content, indent=1, allow_nan=False)
     _write(folder / "record.json", text.encode())
-    _sync_folder(folder)
+    sync(folder)
 
 
 def _rename_folder(new: Path, folder: Path) -> None:
@@ -328,14 +329,6 @@ def _write(path: Path, *parts: bytes | memoryview) -> None:
         file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
