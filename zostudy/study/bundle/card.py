@@ -142,8 +142,8 @@ def _row(name: str, report: Mapping[str, Any]) -> str:
 
 
 def _spread(spread: Mapping[str, Any]) -> str:
-    """Mean ± standard deviation over the seeds of the trial's point."""
-    if not spread:
+    """Mean ± standard deviation over the seeds of the trial's point; nothing where it has one."""
+    if not spread or spread["n"] < 2:
         return ""
     rows = [
         f"| {plain(name)} | {found['mean']:.6g} | "
@@ -151,7 +151,7 @@ def _spread(spread: Mapping[str, Any]) -> str:
         for name, found in spread["metrics"].items()
     ]
     head = "| over seeds | mean | standard deviation |\n| --- | --- | --- |"
-    return "\n".join(["", f"Over {spread['n']} seed(s) of the same settings:", "", head, *rows, ""])
+    return "\n".join(["", f"Over {spread['n']} seeds of the same settings:", "", head, *rows, ""])
 
 
 def _table(values: Mapping[str, object]) -> str:

@@ -61,9 +61,11 @@ def undecided(points: Sequence[Metrics]) -> str:
     below = [lead for lead in leads if lead < DECIDED]
     if not below:
         return ""
+    lowest, highest = f"{min(below):.1f}", f"{max(below):.1f}"
+    times = lowest if lowest == highest else f"{lowest} to {highest}"
     return (
         f"at {len(below)} of {len(leads)} points the search did not decide: the best operation of "
-        f"an edge leads the second by {min(below):.1f} to {max(below):.1f} times what the random "
+        f"an edge leads the second by {times} times what the random "
         "start of α alone gives, so that the genotype owes much to chance; raise search.epochs or "
         "search.architecture.learning_rate"
     )
