@@ -2,12 +2,19 @@
 
 import gzip
 import json
+import os
 import random
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
+
+
+def seeds(few: int) -> range:
+    """As many seeds as a test tries, or `ZOSTUDY_FUZZ` times as many."""
+    return range(few * int(os.environ.get("ZOSTUDY_FUZZ", "1")))
+
 
 #: What a value may be replaced with.
 STRANGE = (

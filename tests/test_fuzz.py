@@ -43,7 +43,7 @@ def assert_clear(code: int, err: str) -> None:
 
 def test_a_spoilt_study_file_is_valid_or_a_clear_error_and_leaves_nothing(command, tmp_path):
     codes = []
-    for seed in range(200):
+    for seed in mutations.seeds(200):
         source = STUDIES[seed % len(STUDIES)]
         path = tmp_path / "study.yaml"
         path.write_bytes(mutations.study_file(source.read_text(), seed))
@@ -62,7 +62,7 @@ INTERNALS = (
 
 def test_odd_yaml_is_valid_or_a_clear_error_without_internals_of_libraries(command, tmp_path):
     codes = []
-    for seed in range(60):
+    for seed in mutations.seeds(60):
         path = tmp_path / "study.yaml"
         path.write_bytes(mutations.yaml_scalars(STUDIES[seed % len(STUDIES)].read_text(), seed))
         code, _, err = command("validate", path)
@@ -76,7 +76,7 @@ def test_a_spoilt_table_is_read_or_one_clear_line(tmp_path):
     errors = []
     content = write(tmp_path / "t.csv", made_up()).read_text()
     whole = read(settings(tmp_path / "t.csv"), SPACE)
-    for seed in range(60):
+    for seed in mutations.seeds(60):
         path = tmp_path / f"{seed}.csv"
         path.write_bytes(mutations.table(content, seed))
         try:
@@ -101,7 +101,7 @@ def damaged(path: Path, seed: int) -> None:
 @pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
 def test_a_damaged_record_is_absent_or_what_was_saved(tmp_path, name, caplog):
     weights = torch.randn(40, 40)
-    for seed in range(25):
+    for seed in mutations.seeds(25):
         store = Store(tmp_path / str(seed))
         store.save("search", KEY, VALUES, {"w": weights})
         damaged(store.folder / "cache" / "search" / KEY / name, seed)
@@ -116,7 +116,7 @@ def test_a_damaged_record_is_absent_or_what_was_saved(tmp_path, name, caplog):
 
 def test_a_damaged_checkpoint_is_absent_or_what_was_saved(tmp_path, caplog):
     weights = torch.randn(40, 40)
-    for seed in range(25):
+    for seed in mutations.seeds(25):
         checkpoint = Store(tmp_path / str(seed)).checkpoint("search", KEY, {"study": "s"})
         checkpoint.save({"epoch": 3, "w": weights})
         damaged(checkpoint.path, seed)
@@ -172,7 +172,7 @@ def test_a_damaged_storage_is_a_clear_error_or_loses_no_trial(complete, tmp_path
     worker.run(study(tmp_path), engine, lambda _: None)
     expected = accuracies(study(tmp_path))
     errors = []
-    for seed in range(25):
+    for seed in mutations.seeds(25):
         folder = tmp_path / str(seed)
         folder.mkdir()
         shutil.copy(complete, folder / "optuna.db")
@@ -197,7 +197,7 @@ def tracked(tmp_path_factory) -> Path:
 
 def test_a_damaged_mlflow_store_is_a_clear_error_or_goes_on(tracked, tmp_path):
     errors = []
-    for seed in range(12):
+    for seed in mutations.seeds(12):
         path = tmp_path / f"{seed}.db"
         shutil.copy(tracked, path)
         damaged(path, seed)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import pictures
+from tests import mutations, pictures
 from zostudy.data import preprocess
 from zostudy.data.preprocess import PictureError, header, read
 
@@ -292,7 +292,7 @@ def test_an_orientation_beside_a_damaged_entry_still_counts(tmp_path):
 def test_damaged_metadata_leave_the_pixels_as_they_are(tmp_path, suffix):
     content = pictures.FILES[suffix]()
     whole = colour(put(tmp_path, f"whole.{suffix}", content))
-    for seed in range(fuzzed() // len(pictures.METADATA)):
+    for seed in mutations.seeds(15):
         spoilt = pictures.with_damaged_metadata(content, suffix, random.Random(seed))
         assert np.array_equal(colour(put(tmp_path, f"x.{suffix}", spoilt)), whole), seed
 
@@ -308,15 +308,10 @@ def test_a_png_chunk_of_nonsense_or_of_a_wrong_length_is_passed_over(tmp_path, k
         assert np.array_equal(colour(put(tmp_path, "x.png", spoilt)), whole), length
 
 
-def fuzzed():
-    """How many damaged files are tried: few, or as many as the environment says."""
-    return int(os.environ.get("ZOSTUDY_FUZZ_PICTURES", "60"))
-
-
 @pytest.mark.parametrize("name", pictures.FILES)
 def test_a_damaged_picture_gives_pixels_or_one_line_and_nothing_is_printed(tmp_path, name, capfd):
     content, reasons = pictures.FILES[name](), []
-    for seed in range(max(4, fuzzed() // len(pictures.FILES))):
+    for seed in mutations.seeds(4):
         spoilt = pictures.damaged(content, random.Random(f"{name} {seed}"))
         path = put(tmp_path, f"x.{name}", spoilt)
         for size in (None, (8, 8)):

@@ -292,7 +292,7 @@ def test_json_that_says_more_less_or_something_twice_is_refused(text):
 
 def test_spoilt_files_are_refused_or_read_as_what_they_say(tmp_path):
     messages = []
-    for seed in range(60):
+    for seed in mutations.seeds(60):
         content, before = mutations.genotype_file(seed)
         (tmp_path / "g").write_bytes(content)
         try:
