@@ -143,6 +143,20 @@ def test_the_architecture_lists_every_module_once():
     assert sorted(listed) == sorted(there)
 
 
+#: A module as prose names it, such as `study/sweep/queue` or `networks/supernet.py`.
+MODULE = re.compile(
+    r"`((?:zostudy|study|search|networks|space|pruning|proxies|config|cli|evaluation|tests|benchmarks)"
+    r"/[\w/]+)(?:\.py|\.[A-Z]\w*(?:\.\w+)?)?`"
+)
+
+
+@PAGE
+def test_modules_that_the_documentation_names_exist(page):
+    for module in MODULE.findall(page.read_text(encoding="utf-8")):
+        places = [ROOT / module, ROOT / "zostudy" / module]
+        assert any(p.exists() or p.with_suffix(".py").exists() for p in places), module
+
+
 def test_docstrings_cite_sections_of_the_method_that_exist():
     text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     sections = set(re.findall(r"^## (\d+)\. ", text, re.MULTILINE))
