@@ -7,6 +7,7 @@ zostudy itself predicts with this very file.
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def opened(path: Path, threads: int = 0) -> Run:
 
         if threads:
             torch.set_num_threads(threads)
-        module = torch.export.load(path).module()
+        with warnings.catch_warnings():  # torch 2.11 warns of how it reads its own file
+            warnings.filterwarnings("ignore", "The given buffer is not writable")
+            module = torch.export.load(path).module()
 
         def run_torch(pictures: Pixels) -> Probabilities:
             with torch.inference_mode():
