@@ -8,7 +8,9 @@ import torch
 from tests.checkpoints import MemoryCheckpoint
 from tests.methods import CPU, SPACES, batch, learner, mask_of, settings
 from tests.reference.methods import agreement
+from zostudy.config.loading import from_document
 from zostudy.config.settings import SupernetSettings
+from zostudy.errors import ConfigError
 from zostudy.search.bilevel import search
 from zostudy.search.freezing import operation_early_stop
 from zostudy.stage import StageContext
@@ -155,4 +157,4 @@ def test_it_measures_nothing_where_nothing_is_frozen():
 def test_what_it_cannot_be_combined_with_is_refused(section, message):
     given = {"study": "s", "dataset": {"name": "digits"}, "technique": "oles", "search": section}
     with pytest.raises(ConfigError, match=message):
-        load(given)
+        from_document(given).trial({})
