@@ -186,7 +186,7 @@ def harmonized_gradient(loss, weights_of_cells, alpha, groups, strength):
 
 
 def agreement(training, architecture):
-    """OLES, Eqs. 6 and 7: the mean over steps of the cosine between an operation's gradients.
+    """OLES, the GM score: the mean over steps of the cosine between an operation's gradients.
 
     Args:
         training: For each step, the operation's gradients as nested lists, one a parameter.

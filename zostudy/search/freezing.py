@@ -52,7 +52,7 @@ def operation_early_stop(
         every: Steps between two decisions.
 
     References:
-        OLES, section 3.3, Eqs. 6 and 7 (Jiang et al. 2023); values of its public code.
+        OLES, the GM score and Algorithm 1 (Jiang et al. 2023); values of its public code.
     """
     return agreement < threshold if steps >= every else None
 
