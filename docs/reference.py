@@ -38,6 +38,7 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "relaxation": ("Relaxations", "search.relaxation.name"),
     "perturbation": ("Perturbations", "search.perturbation.name"),
     "regularizer": ("Regularizers", "search.regularizer.name"),
+    "freezing": ("Freezing of operations", "search.freezing.name"),
     "search_schedule": ("Schedules of a search", "search.schedule.name"),
     "selection": ("Selections", "search.selection.name"),
 }

@@ -13,13 +13,14 @@ from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
 SPACES = {name: search_space(name) for name in ("darts", "nasbench201")}
+SECTIONS = ("relaxation", "perturbation", "regularizer", "freezing", "schedule", "selection")
 KINDS = {"schedule": "search_schedule"}
 CPU = Runtime(torch.device("cpu"))
 
 
 def settings(**changes):
     """Settings of a search; of a component, its name, or its name and options."""
-    for section in ("relaxation", "perturbation", "regularizer", "schedule", "selection"):
+    for section in SECTIONS:
         if section in changes:
             given = changes[section]
             name, options = (given, {}) if isinstance(given, str) else given

@@ -32,6 +32,7 @@ Kind = Literal[
     "relaxation",
     "perturbation",
     "regularizer",
+    "freezing",
     "search_schedule",
     "selection",
 ]
@@ -51,6 +52,7 @@ BUILTIN_MODULES = (
     "zostudy.search.relaxations",
     "zostudy.search.perturbations",
     "zostudy.search.regularizers",
+    "zostudy.search.freezing",
     "zostudy.search.schedules",
     "zostudy.search.selections",
 )
@@ -74,6 +76,7 @@ ranking_function = _marker("ranking_function")
 relaxation = _marker("relaxation")
 perturbation = _marker("perturbation")
 regularizer = _marker("regularizer")
+freezing = _marker("freezing")
 search_schedule = _marker("search_schedule")
 selection = _marker("selection")
 

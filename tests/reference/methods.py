@@ -183,3 +183,28 @@ def harmonized_gradient(loss, weights_of_cells, alpha, groups, strength):
         if cosines:
             agreement = agreement + sum(cosines) / len(cosines)
     return torch.autograd.grad(value - strength * agreement, alpha)[0]
+
+
+def agreement(training, architecture):
+    """OLES, the GM score: the mean over steps of the cosine between an operation's gradients.
+
+    Args:
+        training: For each step, the operation's gradients as nested lists, one a parameter.
+        architecture: The same on the other pictures.
+    """
+    cosines = []
+    for own, other in zip(training, architecture, strict=True):
+        one, two = list(numbers(own)), list(numbers(other))
+        lengths = math.hypot(*one) * math.hypot(*two)
+        dot = math.fsum(a * b for a, b in zip(one, two, strict=True))
+        cosines.append(dot / lengths if lengths else 1.0)
+    return sum(cosines) / len(cosines)
+
+
+def numbers(nested):
+    """The numbers in nested lists."""
+    for item in nested:
+        if isinstance(item, list):
+            yield from numbers(item)
+        else:
+            yield item

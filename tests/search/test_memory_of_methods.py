@@ -21,6 +21,7 @@ EXACT = {
     "adversarial": {"perturbation": ("adversarial", {"steps": 2})},
     "harmonized": {"order": "harmonized"},
     "auxiliary": {"auxiliary_skip": "linear"},
+    "freezing": {"freezing": "operation_early_stop"},
     "drops": {"drop_path": 0.2, "drop_skip": 0.3},
     "shrinking": {"schedule": ("shrinking", {"every": 2})},
     "as deep": {"schedule": ("progressive", {"stages": 2, "cells_added": 0})},

@@ -13,6 +13,7 @@ from zostudy.stage import StageContext, silent
 
 SUPERNET = SupernetSettings(cells=1, channels=2, partial_channels=2, edge_normalization=True)
 STAGES = ("progressive", {"stages": 4, "cells_added": 1, "kept": 0.8})
+FREEZING = ("operation_early_stop", {"every": 3, "threshold": 0.8})
 SHRINKING = ("shrinking", {"every": 1})
 
 #: Methods together, so that a few searches draw everything that can be drawn.
@@ -20,6 +21,7 @@ TOGETHER = [
     {"relaxation": "gdas", "drop_path": 0.3, "drop_skip": 0.3, "schedule": STAGES},
     {"relaxation": "dirichlet", "perturbation": "adversarial", "schedule": SHRINKING},
     {"relaxation": "snas", "order": "harmonized", "auxiliary_skip": "cosine", "eigenvalue": True},
+    {"freezing": FREEZING, "schedule": SHRINKING, "auxiliary_skip": "linear"},
     {"relaxation": "uniform_path", "selection": ("evolution", {"population": 4, "generations": 1})},
 ]
 
@@ -32,6 +34,7 @@ ALONE = [
     {"order": "second", "drop_path": 0.3},
     {"order": "harmonized"},
     {"auxiliary_skip": "linear", "schedule": SHRINKING},
+    {"freezing": FREEZING},
     {"schedule": "skip_stop"},
     {"schedule": ("eigenvalue_stop", {"window": 1, "largest_rise": 1.0001})},
     {"schedule": STAGES},

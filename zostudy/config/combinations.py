@@ -1,8 +1,9 @@
 """What cannot be combined in a search, and why; said before any compute and without torch.
 
 Components declare what they need as facts of their decorators: ``needs`` holds ``"skip"`` for a
-search space with skip connections, ``"pictures"`` for pictures that train α alone, and
-``"every operation"`` for a pass that computes every operation. A relaxation with ``paths: True``
+search space with skip connections, ``"pictures"`` for pictures that train α alone,
+``"every operation"`` for a pass that computes every operation, and ``"first order"`` for an
+architecture gradient that is that of the loss. A relaxation with ``paths: True``
 computes one operation an edge, and one with ``trains: False`` leaves α as it is, so that nothing
 can be chosen by it. A schedule may name a ``check``, ``(epochs, *, options) -> problem``.
 """
@@ -55,6 +56,7 @@ def check_search(config: TrialConfig) -> None:
 _SECTIONS: dict[Kind, str] = {
     "relaxation": "relaxation",
     "perturbation": "perturbation",
+    "freezing": "freezing",
     "search_schedule": "schedule",
     "selection": "selection",
 }
@@ -92,6 +94,11 @@ def _unmet(need: str, config: TrialConfig, relaxation: Component) -> str:
         return (
             "needs pictures that train α alone, and search.architecture_fraction is 0; "
             "allowed: a fraction above 0"
+        )
+    if need == "first order" and config.search.order != "first":
+        return (
+            "needs the gradient of the loss itself in the architecture step, and search.order is "
+            f"{config.search.order!r}; allowed: 'first'"
         )
     if need == "skip":
         name = config.search_space.name

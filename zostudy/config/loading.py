@@ -33,6 +33,7 @@ _COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
     (("search", "relaxation"), "name", "relaxation"),
     (("search", "perturbation"), "name", "perturbation"),
     (("search", "regularizer"), "name", "regularizer"),
+    (("search", "freezing"), "name", "freezing"),
     (("search", "schedule"), "name", "search_schedule"),
     (("search", "selection"), "name", "selection"),
 )
@@ -363,6 +364,7 @@ def schema() -> Document:
         "relaxation": "RelaxationSettings",
         "perturbation": "PerturbationSettings",
         "regularizer": "RegularizerSettings",
+        "freezing": "FreezingSettings",
         "search_schedule": "ScheduleSettings",
         "selection": "SelectionSettings",
     }

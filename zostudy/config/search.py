@@ -72,6 +72,15 @@ class RegularizerSettings(Settings):
     """The regularizer's own options."""
 
 
+class FreezingSettings(Settings):
+    """Which operations the search stops training before it ends."""
+
+    name: str = "none"
+    """Freezing: none, operation_early_stop, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The freezing's own options."""
+
+
 class SearchSettings(Settings):
     """One-shot search on the pruned supernet."""
 
@@ -111,6 +120,8 @@ class SearchSettings(Settings):
     """What moves the mixing weights in the steps of the weights (SDARTS)."""
     regularizer: RegularizerSettings = RegularizerSettings()
     """Term on α."""
+    freezing: FreezingSettings = FreezingSettings()
+    """Operations whose weights stop being trained (OLES)."""
     auxiliary_skip: Literal["none", "linear", "cosine"] = "none"
     """A skip connection beside every mixed operation, outside α; its weight falls from 1 to 0 over
     the epochs in this way (DARTS-)."""

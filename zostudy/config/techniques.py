@@ -67,6 +67,7 @@ _METHODS: dict[str, dict[str, Any]] = {
     },
     "darts-plus": {"schedule": {"name": "skip_stop"}},
     "darts-es": {"schedule": {"name": "eigenvalue_stop"}},
+    "oles": {"freezing": {"name": "operation_early_stop"}},
     "darts-shrinking": {"schedule": {"name": "shrinking"}},
     "darts-pt": {"selection": {"name": "perturbation"}},
 }

@@ -176,6 +176,19 @@ class NodeOperations(nn.Module):
                 output = recomputed(module, images, when=recompute != "none")
                 yield Term(row, output, weights[row, column], column)
 
+    def by_row(self) -> Iterator[tuple[int, list[int], list[nn.Parameter]]]:
+        """Each kind of operation that has weights: its column, its rows and its parameters.
+
+        A parameter holds an equal part for every row, one after the other.
+        """
+        for key, module in self.shared.items():
+            yield (*self._shared_rows[key], [p for p in module.parameters() if p.numel()])
+        for key, module in self.single.items():
+            column, row = self._single_row[key]
+            parameters = list(module.parameters())
+            if parameters:
+                yield column, [row], parameters
+
     @torch.no_grad()
     def inherit_(self, other: "NodeOperations") -> None:
         """Take over the weights of operations that are here and there.

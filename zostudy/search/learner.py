@@ -17,6 +17,7 @@ from zostudy.networks.memory import Holder
 from zostudy.networks.supernet import Supernet
 from zostudy.runtime import Runtime
 from zostudy.search import curvature, steps
+from zostudy.search.freezing import Freezer
 from zostudy.search.mixer import Mixer
 
 
@@ -34,6 +35,7 @@ class Learner:
         architecture: α and β.
         weight_optimizer: SGD on w.
         architecture_optimizer: Adam on α and β.
+        freezer: What of w is trained no more.
     """
 
     def __init__(
@@ -58,13 +60,15 @@ class Learner:
             betas=adam.betas,
             weight_decay=adam.weight_decay,
         )
+        self.freezer = Freezer(supernet, settings, self.weights)
         name = settings.regularizer.name
         component = supernet.space.find("regularizer", name, "search.regularizer.name")
         self._regularizer = component.load()
 
     def held(self) -> tuple[Holder, ...]:
         """What lives from one step to the next."""
-        return self.supernet, self.weight_optimizer, self.architecture_optimizer
+        optimizers = self.weight_optimizer, self.architecture_optimizer
+        return self.supernet, *optimizers, self.freezer.total
 
     def step(self, batch: Batch, other: Batch | None, epoch: int) -> tuple[Tensor, Tensor]:
         """An architecture step, where there is a batch for it, and a weight step.
@@ -78,9 +82,10 @@ class Learner:
             (loss, correct, pictures) of the weight batch and (loss, share correct) of the other.
         """
         architecture = torch.zeros(2, dtype=torch.float64, device=self._runtime.device)
+        of_weights: Sequence[Tensor] = ()
         if other is not None:
             self.mixer.begin(epoch)
-            architecture = self._architecture_step(batch, other, epoch)
+            architecture, of_weights = self._architecture_step(batch, other, epoch)
         self.mixer.begin(epoch)
         self.mixer.perturb(lambda weights: self._ascent(batch, weights))
         hits: list[Tensor] = []
@@ -90,8 +95,12 @@ class Learner:
                 loss.backward()  # type: ignore[no-untyped-call]  # torch gives no types
                 total = total + loss.detach()
                 del loss  # and its graph, before the next is made
-        nn.utils.clip_grad_norm_(self.weights, self._settings.weights.clip_norm)
-        self.weight_optimizer.step()
+        if of_weights:
+            self.freezer.observe(of_weights)
+            del of_weights
+        with self.freezer.holding():
+            nn.utils.clip_grad_norm_(self.weights, self._settings.weights.clip_norm)
+            self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)
         counted = torch.full((), len(batch[1]), device=self._runtime.device)
         return torch.stack([total, torch.stack(hits).sum(), counted]).double(), architecture
@@ -107,7 +116,10 @@ class Learner:
 
         return curvature.largest_eigenvalue(gradient, self.architecture)
 
-    def _architecture_step(self, batch: Batch, other: Batch, epoch: int) -> Tensor:
+    def _architecture_step(
+        self, batch: Batch, other: Batch, epoch: int
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Loss and share correct; and the gradients for the weights, where they are compared."""
         hits: list[Tensor] = []
 
         def architecture_loss(offsets: Sequence[Tensor] = ()) -> Iterator[Tensor]:
@@ -129,14 +141,18 @@ class Learner:
             )
         elif self._settings.order == "harmonized":
             found, loss = self._harmonized(architecture_loss)
+        elif not self.freezer.idle:
+            found, loss = steps.gradients(architecture_loss, [*self.architecture, *self.weights])
         else:
             found, loss = steps.gradients(architecture_loss, self.architecture, self.weights)
-        for parameter, gradient in zip(self.architecture, found, strict=True):
+        count = len(self.architecture)
+        for parameter, gradient in zip(self.architecture, found[:count], strict=True):
             parameter.grad = gradient
         self.architecture_optimizer.step()
         self.architecture_optimizer.zero_grad(set_to_none=True)
         first_pass = torch.stack(hits[: self._parts(len(other[1]))])
-        return torch.stack([loss.double(), first_pass.sum().double() / len(other[1])])
+        share = first_pass.sum().double() / len(other[1])
+        return torch.stack([loss.double(), share]), found[count:]
 
     def _harmonized(self, architecture_loss: Any) -> tuple[list[Tensor], Tensor]:  # noqa: ANN401  # a loss
         sequence, alpha = self.supernet.sequence, self.supernet.alpha

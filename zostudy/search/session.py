@@ -154,6 +154,7 @@ class Session:
         self.supernet.load_state_dict(state["supernet"])
         self.learner.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.learner.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+        self.learner.freezer.load_state_dict(state["freezer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         for name in _RECORDED:
@@ -173,6 +174,7 @@ class Session:
                 "supernet": self.supernet.state_dict(),
                 "weight_optimizer": self.learner.weight_optimizer.state_dict(),
                 "architecture_optimizer": self.learner.architecture_optimizer.state_dict(),
+                "freezer": self.learner.freezer.state_dict(),
                 "generators": {n: g.get_state() for n, g in self.generators.items()},
                 "peak_bytes": self.memory.peak_bytes,
                 "genotypes": [genotype.to_dict() for genotype in self.genotypes],
@@ -239,14 +241,16 @@ class Session:
             self._last_epoch = decided.epoch
             self.reason = f"the search ended after epoch {self.epoch}: {decided.reason}"
         elif isinstance(decided, Restage):
-            before, optimizer = self.supernet, self.learner.architecture_optimizer
+            before, learner = self.supernet, self.learner
             size = self.supernet_settings.model_copy(update={"cells": decided.cells})
             self._build(decided.mask, size, self.epoch if decided.fresh else self.begin)
             if decided.fresh:
                 self._start = decision.margin(self._strengths(), decided.mask)
             else:
                 self.supernet.inherit_(before)
-                self.learner.architecture_optimizer.load_state_dict(optimizer.state_dict())
+                state = learner.architecture_optimizer.state_dict()
+                self.learner.architecture_optimizer.load_state_dict(state)
+                self.learner.freezer.inherit_(learner.freezer)
 
     def _steps(self, searching: bool, epoch_of_stage: int) -> dict[str, float]:
         """The epoch's steps; mean losses and accuracies in percent."""
@@ -271,6 +275,8 @@ class Session:
             "train_accuracy": 100 * float(sums[1] / sums[2]),
         }
         if searching:
+            if not self.learner.freezer.idle:
+                metrics["frozen"] = self.learner.freezer.share
             metrics["architecture_loss"] = float(architecture_sum[0]) / steps_done
             metrics["architecture_accuracy"] = 100 * float(architecture_sum[1]) / steps_done
         return metrics

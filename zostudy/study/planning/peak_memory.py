@@ -64,6 +64,7 @@ class Predictions:
             "state": [settings.weights.momentum > 0, settings.weights.weight_decay > 0],
             "regularizer": settings.regularizer.name,
             "mixing": [settings.relaxation.name, settings.perturbation.name],
+            "freezing": settings.freezing.name,
             "auxiliary": settings.auxiliary_skip != "none",
             "drops": [settings.drop_path > 0, settings.drop_skip > 0],
             "schedule": to_document(settings.schedule),
