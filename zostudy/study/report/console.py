@@ -79,7 +79,7 @@ def _print_table(document: Mapping[str, Any], console: Console, columns: Sequenc
     if left_out:
         console.print(
             f"no room for {', '.join(metric.title or metric.name for metric in left_out)}: "
-            f"--columns {','.join(metric.name for metric in left_out)} shows them, --csv all",
+            f"`zostudy results STUDY --columns {left_out[0].name},…` chooses, --csv has all",
             markup=False,
             soft_wrap=True,
         )
