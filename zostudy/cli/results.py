@@ -10,17 +10,43 @@ from zostudy.errors import ConfigError
 
 
 @app.command()
-def results(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+def results(  # noqa: PLR0913  # one parameter an option
+    study: StudyPath,
+    assignments: Assignments,
+    sort: Annotated[str, typer.Option(metavar="METRIC", help="Points by it, better first.")] = "",
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", metavar="PATH=VALUE", help="Points with this value only; repeatable."
+        ),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="METRICS", help="Columns, such as test_accuracy,macs.")
+    ] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, values as stored.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print the results of a study."""
-    from zostudy.study.report import console
+    from zostudy.study.report import console, tables
     from zostudy.study.report.results import document
 
+    if as_csv + as_latex + as_json > 1:
+        raise ConfigError("--csv, --latex, --json: choose one")
+    if columns and (as_csv or as_json):
+        raise ConfigError("--columns: is for the table and --latex; --csv and --json have all")
     file = load_study(study, assignments)
-    found = document(file)
+    found = tables.filtered(document(file), conditions or [])
+    found = tables.sorted_by(found, sort) if sort else found
+    chosen = tables.chosen(found, [name.strip() for name in columns.split(",") if name.strip()])
     if as_json:
         print_json(found)
+    elif as_csv:
+        typer.echo(tables.as_csv(found), nl=False)
+    elif as_latex:
+        typer.echo(tables.as_latex(found, chosen), nl=False)
     else:
-        console.print_results(found, console.output(), file.config.extensions)
+        console.print_results(found, console.output(), file.config.extensions, chosen)
 
 
 @app.command()

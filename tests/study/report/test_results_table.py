@@ -6,7 +6,7 @@ from rich.console import Console
 from zostudy.metrics import METRICS
 from zostudy.study.points import short_paths
 from zostudy.study.report.console import PLAIN_WIDTH
-from zostudy.study.report.results_table import results_table
+from zostudy.study.report.results_table import fitting_table, results_table
 
 
 def test_paths_are_shortened_to_what_tells_them_apart():
@@ -91,3 +91,34 @@ def test_a_table_with_random_choice_fits_a_plain_page():
     whole = {"params": names, "n": 5, "metrics": metrics, "by_chance": 0.001}
     document = {"study": "s", "points": [whole], "random_choice": {"metrics": metrics}}
     assert max(len(line) for line in text(document, width=400)) <= PLAIN_WIDTH
+
+
+def wide() -> dict:
+    large = {"mean": 123.45, "sd": 12.34}
+    names = ("validation_accuracy", "test_accuracy", "search_lead", "prune_seconds")
+    metrics = dict.fromkeys((*names, "search_seconds", "search_peak_bytes", "macs"), large)
+    params = {"prune.xi": 0.25, "prune.source": "zero_shot", "search.regularizer.name": "none"}
+    return {"study": "s", "points": [{"params": params, "n": 5, "metrics": metrics}]}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 400])
+def test_the_table_fits_and_what_is_less_important_is_left_out(width):
+    screen = Console(file=io.StringIO(), width=width)
+    table, left_out = fitting_table(wide(), screen)
+    screen.print(table)
+    lines = screen.file.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert "…" not in "".join(lines)
+    assert "123.45 ± 12.34" in "".join(lines)
+    names = [metric.name for metric in left_out]
+    assert "validation_accuracy" not in names
+    assert (names == []) == (width == 400)
+    assert width == 400 or {"prune_seconds", "macs"} <= set(names)
+
+
+def test_columns_that_are_asked_for_keep_their_order_of_importance():
+    screen = Console(file=io.StringIO(), width=60)
+    asked = [METRICS["macs"], METRICS["test_accuracy"], METRICS["validation_accuracy"]]
+    _, left_out = fitting_table(wide(), screen, asked)
+    assert METRICS["macs"] not in left_out
+    assert left_out

@@ -9,11 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from zostudy.config.sizes import counted
+from zostudy.metrics import Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.ingredients import trials_named
 from zostudy.study.points import Standing, short_paths
-from zostudy.study.report.results_table import results_table
+from zostudy.study.report.results_table import fitting_table
 from zostudy.study.report.trust import undecided, warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.
@@ -29,7 +30,10 @@ def output(*, stderr: bool = False) -> Console:
 
 
 def print_results(
-    document: Mapping[str, Any], console: Console, extensions: tuple[str, ...] = ()
+    document: Mapping[str, Any],
+    console: Console,
+    extensions: tuple[str, ...] = (),
+    columns: Sequence[Metric] = (),
 ) -> None:
     """Print the table, the trials that are not complete and why, and the best genotype.
 
@@ -37,13 +41,14 @@ def print_results(
         document: The results.
         console: Where to print.
         extensions: Modules that may declare the genotype's search space.
+        columns: The metrics of the table, the most important first; else a choice that fits.
     """
     if not document["trials"]:
         console.print(f"study {document['study']!r}: nothing was run yet", markup=False)
         _print_notes(document.get("notes", ()), console)
         return
     if any(trial["state"] == "complete" for trial in document["trials"]):
-        console.print(results_table(document))
+        _print_table(document, console, columns)
     else:
         console.print(_without_results(document), markup=False, soft_wrap=True)
     points = [point["metrics"] for point in document["points"]]
@@ -65,6 +70,19 @@ def print_results(
         )
         found = genotype.from_dict(best["genotype"], extensions)
         console.print(str(found), markup=False, soft_wrap=True)
+
+
+def _print_table(document: Mapping[str, Any], console: Console, columns: Sequence[Metric]) -> None:
+    """Print the table, and in a line which columns there was no room for."""
+    table, left_out = fitting_table(document, console, columns)
+    console.print(table)
+    if left_out:
+        console.print(
+            f"no room for {', '.join(metric.title or metric.name for metric in left_out)}: "
+            f"`zostudy results STUDY --columns {left_out[0].name},…` chooses, --csv has all",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _without_results(document: Mapping[str, Any]) -> str:

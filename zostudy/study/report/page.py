@@ -171,7 +171,7 @@ def _page(
         undecided(metrics),
         *document.get("notes", ()),
     ]
-    settings, columns = tables.settings_of(document), tables.metrics_of(document)
+    settings, columns = tables.settings_of(document), tables.titled(document)
     environment = Environment(
         loader=PackageLoader("zostudy.study.report", "templates"), autoescape=True, trim_blocks=True
     )

@@ -1,8 +1,9 @@
 """The table at the end of a study: a row a point, and one for random choice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,29 +14,71 @@ from zostudy.study.points import short_paths
 _TITLE_WIDTH = 78
 
 
-def results_table(document: Mapping[str, Any]) -> Table:
-    """The points of a results document: mean, and ± sample standard deviation where n > 1.
+#: Characters of a screen on which every table fits.
+_UNBOUNDED = 10_000
 
-    Where a table tells accuracies, a last row has what random choice gives: mean ± standard
-    deviation over all architectures. Size of the network and seconds of pruning are left out there.
+
+def metrics_of(document: Mapping[str, Any]) -> list[Metric]:
+    """The metrics that have a column unless others are asked for, and that a point has.
+
+    Beside a row for random choice, size of the network and seconds of pruning are left out.
     """
-    points = document["points"]
     chosen = document.get("random_choice", {}).get("metrics")
-    paths = list(dict.fromkeys(path for point in points for path in point["params"]))
-    metrics = [
+    return [
         metric
         for metric in METRICS.values()
         if metric.title
         and not (chosen and metric.wide)
-        and any(metric.name in point["metrics"] for point in points)
+        and any(metric.name in point["metrics"] for point in document["points"])
     ]
+
+
+def fitting_table(
+    document: Mapping[str, Any], console: Console, asked: Sequence[Metric] = ()
+) -> tuple[Table, list[Metric]]:
+    """The table with as many columns as a console has room for; one metric is always kept.
+
+    Args:
+        document: The results.
+        console: Where it is to be printed.
+        asked: The metrics to show, the most important first; else those that have a title, where
+            MLflow's first columns are more important than the rest.
+
+    Returns:
+        The table, and the metrics that were left out.
+    """
+    shown = list(asked) or metrics_of(document)
+    order = shown if asked else sorted(shown, key=lambda metric: not metric.compared)
+    wide = console.options.update(width=_UNBOUNDED)
+    for kept in range(len(order), 0, -1):
+        columns = [metric for metric in shown if metric in order[:kept]]
+        table = results_table(document, columns)
+        if kept == 1 or console.measure(table, options=wide).maximum <= console.width:
+            return table, [metric for metric in shown if metric not in columns]
+    return results_table(document, shown), []
+
+
+def results_table(document: Mapping[str, Any], metrics: Sequence[Metric] | None = None) -> Table:
+    """The points of a results document: mean, and ± sample standard deviation where n > 1.
+
+    Where a table tells accuracies, a last row has what random choice gives: mean ± standard
+    deviation over all architectures.
+
+    Args:
+        document: The results.
+        metrics: Those that have a column; else `metrics_of` the document.
+    """
+    points = document["points"]
+    chosen = document.get("random_choice", {}).get("metrics")
+    paths = list(dict.fromkeys(path for point in points for path in point["params"]))
+    metrics = metrics_of(document) if metrics is None else metrics
     title = f"{document['study']}: mean ± standard deviation over seeds"
     table = Table(title=title, min_width=min(len(title), _TITLE_WIDTH))
     for name in short_paths(paths).values():
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     table.add_column("n", justify="right")
     for metric in metrics:
-        table.add_column(metric.title, justify="right")
+        table.add_column(metric.title or metric.name, justify="right")
     if chosen:
         table.add_column("by chance", justify="right")
     for point in points:

@@ -5,7 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zostudy.config.document import parse
+from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS, Metric
+from zostudy.options import nearest
 from zostudy.study.points import short_paths
 from zostudy.study.report.results_table import mean_and_spread
 
@@ -24,13 +27,89 @@ def settings_of(document: Document) -> dict[str, str]:
     )
 
 
-def metrics_of(document: Document) -> list[Metric]:
+def titled(document: Document) -> list[Metric]:
     """The metrics that have a column in tables and that a point has."""
-    return [
-        metric
-        for metric in METRICS.values()
-        if metric.title and any(metric.name in point["metrics"] for point in document["points"])
-    ]
+    return [METRICS[name] for name in _measured(document) if METRICS[name].title]
+
+
+def chosen(document: Document, names: Sequence[str]) -> list[Metric]:
+    """The metrics of these names.
+
+    Raises:
+        ConfigError: No point has one of them.
+    """
+    known = _measured(document)
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known) or f"; known: {', '.join(known) or 'none yet'}"
+            raise ConfigError(f"--columns: no point has {name!r}{hint}")
+    return [METRICS[name] for name in dict.fromkeys(names)]
+
+
+def sorted_by(document: Document, name: str) -> dict[str, Any]:
+    """The document with its points by the mean of a metric, better ones first.
+
+    Where neither direction is better, larger values are first; points without the metric are last.
+
+    Raises:
+        ConfigError: No point has the metric.
+    """
+    known = _measured(document)
+    if name not in known:
+        hint = nearest(name, known) or f"; known: {', '.join(known) or 'none yet'}"
+        raise ConfigError(f"--sort: no point has {name!r}{hint}")
+    sign = 1 if METRICS[name].better == "smaller" else -1
+
+    def place(point: Mapping[str, Any]) -> tuple[bool, float]:
+        summary = point["metrics"].get(name)
+        return summary is None, 0.0 if summary is None else sign * summary["mean"]
+
+    return {**document, "points": sorted(document["points"], key=place)}
+
+
+def filtered(document: Document, conditions: Sequence[str]) -> dict[str, Any]:
+    """The document with the points and trials that meet all conditions, such as ``prune.xi=0.25``.
+
+    The best point and the Pareto front stay those of the whole study.
+
+    Raises:
+        ConfigError: A condition has no ``=``, names a setting that is not swept, or leaves none.
+    """
+    kept = dict(document)
+    for condition in conditions:
+        path, value = _condition(document, condition)
+        there = list(dict.fromkeys(str(point["params"].get(path)) for point in kept["points"]))
+        for part in ("points", "trials"):
+            kept[part] = [one for one in kept[part] if _has(one["params"].get(path), value)]
+        if not kept["points"]:
+            raise ConfigError(
+                f"--filter {condition!r}: leaves no point; {path}: {', '.join(there)}"
+            )
+    return kept
+
+
+def _condition(document: Document, condition: str) -> tuple[str, str]:
+    """The path of a swept setting and the text of its value."""
+    given, equals, value = condition.partition("=")
+    paths = list(dict.fromkeys(p for trial in document["trials"] for p in trial["params"]))
+    by_name = {short: path for path, short in short_paths(paths).items()} | {p: p for p in paths}
+    if not equals:
+        raise ConfigError(f"--filter {condition!r}: needs the form path=value, such as prune.xi=1")
+    if given not in by_name:
+        hint = nearest(given, by_name) or f"; swept: {', '.join(paths) or 'nothing'}"
+        raise ConfigError(f"--filter {condition!r}: {given!r} is not swept{hint}")
+    return by_name[given], value
+
+
+def _has(own: object, text: str) -> bool:
+    """Whether a setting's value is what a text says: as it is shown, or as YAML reads it."""
+    return str(own) == text or parse(text) == own
+
+
+def _measured(document: Document) -> list[str]:
+    """The metrics that a point has, in the order of the columns of tables."""
+    names = {name for point in document["points"] for name in point["metrics"]}
+    return [name for name in METRICS if name in names]
 
 
 def as_csv(document: Document) -> str:
@@ -52,10 +131,15 @@ def as_csv(document: Document) -> str:
     return written.getvalue()
 
 
-def as_latex(document: Document) -> str:
-    """The table of the points for a paper that uses the package booktabs."""
-    settings, metrics = settings_of(document), metrics_of(document)
-    head = [*settings.values(), "n", *(metric.title for metric in metrics)]
+def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
+    """The table of the points for a paper that uses the package booktabs.
+
+    Args:
+        document: The results.
+        asked: The metrics that have a column; else all that have a title.
+    """
+    settings, metrics = settings_of(document), list(asked) or titled(document)
+    head = [*settings.values(), "n", *(metric.title or metric.name for metric in metrics)]
     rows = [
         [
             *(str(point["params"].get(path, "")) for path in settings),
