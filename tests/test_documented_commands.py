@@ -222,11 +222,12 @@ def test_the_command_runs(command, scene, monkeypatch):
     name, *given = arguments(text)
     if name == "export":
         run_study(text, scene)
-    if name in ("predict", "latency"):  # of a bundle that another command writes
+    if name in ("predict", "latency", "serve"):  # of a bundle that another command writes
         export = smaller(next(c for c in OURS if f" --output {given[0]} " in c))
         run_study(export, scene)
         scene.run(export)
     monkeypatch.setattr("zostudy.study.delivery.ui.run_ui", lambda *_: 0)
+    monkeypatch.setattr("zostudy.study.bundle.serving.Server.serve_forever", lambda _: None)
     done = scene.run(text)
     assert done.out or done.err
 

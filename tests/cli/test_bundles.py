@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_a_changed_byte_is_told_by_its_file(zostudy, folder, pictures, tmp_path)
     content[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(content)
     (copy / "labels.json").unlink()
-    for command in (["predict", copy, *pictures], ["latency", copy]):
+    for command in (["predict", copy, *pictures], ["latency", copy], ["serve", copy]):
         code, out, err = zostudy(*command)
         assert (code, out) == (2, "")
         wanted = "not as it was written: labels.json, weights.safetensors; export it again"
@@ -133,3 +134,11 @@ def test_a_wrong_batch_size_is_refused(zostudy, folder, batch):
     code, _, err = zostudy("latency", folder, "--batch", batch)
     assert code == 2
     assert "is no batch size; allowed: 1 to 4096" in err
+
+
+def test_serve_tells_a_taken_port_in_one_line(zostudy, folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = zostudy("serve", folder, "--port", port)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: port: {port} is not free on 127.0.0.1 (")

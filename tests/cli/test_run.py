@@ -144,6 +144,18 @@ def test_the_best_trial_or_a_chosen_one_is_exported(zostudy, study, tmp_path):
     assert json.loads((tmp_path / "other" / "genotype.json").read_text())["number"] == 0
 
 
+def test_the_best_trial_that_meets_conditions_is_exported(zostudy, study, tmp_path):
+    zostudy("run", study)
+    given = ("export", study, "--output", "picked", "--pick", "validation_accuracy<91")
+    assert zostudy(*given)[0] == 0
+    assert json.loads((tmp_path / "picked" / "genotype.json").read_text())["number"] == 2
+    code, out, err = zostudy("export", study, "--pick", "validation_accuracy>99")
+    text = "--pick: no complete trial has validation_accuracy>99; nearest: trial 3 with"
+    assert (code, out, err) == (2, "", f"error: {text} validation_accuracy 91.5\n")
+    code, _, err = zostudy("export", study, "--pick", "macs<1", "--trial", 1)
+    assert (code, err) == (2, "error: --pick: is not allowed with --trial; allowed: one of them\n")
+
+
 def test_nothing_is_exported_where_there_is_no_such_trial(zostudy, study, tmp_path):
     code, _, err = zostudy("export", study, "--output", "out")
     assert code == 2

@@ -1,5 +1,6 @@
-"""Commands that use a bundle: predict, latency."""
+"""Commands that use a bundle: predict, latency, serve."""
 
+import contextlib
 import csv
 import sys
 from pathlib import Path
@@ -95,6 +96,24 @@ def latency(
         print_json({"hardware": machine, "measured": [row.document() for row in found]})
         return
     _print_latency([row.document() for row in found], machine)
+
+
+@app.command()
+def serve(
+    bundle: BundlePath,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = 8000,
+    host: Annotated[str, typer.Option(help="Name or address to listen on.")] = "127.0.0.1",
+    program: ProgramName = "",
+) -> None:
+    """Serve a bundle: a page to drop a picture on, and POST /predict, which answers with JSON."""
+    from zostudy.study.bundle.serving import Server, Service
+
+    with Server(Service(bundle, program), host, port) as server:
+        typer.echo(f"{bundle}: open {server.url} (Ctrl-C ends it)", err=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _print_latency(rows: list[dict[str, Any]], machine: dict[str, Any]) -> None:

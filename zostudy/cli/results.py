@@ -117,7 +117,7 @@ def ui(
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913  # options of a command, by name
     study: StudyPath,
     assignments: Assignments,
     output: Annotated[
@@ -125,6 +125,14 @@ def export(
         typer.Option(help="Folder to write, new or empty; else STUDY-export.", show_default=False),
     ] = None,
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     formats: Annotated[
         str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
     ] = "pt2",
@@ -141,11 +149,18 @@ def export(
     """
     from zostudy.study.bundle.folder import Destination
     from zostudy.study.bundle.formats import formats as formats_of
+    from zostudy.study.report.picking import condition, picked
     from zostudy.study.report.results import document
 
     chosen_formats = formats_of(formats, int8=int8)
+    if pick and trial is not None:
+        raise ConfigError("--pick: is not allowed with --trial; allowed: one of them")
+    conditions = [condition(text) for text in pick or ()]
     file = load_study(study, assignments)
-    chosen = _chosen_trial(document(file), trial)
+    found = document(file)
+    if conditions:
+        trial = picked(found["trials"], conditions, file.config.sweep.objectives)
+    chosen = _chosen_trial(found, trial)
 
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress

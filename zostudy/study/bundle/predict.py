@@ -60,6 +60,8 @@ class Classifier:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise preprocess.PictureError("it is no array of numpy") from error
+        if not isinstance(array, np.ndarray):
+            raise preprocess.PictureError("it holds several arrays; allowed: one")
         if array.shape != self._shape or array.dtype != np.uint8:
             raise preprocess.PictureError(
                 f"it holds {array.dtype}{list(array.shape)}; allowed: uint8{list(self._shape)}"

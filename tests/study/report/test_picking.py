@@ -1,0 +1,81 @@
+"""The trial that conditions pick."""
+
+import pytest
+
+from zostudy.config.sweep import ObjectiveSettings
+from zostudy.errors import ConfigError
+from zostudy.study.report.picking import Condition, condition, picked
+
+ACCURACY = ObjectiveSettings()
+SMALL = ObjectiveSettings(metric="macs", direction="minimize")
+
+
+def trial(number, accuracy, macs, state="complete"):
+    metrics = {"validation_accuracy": accuracy, "macs": macs, "parameters": 100.0}
+    return {"number": number, "state": state, "metrics": metrics}
+
+
+TRIALS = [
+    trial(0, 90.0, 1e6),
+    trial(1, 92.0, 3e6),
+    trial(2, 91.0, 2e6),
+    trial(3, 95.0, 1e5, "excluded"),
+    trial(4, 91.0, 1.5e6),
+]
+
+
+@pytest.mark.parametrize(
+    ("texts", "objectives", "number"),
+    [
+        (["macs<1e9"], [ACCURACY], 1),
+        (["macs<3e6"], [ACCURACY], 2),
+        (["macs <= 3e6"], [ACCURACY], 1),
+        (["macs<3e6"], [ACCURACY, SMALL], 4),
+        (["validation_accuracy>90", "macs>1.5e6"], [SMALL], 2),
+        (["validation_accuracy>=90", "macs<1.2e6"], [ACCURACY], 0),
+    ],
+)
+def test_the_best_trial_that_meets_all_conditions_is_picked(texts, objectives, number):
+    assert picked(TRIALS, [condition(text) for text in texts], objectives) == number
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["macs<5e5"], r"no complete trial has macs<500000; nearest: trial 0 with macs 1000000$"),
+        (
+            ["validation_accuracy>91.5", "macs<2.9e6"],
+            r"has validation_accuracy>91.5 and macs<2.9e\+06; nearest: trial 2 with "
+            r"validation_accuracy 91, macs 2000000$",
+        ),
+        (["regret<1"], r"--pick: no complete trial has the metric regret$"),
+    ],
+)
+def test_where_none_meets_them_the_nearest_is_named(texts, message):
+    with pytest.raises(ConfigError, match=message):
+        picked(TRIALS, [condition(text) for text in texts], [ACCURACY])
+
+
+def test_a_trial_without_the_metric_does_not_meet_a_condition_on_it():
+    assert not Condition("regret", "<", 1).met({"macs": 1.0})
+    assert not Condition("regret", ">", 1).met({"macs": 1.0})
+
+
+@pytest.mark.parametrize(
+    "text", ["macs", "macs=1", "macs<", "macs<x", "macs<nan", "<1", "macs<1 2"]
+)
+def test_what_states_no_condition_is_refused(text):
+    with pytest.raises(ConfigError, match=r"is no condition; allowed: a metric, one of <, <=, >"):
+        condition(text)
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"--pick: unknown metric 'mac'.*'macs'"):
+        condition("mac<1")
+
+
+def test_nothing_is_picked_without_objectives_or_complete_trials():
+    with pytest.raises(ConfigError, match="the study has no objectives"):
+        picked(TRIALS, [condition("macs<1e9")], [])
+    with pytest.raises(ConfigError, match="no trial is complete yet"):
+        picked([trial(0, 1, 1, "failed")], [condition("macs<1e9")], [ACCURACY])
