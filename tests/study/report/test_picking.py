@@ -79,3 +79,14 @@ def test_nothing_is_picked_without_objectives_or_complete_trials():
         picked(TRIALS, [condition("macs<1e9")], [])
     with pytest.raises(ConfigError, match="no trial is complete yet"):
         picked([trial(0, 1, 1, "failed")], [condition("macs<1e9")], [ACCURACY])
+
+
+@pytest.mark.parametrize("name", ["test_accuracy", "regret", "rank", "percentile"])
+def test_nothing_is_picked_by_the_test_part(name):
+    with pytest.raises(ConfigError, match=f"--pick: {name} comes from the test part"):
+        condition(f"{name}>50")
+
+
+@pytest.mark.parametrize("name", ["validation_accuracy", "evaluate_seconds", "parameters"])
+def test_costs_and_validation_accuracy_pick(name):
+    assert condition(f"{name}>50").metric == name

@@ -55,7 +55,7 @@ def condition(text: str) -> Condition:
     """The condition that a text such as ``macs<1e6`` states.
 
     Raises:
-        ConfigError: It states none, or the metric is unknown.
+        ConfigError: It states none, the metric is unknown, or it is one of the test part.
     """
     form = _FORM.fullmatch(text)
     try:
@@ -69,6 +69,13 @@ def condition(text: str) -> Condition:
         )
     if form[1] not in METRICS:
         raise ConfigError(f"--pick: unknown metric {form[1]!r}{nearest(form[1], METRICS)}")
+    metric = METRICS[form[1]]
+    judged = metric.source == "evaluate" and metric.better != "neither"
+    if judged and not (metric.objective or metric.hardware):
+        raise ConfigError(
+            f"--pick: {metric.name} comes from the test part, by which nothing may be chosen; its "
+            "figure would no longer be honest. Choose by validation_accuracy or by a cost"
+        )
     return Condition(form[1], form[2], limit)
 
 
