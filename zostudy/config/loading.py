@@ -318,17 +318,21 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [_flattened(inner) for inner in value] if isinstance(value, list) else value
 
 
-def canonical(config: TrialConfig) -> Document:
-    """The settings that determine a result: no labels, nothing that has no effect.
+#: Later settings, and the value at which they change nothing: stored points keep their keys.
+_LATER = (("search", "freezing", {"name": "none"}), ("runtime", "deterministic", True))
 
-    Two points of a sweep with equal canonical settings are the same point.
-    """
+
+def canonical(config: TrialConfig) -> Document:
+    """What determines a result, equal for equal points: no labels, nothing without effect."""
     document = to_document(config)
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
     kept["evaluate"] = evaluation_document(config.evaluate)
     del kept["runtime"]["memory_budget"]
+    for section, name, default in _LATER:
+        if kept[section].get(name) == default:
+            del kept[section][name]
     return kept
 
 

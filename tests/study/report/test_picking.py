@@ -48,7 +48,7 @@ def test_the_best_trial_that_meets_all_conditions_is_picked(texts, objectives, n
             r"has validation_accuracy>91.5 and macs<2.9e\+06; nearest: trial 2 with "
             r"validation_accuracy 91, macs 2000000$",
         ),
-        (["regret<1"], r"--pick: no complete trial has the metric regret$"),
+        (["prune_reliability<1"], r"--pick: no complete trial has the metric prune_reliability$"),
     ],
 )
 def test_where_none_meets_them_the_nearest_is_named(texts, message):
