@@ -10,8 +10,10 @@ References:
     docs/method.md, sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +27,7 @@ from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.shared_operations import Recompute
+from zostudy.networks.weights import Group, GroupWeights
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -86,30 +89,58 @@ class SearchCell(nn.Module):
             )
             for source, edges in self.outgoing.items()
         )
+        by_node: list[list[Group]] = [node.groups for node in self.nodes]  # type: ignore[misc]
+        self._groups = [len(groups) for groups in by_node]
+        groups = [(group, source) for source, own in enumerate(by_node) for group in own]
+        self.weights = GroupWeights(
+            [group for group, _ in groups],
+            [self.outgoing[source] for _, source in groups],
+            len(space.operations) + len(auxiliary),
+            channels // partial,
+        )
+
+    def taken(self, mixing: CellMixing) -> Float[Tensor, " places"]:
+        """The weights of all that the cell computes, those of its edges in them."""
+        return self.weights.taken(mixing.operations * mixing.edges[:, None])
 
     def forward(
         self,
         previous: tuple[Outputs, ...],
         mixing: CellMixing,
+        taken: Float[Tensor, " places"],
     ) -> tuple[Images, ...]:
-        """The cell's outputs: its intermediate nodes, or the last of them."""
-        weights = mixing.operations * mixing.edges[:, None]
+        """The cell's outputs: its intermediate nodes, or the last of them.
+
+        Args:
+            previous: What earlier cells hand on.
+            mixing: How it mixes.
+            taken: The weights of all that is computed, which cells may share; see `taken`.
+        """
+        given = iter(self.weights.parted(taken))
+        edges = mixing.edges.unbind() if self.partial > 1 else ()
+        weights = [
+            NodeWeights(
+                list(itertools.islice(given, count)),
+                [edges[edge] for edge in self.outgoing[source]] if edges else [],
+            )
+            for source, count in enumerate(self._groups)
+        ]
         sums = NodeSums({}, {})
         for source, outputs in enumerate(previous):
             if self.recompute == "full":
-                entering = recomputed(self._enter, source, outputs, weights, mixing)
+                entering = recomputed(self._enter, source, outputs, weights[source], mixing)
                 sums.add(entering)
             else:
                 state = recomputed(
                     self._preprocessed, source, outputs, when=self.recompute != "none"
                 )
-                self._leave(source, state, weights, mixing, sums)
+                self._leave(source, state, weights[source], mixing, sums)
         nodes = []
         for target in self.space.targets:
             node = self._node(target, sums, previous[-1])
             nodes.append(node)
             if target in self.outgoing:
-                self._leave(target, node, weights, mixing, sums)
+                self._leave(target, node, weights[target], mixing, sums)
         return tuple(nodes if self.space.output == "nodes" else nodes[-1:])
 
     def _preprocessed(self, source: int, outputs: Outputs) -> Images:
@@ -120,7 +151,7 @@ class SearchCell(nn.Module):
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
-        self, source: int, outputs: Outputs, weights: Tensor, mixing: CellMixing
+        self, source: int, outputs: Outputs, weights: "NodeWeights", mixing: CellMixing
     ) -> "NodeSums":
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
@@ -129,7 +160,12 @@ class SearchCell(nn.Module):
         return sums
 
     def _leave(
-        self, source: int, state: Images, weights: Tensor, mixing: CellMixing, sums: "NodeSums"
+        self,
+        source: int,
+        state: Images,
+        weights: "NodeWeights",
+        mixing: CellMixing,
+        sums: "NodeSums",
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
@@ -142,10 +178,10 @@ class SearchCell(nn.Module):
                 active = active.clone()
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            for edge, target in zip(edges, targets, strict=True):
-                _add(sums.bypassing, target, rest, mixing.edges[edge])
+            for weight, target in zip(weights.bypass, targets, strict=True):
+                _add(sums.bypassing, target, rest, weight)
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
-        for row, term, weight, column in self.nodes[source](active, weights[edges], computed):
+        for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
             kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
             _add(sums.mixed, targets[row], kept, weight)
 
@@ -161,6 +197,18 @@ class SearchCell(nn.Module):
             return node
         both = torch.cat([node, sums.bypassing.pop(target)], dim=1)
         return functional.channel_shuffle(both, self.partial)
+
+
+class NodeWeights(NamedTuple):
+    """The weights of what leaves a node.
+
+    Attributes:
+        groups: Of its operations; see `NodeOperations.groups`.
+        bypass: Of the channels that bypass them, an edge each; none without partial channels.
+    """
+
+    groups: Sequence[Tensor]
+    bypass: Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -327,8 +375,12 @@ class Supernet(nn.Module):
         as_they_are = again or not self.space.projects
         first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
         previous, outputs = (first,) * self.space.inputs, first
+        shared: dict[str, Tensor] = {}
         for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
-            outputs = cell(previous, mixing.of(number, kind))
+            own = mixing.of(number, kind)
+            if mixing.offsets or kind not in shared:  # else cells of a type mix alike
+                shared[kind] = cell.taken(own)  # type: ignore[operator]  # a method
+            outputs = cell(previous, own, shared[kind])
             last = cell is self.cells[-1]
             handed_on = outputs if as_they_are or last else (_joined(outputs),)
             previous = (*previous[1:], handed_on)
