@@ -74,6 +74,16 @@ class Runtime:
         return "cpu" if self.device.type == "meta" else self.device.type
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on the device, copied there while the host goes on.
+
+    Only from pinned memory can the copy go on by itself; from any other the host would wait.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
 def seeded(device: torch.device | str, *key: int | str) -> torch.Generator:
     """A generator with a stream of its own for every key.
 

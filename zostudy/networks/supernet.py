@@ -99,24 +99,24 @@ class SearchCell(nn.Module):
             channels // partial,
         )
 
-    def taken(self, mixing: CellMixing) -> Float[Tensor, " places"]:
-        """The weights of all that the cell computes, those of its edges in them."""
-        return self.weights.taken(mixing.operations * mixing.edges[:, None])
-
     def forward(
         self,
         previous: tuple[Outputs, ...],
         mixing: CellMixing,
-        taken: Float[Tensor, " places"],
+        taken: dict[str, Float[Tensor, " places"]],
     ) -> tuple[Images, ...]:
         """The cell's outputs: its intermediate nodes, or the last of them.
 
         Args:
             previous: What earlier cells hand on.
             mixing: How it mixes.
-            taken: The weights of all that is computed, which cells may share; see `taken`.
+            taken: By cell type, the weights of all that is computed, those of the edges in them,
+                where another cell that mixes alike has taken them; this one's are added.
         """
-        given = iter(self.weights.parted(taken))
+        if self.kind not in taken:
+            matrix = mixing.operations * mixing.edges[:, None]
+            taken[self.kind] = self.weights.taken(matrix)
+        given = iter(self.weights.parted(taken[self.kind]))
         edges = mixing.edges.unbind() if self.partial > 1 else ()
         weights = [
             NodeWeights(
@@ -377,10 +377,8 @@ class Supernet(nn.Module):
         previous, outputs = (first,) * self.space.inputs, first
         shared: dict[str, Tensor] = {}
         for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
-            own = mixing.of(number, kind)
-            if mixing.offsets or kind not in shared:  # else cells of a type mix alike
-                shared[kind] = cell.taken(own)  # type: ignore[operator]  # a method
-            outputs = cell(previous, own, shared[kind])
+            alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
+            outputs = cell(previous, mixing.of(number, kind), alike)
             last = cell is self.cells[-1]
             handed_on = outputs if as_they_are or last else (_joined(outputs),)
             previous = (*previous[1:], handed_on)
