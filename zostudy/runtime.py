@@ -44,7 +44,7 @@ class Runtime:
 
     Attributes:
         device: The device of every tensor of a trial; ``meta`` to predict its memory.
-        precision: ``fp32``, or ``bf16`` for autocast.
+        precision: ``fp32``, ``tf32`` for rounded factors of products, or ``bf16`` for autocast.
         processes: Who shares the batches of an evaluation; this process alone, mostly.
     """
 
@@ -109,9 +109,14 @@ def prepare(settings: RuntimeSettings) -> Runtime:
             f"{torch.cuda.device_count()} CUDA devices"
         )
     torch.set_num_threads(settings.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=settings.deterministic, warn_only=True)
+    # No code here reads memory before it writes there; to fill it costs a kernel a tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it
+    torch.backends.cudnn.benchmark = not settings.deterministic
+    torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     if not dist.is_initialized():
         return runtime
     return replace(runtime, processes=Processes(dist.get_rank(), dist.get_world_size()))

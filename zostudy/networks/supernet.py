@@ -12,7 +12,6 @@ References:
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
 from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
 from zostudy.networks.node_operations import NodeOperations
+from zostudy.networks.node_sums import NodeSums, add
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.shared_operations import Recompute
@@ -152,7 +152,7 @@ class SearchCell(nn.Module):
 
     def _enter(
         self, source: int, outputs: Outputs, weights: "NodeWeights", mixing: CellMixing
-    ) -> "NodeSums":
+    ) -> NodeSums:
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
         state = self._preprocessed(source, outputs)
@@ -165,7 +165,7 @@ class SearchCell(nn.Module):
         state: Images,
         weights: "NodeWeights",
         mixing: CellMixing,
-        sums: "NodeSums",
+        sums: NodeSums,
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
@@ -179,13 +179,13 @@ class SearchCell(nn.Module):
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
             for weight, target in zip(weights.bypass, targets, strict=True):
-                _add(sums.bypassing, target, rest, weight)
+                add(sums.bypassing, target, rest, weight)
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
         for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
             kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
-            _add(sums.mixed, targets[row], kept, weight)
+            add(sums.mixed, targets[row], kept, weight)
 
-    def _node(self, target: int, sums: "NodeSums", last: Outputs) -> Images:
+    def _node(self, target: int, sums: NodeSums, last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
         node = sums.mixed.pop(target, None)
         if node is None:  # every edge keeps only the zero operation
@@ -209,39 +209,6 @@ class NodeWeights(NamedTuple):
 
     groups: Sequence[Tensor]
     bypass: Sequence[Tensor]
-
-
-@dataclass(frozen=True)
-class NodeSums:
-    """The nodes of a cell while they are being summed, by node.
-
-    Attributes:
-        mixed: Sums of mixed operations.
-        bypassing: Sums of the channels that bypass them.
-    """
-
-    mixed: dict[int, Images]
-    bypassing: dict[int, Images]
-
-    def add(self, others: "NodeSums") -> None:
-        """Add other sums."""
-        for sums, terms in ((self.mixed, others.mixed), (self.bypassing, others.bypassing)):
-            for target, term in terms.items():
-                if target in sums:
-                    _add(sums, target, term, None)
-                else:
-                    sums[target] = term
-
-
-def _add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | None) -> None:
-    """Add a weighted term to the sum of a node."""
-    total = sums.get(target)
-    if total is None:
-        sums[target] = term.clone() if weight is None else weight * term
-    elif torch.is_grad_enabled():  # the sum before it is needed by no backward pass
-        sums[target] = total.add_(term) if weight is None else total.addcmul_(weight, term)
-    else:
-        sums[target] = total + term if weight is None else torch.addcmul(total, weight, term)
 
 
 def _joined(outputs: Outputs) -> Images:
