@@ -45,7 +45,8 @@ def operations_of(mask: OperationMask, partial_channels: int, *, per_edge: bool 
         seen = Operations()  # type: ignore[no-untyped-call]  # torch gives no types
         with seen:
             search.step()
-    return seen.count
+    found: int = seen.count
+    return found
 
 
 def rows() -> Iterator[Row]:
