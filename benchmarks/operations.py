@@ -19,7 +19,7 @@ from zostudy.space.mask import OperationMask
 _BATCH = 256
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives no types
     """Counts what is dispatched, views left out."""
 
     count: int = 0
@@ -45,8 +45,7 @@ def operations_of(mask: OperationMask, partial_channels: int, *, per_edge: bool 
         seen = Operations()  # type: ignore[no-untyped-call]  # torch gives no types
         with seen:
             search.step()
-    found: int = seen.count
-    return found
+    return seen.count
 
 
 def rows() -> Iterator[Row]:
