@@ -109,12 +109,13 @@ def prepare(settings: RuntimeSettings) -> Runtime:
             f"{torch.cuda.device_count()} CUDA devices"
         )
     torch.set_num_threads(settings.threads)
-    if settings.deterministic:
+    repeatable = settings.deterministic or device.type == "cpu"
+    if repeatable:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=settings.deterministic, warn_only=True)
+    torch.use_deterministic_algorithms(mode=repeatable, warn_only=True)
     # No code here reads memory before it writes there; to fill it costs a kernel a tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it
-    torch.backends.cudnn.benchmark = not settings.deterministic
+    torch.backends.cudnn.benchmark = not repeatable
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     if not dist.is_initialized():

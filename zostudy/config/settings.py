@@ -166,7 +166,7 @@ class RuntimeSettings(Settings):
     CPU it is ``fp32``); ``bf16`` runs the networks under autocast."""
     deterministic: bool = True
     """Whether a GPU gives the same bits in every run; ``false`` lets it choose the fastest kernels.
-    A CPU gives the same bits anyway."""
+    It has no effect on a CPU."""
     threads: Annotated[
         _Threads,
         WrapValidator(_number_of_threads, json_schema_input_type=_Threads | Literal["auto"]),
