@@ -29,6 +29,27 @@ def test_a_word_that_is_no_device_is_refused_with_the_file(device):
         from_document({"study": "s", "runtime": {"device": device}})
 
 
+@pytest.mark.parametrize(
+    ("settings", "rounded", "repeatable"),
+    [
+        ({}, False, True),
+        ({"precision": "bf16"}, False, True),
+        ({"precision": "tf32"}, True, True),
+        ({"deterministic": False}, False, True),  # it is for a GPU
+    ],
+)
+def test_precision_and_repeatability_are_what_the_settings_say(settings, rounded, repeatable):
+    try:
+        prepare(RuntimeSettings(device="cpu", **settings))
+        assert torch.backends.cudnn.allow_tf32 is rounded
+        assert torch.backends.cuda.matmul.allow_tf32 is rounded
+        assert torch.are_deterministic_algorithms_enabled() is repeatable
+        assert torch.backends.cudnn.benchmark is not repeatable
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        prepare(RuntimeSettings(device="cpu"))
+
+
 def test_auto_is_cuda_where_there_is_one():
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert prepare(RuntimeSettings()).device.type == expected

@@ -44,7 +44,7 @@ class Runtime:
 
     Attributes:
         device: The device of every tensor of a trial; ``meta`` to predict its memory.
-        precision: ``fp32``, or ``bf16`` for autocast.
+        precision: ``fp32``, ``tf32`` for rounded factors of products, or ``bf16`` for autocast.
         processes: Who shares the batches of an evaluation; this process alone, mostly.
     """
 
@@ -74,6 +74,16 @@ class Runtime:
         return "cpu" if self.device.type == "meta" else self.device.type
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on the device, copied there while the host goes on.
+
+    Only from pinned memory can the copy go on by itself; from any other the host would wait.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
 def seeded(device: torch.device | str, *key: int | str) -> torch.Generator:
     """A generator with a stream of its own for every key.
 
@@ -99,9 +109,15 @@ def prepare(settings: RuntimeSettings) -> Runtime:
             f"{torch.cuda.device_count()} CUDA devices"
         )
     torch.set_num_threads(settings.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
+    repeatable = settings.deterministic or device.type == "cpu"
+    if repeatable:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=repeatable, warn_only=True)
+    # No code here reads memory before it writes there; to fill it costs a kernel a tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it
+    torch.backends.cudnn.benchmark = not repeatable
+    torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     if not dist.is_initialized():
         return runtime
     return replace(runtime, processes=Processes(dist.get_rank(), dist.get_world_size()))

@@ -164,7 +164,7 @@ def test_an_operation_of_an_extension_runs_edge_by_edge(tmp_path, monkeypatch):
     node = NodeOperations(operations, mask, 4, 1)
     images, weights = torch.randn(2, 4, 8, 8), torch.rand(2, 2)
     outputs = [torch.zeros_like(images), torch.zeros_like(images)]
-    for row, term, weight, _ in node(images, weights):
+    for row, term, weight, _ in node(images, node.weights(weights)):
         outputs[row] += term * weight
     first, second = outputs
     module = node.single["conv_1x1_0"]

@@ -161,8 +161,12 @@ class RuntimeSettings(Settings):
 
     device: Device = "auto"
     """``auto`` (CUDA if there is a device, else CPU), ``cpu``, ``cuda`` or ``cuda:N``."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """``bf16`` runs the networks under autocast."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """``fp32`` computes products in full; ``tf32`` lets a GPU round their factors to 10 bits (on a
+    CPU it is ``fp32``); ``bf16`` runs the networks under autocast."""
+    deterministic: bool = True
+    """Whether a GPU gives the same bits in every run; ``false`` lets it choose the fastest kernels.
+    It has no effect on a CPU."""
     threads: Annotated[
         _Threads,
         WrapValidator(_number_of_threads, json_schema_input_type=_Threads | Literal["auto"]),

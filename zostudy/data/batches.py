@@ -16,6 +16,7 @@ from torch.nn import functional
 from zostudy.config.training import AugmentSettings
 from zostudy.data.dataset import Dataset
 from zostudy.data.sources import Pictures
+from zostudy.runtime import sent
 
 Images = Float[Tensor, "batch channels height width"]
 Batch = tuple[Images, Int64[Tensor, " batch"]]
@@ -95,8 +96,8 @@ def evaluation_batches(
 def normalized(images: UInt8[Tensor, "batch channels height width"], dataset: Dataset) -> Images:
     """Pixels minus the training part's mean, over its standard deviation, channel by channel."""
     shape = (1, -1, 1, 1)
-    mean = _sent(torch.tensor(dataset.mean), images.device).view(shape)
-    std = _sent(torch.tensor(dataset.std), images.device).view(shape)
+    mean = sent(torch.tensor(dataset.mean), images.device).view(shape)
+    std = sent(torch.tensor(dataset.std), images.device).view(shape)
     if images.shape[1] > 1:
         images = images.contiguous(memory_format=torch.channels_last)
     return images.to(mean.dtype).div_(255).sub_(mean).div_(std)
@@ -107,14 +108,7 @@ def _moved(
 ) -> tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]:
     """A batch of bytes on the device."""
     batch = pictures.select(indices)
-    return _sent(batch.images, device), _sent(batch.labels, device)
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, copied there while the host goes on."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return sent(batch.images, device), sent(batch.labels, device)
 
 
 def _shifted(
@@ -134,8 +128,8 @@ def _shifted(
     columns = torch.arange(width).expand(batch, width)
     if augment.flip:
         columns = torch.where(flipped, width - 1 - columns, columns)
-    rows = _sent(torch.arange(height) + offsets[0], device)
-    columns = _sent(columns + offsets[1], device)
+    rows = sent(torch.arange(height) + offsets[0], device)
+    columns = sent(columns + offsets[1], device)
     padded = functional.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     picture = torch.arange(batch, device=device)
     return padded[picture[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -154,7 +148,7 @@ def _cut_out(images: Images, side: int, generator: torch.Generator) -> Images:
         centre = torch.randint(0, length, (len(images), 1), generator=generator)
         start = centre - side // 2
         positions = torch.arange(length)
-        return _sent((positions >= start) & (positions < start + side), images.device)
+        return sent((positions >= start) & (positions < start + side), images.device)
 
     rows, columns = covered(images.shape[2]), covered(images.shape[3])
     return images.masked_fill_(rows[:, None, :, None] & columns[:, None, None, :], 0.0)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from zostudy.runtime import sent
 from zostudy.space.search_space import SearchSpace
 
 #: For each edge and operation, whether it is computed.
@@ -54,7 +55,7 @@ class PathDrop:
             return term
         generator = torch.Generator().manual_seed(hash((self.seed, *place, column)) % 2**63)
         kept = torch.rand(len(term), 1, 1, 1, generator=generator) >= rate
-        return term * (kept.to(term.dtype) / (1 - rate)).to(term.device)
+        return term * sent(kept.to(term.dtype) / (1 - rate), term.device)
 
 
 class CellMixing(NamedTuple):

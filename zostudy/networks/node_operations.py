@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,7 +42,9 @@ from zostudy.networks.shared_operations import (
     SharedPool,
     SharedReduction,
     SharedSeparable,
+    rows_of,
 )
+from zostudy.networks.weights import Group, GroupWeights
 from zostudy.registry import Component
 
 #: For each edge that leaves the node and each operation, whether it is computed.
@@ -77,6 +78,10 @@ class NodeOperations(nn.Module):
         recompute: What the backward pass computes again of separable convolutions, pools and
             extensions: ``none``; ``partial`` for all but the node past ReLU and the pools;
             ``full`` for all.
+
+    Attributes:
+        groups: Each operation with the edges that keep it; of an extension's, one edge a group.
+        weights: Takes the weights of the groups out of those of the edges that leave the node.
     """
 
     def __init__(
@@ -106,6 +111,14 @@ class NodeOperations(nn.Module):
             key = f"{operation.name}_auxiliary" if again else operation.name
             if rows:
                 self._add(operation, key, column, rows)
+        self.groups = [
+            *(Group(*places, scales=True) for places in self._shared_rows.values()),
+            *(Group(column, rows, scales=False) for _, column, rows in self._pools),
+            *(Group(*places, scales=False) for places in self._identity),
+            *(Group(column, [row], scales=False) for column, row in self._single_row.values()),
+        ]
+        every = [range(self.edges)] * len(self.groups)
+        self.weights = GroupWeights(self.groups, every, len(operations), channels)
 
     def _add(self, operation: Component, key: str, column: int, rows: list[int]) -> None:
 
@@ -140,41 +153,49 @@ class NodeOperations(nn.Module):
     def forward(
         self,
         images: NodeImages,
-        weights: Float[Tensor, "edges operations"],
+        weights: Sequence[Tensor],
         active: Active | None = None,
     ) -> Iterator[Term]:
         """The terms of the mixed operations, as they come.
 
         Args:
             images: The node; it may be a view.
-            weights: Mixing weights.
+            weights: The mixing weights of each group; see `weights`.
             active: What is computed at all; everything that the mask leaves, if it is not given.
         """
         recompute = self.recompute if torch.is_grad_enabled() else "none"
         past_relu = images if recompute == "full" else None
-        for name, module in self.shared.items():
-            column, every = self._shared_rows[name]
-            rows, chosen = _active_rows(every, column, active)
+        given = iter(zip(self.groups, weights, strict=True))
+        for module, (group, scale) in zip(self.shared.values(), given, strict=False):
+            rows, chosen = _active_rows(group, active)
             if not rows:
                 continue
             past_relu = functional.relu(images) if past_relu is None else past_relu
-            scale = weights[rows, column].repeat_interleave(self.channels)
+            if chosen is not None:
+                scale = rows_of(scale.view(-1, self.channels), chosen).flatten()
             mixed = module(past_relu, scale, recompute, chosen)
             parts = torch.split(mixed, self.channels, dim=1)
-            yield from (Term(row, p, None, column) for row, p in zip(rows, parts, strict=True))
-        for pool, column, every in self._pools:
-            rows, _ = _active_rows(every, column, active)
+            yield from (
+                Term(row, p, None, group.column) for row, p in zip(rows, parts, strict=True)
+            )
+        for (pool, _, _), (group, weight) in zip(self._pools, given, strict=False):
+            rows, chosen = _active_rows(group, active)
             if rows:
-                terms = pool.terms(images, weights[rows, column], recompute)
-                yield from (Term(row, *term, column) for row, term in zip(rows, terms, strict=True))
-        for column, every in self._identity:
-            rows, _ = _active_rows(every, column, active)
-            yield from (Term(row, images, weights[row, column], column) for row in rows)
-        for name, module in self.single.items():
-            column, row = self._single_row[name]
-            if active is None or active[row][column]:
+                terms = pool.terms(images, rows_of(weight, chosen), recompute)
+                yield from (
+                    Term(row, *term, group.column) for row, term in zip(rows, terms, strict=True)
+                )
+        for _, (group, weight) in zip(self._identity, given, strict=False):
+            rows, chosen = _active_rows(group, active)
+            of_rows = rows_of(weight, chosen).unbind()
+            yield from (
+                Term(row, images, own, group.column) for row, own in zip(rows, of_rows, strict=True)
+            )
+        for module, (group, weight) in zip(self.single.values(), given, strict=False):
+            rows, _ = _active_rows(group, active)
+            if rows:
                 output = recomputed(module, images, when=recompute != "none")
-                yield Term(row, output, weights[row, column], column)
+                yield Term(rows[0], output, weight[0], group.column)
 
     def by_row(self) -> Iterator[tuple[int, list[int], list[nn.Parameter]]]:
         """Each kind of operation that has weights: its column, its rows and its parameters.
@@ -222,9 +243,10 @@ class NodeOperations(nn.Module):
                 kernel.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def _active_rows(rows: list[int], column: int, active: Active | None) -> tuple[list[int], Chosen]:
+def _active_rows(group: Group, active: Active | None) -> tuple[list[int], Chosen]:
     """The rows that are computed, and their positions among all; none where these are all."""
     if active is None:
-        return rows, None
-    chosen = [position for position, row in enumerate(rows) if active[row][column]]
-    return [rows[position] for position in chosen], None if len(chosen) == len(rows) else chosen
+        return group.rows, None
+    chosen = [place for place, row in enumerate(group.rows) if active[row][group.column]]
+    rows = [group.rows[place] for place in chosen]
+    return rows, None if len(chosen) == len(group.rows) else chosen

@@ -243,7 +243,7 @@ class _PooledRows(torch.autograd.Function):
         output, statistics = _normalize(pooled[0], None)
         ctx.pooling = pooling
         ctx.save_for_backward(images, weights, *statistics, *(pooled if keep else ()))
-        return tuple(weight * output for weight in weights)
+        return tuple(weight * output for weight in weights.unbind())
 
     @staticmethod
     @once_differentiable

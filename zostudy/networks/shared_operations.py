@@ -105,7 +105,7 @@ class SharedSeparable(_SharedConvolutions):
     def kernels(self, chosen: Chosen) -> list[Float[Tensor, "rows_times_channels in side side"]]:
         """The products of depthwise and pointwise kernels."""
         return [
-            (_rows(pointwise, chosen)[..., None, None] * _rows(depthwise, chosen)[:, None])
+            (rows_of(pointwise, chosen)[..., None, None] * rows_of(depthwise, chosen)[:, None])
             .flatten(0, 1)
             .contiguous(memory_format=torch.channels_last)
             for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
@@ -137,7 +137,7 @@ class SharedDense(_SharedConvolutions):
     def kernels(self, chosen: Chosen) -> list[Float[Tensor, "rows_times_channels in side side"]]:
         """The kernel."""
         by_row = self.weight.view(-1, self.channels, *self.weight.shape[1:])
-        return [self.weight if chosen is None else _rows(by_row, chosen).flatten(0, 1)]
+        return [self.weight if chosen is None else rows_of(by_row, chosen).flatten(0, 1)]
 
     def convolutions(self) -> list[tuple[Tensor, int, int]]:
         """The kernel with the fan in and the fan out of one edge's convolution."""
@@ -171,7 +171,7 @@ class SharedReduction(nn.Module):
         active = images if past_relu else functional.relu(images)
         halves = []
         for parameter, images in ((self.first, active), (self.second, shifted(active))):
-            kernel = _rows(parameter, chosen)
+            kernel = rows_of(parameter, chosen)
             if kernel.shape[1]:
                 flat = _HALVING(images, kernel.flatten(0, 1)[..., None, None])
                 halves.append(flat.reshape(len(flat), *kernel.shape[:2], *flat.shape[2:]))
@@ -215,18 +215,20 @@ class SharedPool(NamedTuple):
         else:
             pooled = self.pooling(images)[0]
             pooled = normalized(pooled) if self.normalizes else pooled
-            yield from ((pooled, weight) for weight in weights)
+            yield from ((pooled, weight) for weight in weights.unbind())
 
     def _weighted(
         self, images: NodeImages, weights: Float[Tensor, " rows"]
     ) -> tuple[NodeImages, ...]:
         pooled = self.pooling(images)[0]
-        return tuple(weight * pooled for weight in weights)
+        return tuple(weight * pooled for weight in weights.unbind())
 
 
-def _rows(parameter: Tensor, chosen: Chosen) -> Tensor:
-    """The rows of a parameter that are computed."""
-    return parameter if chosen is None else parameter[list(chosen)]
+def rows_of(values: Tensor, chosen: Chosen) -> Tensor:
+    """The rows that are computed; by slices, as a list of indices would go to the device."""
+    if chosen is None:
+        return values
+    return torch.cat([values[:0], *(values[row : row + 1] for row in chosen)])
 
 
 def _unweighted(terms: Sequence[Tensor]) -> Iterator[tuple[Tensor, None]]:

@@ -10,8 +10,9 @@ References:
     docs/method.md, sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,9 +23,11 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
 from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
 from zostudy.networks.node_operations import NodeOperations
+from zostudy.networks.node_sums import NodeSums, add
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.shared_operations import Recompute
+from zostudy.networks.weights import Group, GroupWeights
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -86,30 +89,58 @@ class SearchCell(nn.Module):
             )
             for source, edges in self.outgoing.items()
         )
+        by_node: list[list[Group]] = [node.groups for node in self.nodes]  # type: ignore[misc]
+        self._groups = [len(groups) for groups in by_node]
+        groups = [(group, source) for source, own in enumerate(by_node) for group in own]
+        self.weights = GroupWeights(
+            [group for group, _ in groups],
+            [self.outgoing[source] for _, source in groups],
+            len(space.operations) + len(auxiliary),
+            channels // partial,
+        )
 
     def forward(
         self,
         previous: tuple[Outputs, ...],
         mixing: CellMixing,
+        taken: dict[str, Float[Tensor, " places"]],
     ) -> tuple[Images, ...]:
-        """The cell's outputs: its intermediate nodes, or the last of them."""
-        weights = mixing.operations * mixing.edges[:, None]
+        """The cell's outputs: its intermediate nodes, or the last of them.
+
+        Args:
+            previous: What earlier cells hand on.
+            mixing: How it mixes.
+            taken: By cell type, the weights of all that is computed, those of the edges in them,
+                where another cell that mixes alike has taken them; this one's are added.
+        """
+        if self.kind not in taken:
+            matrix = mixing.operations * mixing.edges[:, None]
+            taken[self.kind] = self.weights.taken(matrix)
+        given = iter(self.weights.parted(taken[self.kind]))
+        edges = mixing.edges.unbind() if self.partial > 1 else ()
+        weights = [
+            NodeWeights(
+                list(itertools.islice(given, count)),
+                [edges[edge] for edge in self.outgoing[source]] if edges else [],
+            )
+            for source, count in enumerate(self._groups)
+        ]
         sums = NodeSums({}, {})
         for source, outputs in enumerate(previous):
             if self.recompute == "full":
-                entering = recomputed(self._enter, source, outputs, weights, mixing)
+                entering = recomputed(self._enter, source, outputs, weights[source], mixing)
                 sums.add(entering)
             else:
                 state = recomputed(
                     self._preprocessed, source, outputs, when=self.recompute != "none"
                 )
-                self._leave(source, state, weights, mixing, sums)
+                self._leave(source, state, weights[source], mixing, sums)
         nodes = []
         for target in self.space.targets:
             node = self._node(target, sums, previous[-1])
             nodes.append(node)
             if target in self.outgoing:
-                self._leave(target, node, weights, mixing, sums)
+                self._leave(target, node, weights[target], mixing, sums)
         return tuple(nodes if self.space.output == "nodes" else nodes[-1:])
 
     def _preprocessed(self, source: int, outputs: Outputs) -> Images:
@@ -120,8 +151,8 @@ class SearchCell(nn.Module):
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
-        self, source: int, outputs: Outputs, weights: Tensor, mixing: CellMixing
-    ) -> "NodeSums":
+        self, source: int, outputs: Outputs, weights: "NodeWeights", mixing: CellMixing
+    ) -> NodeSums:
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
         state = self._preprocessed(source, outputs)
@@ -129,7 +160,12 @@ class SearchCell(nn.Module):
         return sums
 
     def _leave(
-        self, source: int, state: Images, weights: Tensor, mixing: CellMixing, sums: "NodeSums"
+        self,
+        source: int,
+        state: Images,
+        weights: "NodeWeights",
+        mixing: CellMixing,
+        sums: NodeSums,
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
@@ -142,14 +178,14 @@ class SearchCell(nn.Module):
                 active = active.clone()
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            for edge, target in zip(edges, targets, strict=True):
-                _add(sums.bypassing, target, rest, mixing.edges[edge])
+            for weight, target in zip(weights.bypass, targets, strict=True):
+                add(sums.bypassing, target, rest, weight)
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
-        for row, term, weight, column in self.nodes[source](active, weights[edges], computed):
+        for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
             kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
-            _add(sums.mixed, targets[row], kept, weight)
+            add(sums.mixed, targets[row], kept, weight)
 
-    def _node(self, target: int, sums: "NodeSums", last: Outputs) -> Images:
+    def _node(self, target: int, sums: NodeSums, last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
         node = sums.mixed.pop(target, None)
         if node is None:  # every edge keeps only the zero operation
@@ -163,37 +199,16 @@ class SearchCell(nn.Module):
         return functional.channel_shuffle(both, self.partial)
 
 
-@dataclass(frozen=True)
-class NodeSums:
-    """The nodes of a cell while they are being summed, by node.
+class NodeWeights(NamedTuple):
+    """The weights of what leaves a node.
 
     Attributes:
-        mixed: Sums of mixed operations.
-        bypassing: Sums of the channels that bypass them.
+        groups: Of its operations; see `NodeOperations.groups`.
+        bypass: Of the channels that bypass them, an edge each; none without partial channels.
     """
 
-    mixed: dict[int, Images]
-    bypassing: dict[int, Images]
-
-    def add(self, others: "NodeSums") -> None:
-        """Add other sums."""
-        for sums, terms in ((self.mixed, others.mixed), (self.bypassing, others.bypassing)):
-            for target, term in terms.items():
-                if target in sums:
-                    _add(sums, target, term, None)
-                else:
-                    sums[target] = term
-
-
-def _add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | None) -> None:
-    """Add a weighted term to the sum of a node."""
-    total = sums.get(target)
-    if total is None:
-        sums[target] = term.clone() if weight is None else weight * term
-    elif torch.is_grad_enabled():  # the sum before it is needed by no backward pass
-        sums[target] = total.add_(term) if weight is None else total.addcmul_(weight, term)
-    else:
-        sums[target] = total + term if weight is None else torch.addcmul(total, weight, term)
+    groups: Sequence[Tensor]
+    bypass: Sequence[Tensor]
 
 
 def _joined(outputs: Outputs) -> Images:
@@ -327,8 +342,10 @@ class Supernet(nn.Module):
         as_they_are = again or not self.space.projects
         first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
         previous, outputs = (first,) * self.space.inputs, first
+        shared: dict[str, Tensor] = {}
         for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
-            outputs = cell(previous, mixing.of(number, kind))
+            alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
+            outputs = cell(previous, mixing.of(number, kind), alike)
             last = cell is self.cells[-1]
             handed_on = outputs if as_they_are or last else (_joined(outputs),)
             previous = (*previous[1:], handed_on)

@@ -115,9 +115,11 @@ def _gradients(
     """
     base = uniform_mixing(supernet)
     leaves = {kind: weights.requires_grad_() for kind, weights in getattr(base, by).items()}
-    whole = torch.zeros(len(rankings), dtype=torch.float64)
+    # Summed on the device, so that the host waits for it once.
+    device = supernet.classifier.weight.device
+    whole = torch.zeros(len(rankings), dtype=torch.float64, device=device)
     gradients = {
-        kind: torch.zeros(len(rankings), *weights.shape, dtype=torch.float64)
+        kind: torch.zeros(len(rankings), *weights.shape, dtype=torch.float64, device=device)
         for kind, weights in leaves.items()
     }
     for batch in batches:
@@ -135,8 +137,8 @@ def _gradients(
                     )
                 )
         memory = None
-        whole += torch.stack([value.detach().double().cpu() for value in found]) / len(batches)
+        whole += torch.stack([value.detach().double() for value in found]) / len(batches)
         for index, part in enumerate(parts):
             for kind, gradient in zip(leaves, part, strict=True):
-                gradients[kind][index] += gradient.cpu() / len(batches)
-    return whole, gradients
+                gradients[kind][index] += gradient / len(batches)
+    return whole.cpu(), {kind: gradient.cpu() for kind, gradient in gradients.items()}

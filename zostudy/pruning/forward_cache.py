@@ -193,10 +193,11 @@ class ForwardCache:
         left = torch.where(total > 0, operations / total, self.mixing.operations[self.kind])
         weights = (left * self.mixing.edges[self.kind][:, None])[_leaving(self.supernet, source)]
         names = {cell: f"cells.{cell}.nodes.{source}" for cell in self._reached(source)}
-        return {
-            cell: _summed(self.supernet.get_submodule(name)(self.inputs[name], weights))
-            for cell, name in names.items()
-        }
+        found = {}
+        for cell, name in names.items():
+            node = self.supernet.get_submodule(name)
+            found[cell] = _summed(node(self.inputs[name], node.weights(weights)))  # type: ignore[operator]  # of a node
+        return found
 
     def _reached(self, source: int) -> list[int]:
         """The cells in which a change of what a node sends out is the first change."""

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zostudy.registry import perturbation
+from zostudy.runtime import sent
 
 Weights = Mapping[str, Float[Tensor, "edges operations"]]
 Ascent = Callable[[Weights], Weights]
@@ -90,7 +91,8 @@ def adversarial(
 
 def _uniform(like: Tensor, draw: torch.Generator) -> Tensor:
     """Uniform numbers in [−1, 1]."""
-    return (2 * torch.rand(like.shape, generator=draw) - 1).to(like)
+    drawn = 2 * torch.rand(like.shape, generator=draw) - 1
+    return sent(drawn.to(like.dtype), like.device)
 
 
 def _valid(weights: Tensor, perturbed: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from zostudy.networks.mixing import masked_softmax
 from zostudy.registry import relaxation
+from zostudy.runtime import sent
 
 Alpha = Float[Tensor, "edges operations"]
 Kept = Bool[Tensor, "edges operations"]
@@ -187,7 +188,7 @@ def uniform_path(alpha: Alpha, mask: Kept, progress: float, draw: torch.Generato
 def _noisy(alpha: Alpha, mask: Kept, draw: torch.Generator, temperature: float) -> Weights:
     """The softmax of (log π + G) / τ over the unmasked operations."""
     uniform = torch.rand(alpha.shape, generator=draw, dtype=torch.float64).clamp(_TINY, 1 - 1e-12)
-    noise = (-torch.log(-torch.log(uniform))).to(alpha)
+    noise = sent((-torch.log(-torch.log(uniform))).to(alpha.dtype), alpha.device)
     log_softmax = alpha.masked_fill(~mask, -torch.inf).log_softmax(dim=1)
     # Of a masked operation the logarithm is −∞, whose gradient would be no number.
     log_softmax = torch.where(mask, log_softmax, 0)

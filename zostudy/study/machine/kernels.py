@@ -104,7 +104,7 @@ class Mixed(nn.Module):
             active = active.clone()
         terms = [
             term if weight is None else weight * term
-            for _, term, weight, _ in self.edges(active, self.weights)
+            for _, term, weight, _ in self.edges(active, self.edges.weights(self.weights))
         ]
         return torch.cat(terms, dim=1) if terms else 0 * active
 

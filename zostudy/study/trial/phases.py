@@ -244,10 +244,13 @@ class TrialPhases:
         device = self.made_of["device"]
         threads = self.config.runtime.threads if device == "cpu" else 0
         count = self.runtime.processes.count
+        arithmetic = [device, self.runtime.precision, threads, count]
+        if device == "cuda" and not self.config.runtime.deterministic:
+            arithmetic.append("not deterministic")
         return {
             "engine": self._engine,
             "data": self.dataset.digest,
             "space": self.config.search_space.name,
-            "arithmetic": [device, self.runtime.precision, threads, count],
+            "arithmetic": arithmetic,
             "seed": self.seed,
         }
