@@ -6,7 +6,7 @@ device, and speed.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -53,12 +53,31 @@ def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
     Returns:
         Bytes of live tensors; 0 where nothing is sampled.
     """
+    with imaginary(runtime) as own:
+        return first_peak(lambda: work(own))
+
+
+@contextlib.contextmanager
+def imaginary(runtime: Runtime) -> Iterator[Runtime]:
+    """A context in which work has shapes and no numbers; equal shapes are worked out once in it.
+
+    Args:
+        runtime: Where it would run; its precision counts.
+
+    Yields:
+        Where it runs instead.
+    """
     autocast = _LoweredPrecision() if runtime.precision == "bf16" else contextlib.nullcontext()
     with autocast, ShapeKernels():
-        try:
-            work(Runtime(torch.device("meta"), runtime.precision))
-        except Predicted as found:
-            return found.peak_bytes
+        yield Runtime(torch.device("meta"), runtime.precision)
+
+
+def first_peak(work: Callable[[], object]) -> int:
+    """The peak of the first sample of work in an `imaginary` context; 0 where nothing is sampled."""
+    try:
+        work()
+    except Predicted as found:
+        return found.peak_bytes
     return 0
 
 

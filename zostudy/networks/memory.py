@@ -112,7 +112,7 @@ def held_bytes(*holders: Holder) -> int:
 
 
 class Predicted(Exception):  # noqa: N818  # it ends a prediction, and no error does
-    """The peak of the first sample on ``meta``, where there is no result to go on with.
+    """The peak of a sample on ``meta``, where there is no result to go on with.
 
     Attributes:
         peak_bytes: The peak, in bytes of live tensors.
@@ -159,7 +159,7 @@ class PeakMemory:
             yield
         self._peak = max(self._peak, live.peak)
         if self._device.type == "meta":
-            raise Predicted(self._peak)
+            raise Predicted(live.peak)
 
     @property
     def peak_bytes(self) -> int:

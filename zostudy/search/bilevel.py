@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
-from zostudy.networks.dry_run import predicted_peak
+from zostudy.networks.dry_run import first_peak, imaginary, predicted_peak
 from zostudy.networks.memory import held_bytes
 from zostudy.networks.node_operations import NodeOperations
 from zostudy.runtime import Runtime
@@ -25,6 +26,9 @@ from zostudy.stage import StageContext
 
 #: Cells in which every cell type occurs.
 _ALL_TYPES = 3
+
+#: Steps whose mean peak stands for that of a search that draws paths.
+DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -169,21 +173,47 @@ def predict_peak(
     Returns:
         Bytes of live tensors.
     """
-    space = mask.space
     prediction = _Prediction(dataset.outline(), settings, runtime)
-    name = settings.relaxation.name
-    paths = space.find("relaxation", name, "search.relaxation.name").facts.get("paths")
-    stages, order = [(mask, supernet)], []
-    if paths or later_stages(mask, supernet, settings):
-        order = prediction.by_need(space, supernet)
-        stages += [
-            (stage.mask, supernet.model_copy(update={"cells": stage.cells}))
-            for stage in later_stages(mask, supernet, settings, order)
-        ]
+    paths = draws_paths(mask.space, settings)
+    order = prediction.order(mask, supernet)
     return max(
         prediction.peak(own, size, order) + (prediction.of_operations(own, size) if paths else 0)
-        for own, size in stages
+        for own, size in prediction.stages(mask, supernet, order)
     )
+
+
+def draws_paths(space: SearchSpace, settings: SearchSettings) -> bool:
+    """Whether each edge computes one operation that is drawn, so that the peak is a bound."""
+    name = settings.relaxation.name
+    return bool(space.find("relaxation", name, "search.relaxation.name").facts.get("paths"))
+
+
+def predict_mean_peak(
+    mask: OperationMask,
+    dataset: Dataset,
+    supernet: SupernetSettings,
+    settings: SearchSettings,
+    runtime: Runtime,
+) -> float:
+    """The mean peak of the steps of a search that draws paths, below the bound of `predict_peak`.
+
+    It is the mean over `DRAWS` steps in which each edge draws any of its operations with the same
+    probability, as the start of α has it; they are always the same draws. A search that settles on
+    large or small operations goes away from it. Of a search in stages it is the largest mean.
+
+    Args:
+        mask: What is searched.
+        dataset: The data set, or its outline.
+        supernet: Size of the supernet.
+        settings: The search.
+        runtime: Its precision counts.
+
+    Returns:
+        Bytes of live tensors.
+    """
+    prediction = _Prediction(dataset.outline(), settings, runtime)
+    order = prediction.order(mask, supernet) if later_stages(mask, supernet, settings) else ()
+    return max(prediction.mean_peak(*stage) for stage in prediction.stages(mask, supernet, order))
 
 
 @dataclass(frozen=True)
@@ -214,6 +244,34 @@ class _Prediction:
             predicted_peak(functools.partial(step, epoch=epoch), self.runtime)
             for epoch in sampled_epochs(self.settings)
         )
+
+    def mean_peak(self, mask: OperationMask, supernet: SupernetSettings) -> float:
+        """The mean over the first steps of a search, each with paths of its own."""
+        with imaginary(self.runtime) as own:
+            context = StageContext(own, seed=0)
+            session = Session(mask, self.outline, supernet, self.settings, context)
+            steps = [
+                functools.partial(session.later_step, epoch)
+                for epoch in sampled_epochs(self.settings)
+            ]
+            return fmean(max(map(first_peak, steps)) for _ in range(DRAWS))
+
+    def order(self, mask: OperationMask, supernet: SupernetSettings) -> Sequence[int]:
+        """Operations by need, where the peak depends on which of them are taken."""
+        needed = draws_paths(mask.space, self.settings)
+        if needed or later_stages(mask, supernet, self.settings):
+            return self.by_need(mask.space, supernet)
+        return ()
+
+    def stages(
+        self, mask: OperationMask, supernet: SupernetSettings, order: Sequence[int]
+    ) -> list[tuple[OperationMask, SupernetSettings]]:
+        """Masks and sizes of all stages, if each edge keeps the first operations of an order."""
+        later = later_stages(mask, supernet, self.settings, order)
+        return [
+            (mask, supernet),
+            *((one.mask, supernet.model_copy(update={"cells": one.cells})) for one in later),
+        ]
 
     def of_operations(self, mask: OperationMask, supernet: SupernetSettings) -> int:
         """Bytes of the weights of all operations.

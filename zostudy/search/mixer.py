@@ -6,7 +6,7 @@ share the mixing weights, and each has drops of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from zostudy.config.search import SearchSettings
 from zostudy.networks.mixing import Active, Mixing, PathDrop, masked_softmax
 from zostudy.networks.supernet import Supernet
 from zostudy.search.perturbations import Ascent
+from zostudy.search.relaxations import uniform_path
 
 #: The operation of the auxiliary column.
 AUXILIARY = "skip_connect"
@@ -32,8 +33,8 @@ class Mixer:
         supernet: The supernet, on its device.
         settings: The search.
         draw: Draws a number a step.
-        order: On ``meta``, where no path can be drawn: operations by preference; each edge takes
-            the first that the mask leaves.
+        order: Operations by preference, where paths are not to be drawn: each edge takes the first
+            that the mask leaves. Without it, paths are drawn on ``meta`` as `uniform_path` does.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Mixer:
         operations = weights or self._perturbed or self._relaxed()
         active = {}
         if self.paths:
-            active = {kind: self._active(kind, own) for kind, own in operations.items()}
+            active = {k: self._active(taken) for k, taken in self._drawn(operations).items()}
         if auxiliary_operations(self._settings):
             operations = {
                 kind: _with_column(own, self._auxiliary()) for kind, own in operations.items()
@@ -135,19 +136,27 @@ class Mixer:
             for kind, alpha in supernet.alpha.items()
         }
 
-    def _active(self, kind: str, weights: Tensor) -> Active:
-        rows = self._supernet.mask.rows[kind]
+    def _drawn(self, weights: Mapping[str, Tensor]) -> dict[str, list[int]]:
+        """The operation that each edge takes, by cell type."""
+        rows = self._supernet.mask.rows
+        if self._order:
+            return {
+                kind: [next(column for column in self._order if row[column]) for row in rows[kind]]
+                for kind in weights
+            }
+        if any(own.is_meta for own in weights.values()):
+            draw = torch.Generator().manual_seed(self._seed)
+            kept = {kind: torch.tensor(rows[kind]) for kind in weights}
+            weights = {
+                kind: uniform_path(torch.zeros(own.shape), own, self.progress, draw)
+                for kind, own in kept.items()
+            }
+        return {kind: own.detach().argmax(dim=1).tolist() for kind, own in weights.items()}
+
+    def _active(self, taken: Sequence[int]) -> Active:
+        columns = range(len(self._supernet.space.operations))
         extra = (True,) * len(auxiliary_operations(self._settings))
-        if weights.is_meta:
-            preferred = [
-                next(c for c in (*self._order, *range(len(row))) if row[c]) for row in rows
-            ]
-        else:
-            preferred = weights.detach().argmax(dim=1).tolist()
-        return tuple(
-            (*(column == chosen for column in range(len(row))), *extra)
-            for row, chosen in zip(rows, preferred, strict=True)
-        )
+        return tuple((*(column == chosen for column in columns), *extra) for chosen in taken)
 
     def _auxiliary(self) -> float:
         """The weight of the auxiliary skip connection (DARTS-, section 3.3; Chu et al. 2021)."""

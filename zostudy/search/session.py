@@ -288,7 +288,8 @@ class Session:
 
     def later_step(self, epoch: int) -> None:
         """A step of an epoch, from 0, as any but the first: the optimizers have their state."""
-        make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
+        if not self.learner.architecture_optimizer.state:
+            make_state(self.learner.weight_optimizer, self.learner.architecture_optimizer)
         batch, other = (next(self._batches(part)) for part in ("weights", "architecture"))
         self._sampled_step(batch, other, epoch)
 

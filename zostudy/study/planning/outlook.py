@@ -7,6 +7,7 @@ import abc
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -97,7 +98,15 @@ class PlannedPhase(abc.ABC):
 
     @abc.abstractmethod
     def peaks(self, outlook: Outlook) -> list[int]:
-        """Its peak for each mask that is expected, one a seed where seeds differ."""
+        """Its peak for each mask that is expected, one a seed where seeds differ.
+
+        An upper bound where it draws paths; see `on_average`.
+        """
+
+    def on_average(self, outlook: Outlook) -> float | None:
+        """The mean peak of its steps over the masks, where it draws paths; nothing elsewhere."""
+        del outlook
+        return None
 
     @abc.abstractmethod
     def remedies(self, config: TrialConfig) -> list[Remedy]:
@@ -163,6 +172,15 @@ class PlannedSearch(PlannedPhase):
         """One for each mask."""
         config, dataset = outlook.config, outlook.dataset
         return [outlook.predictions.search(config, one.mask, dataset) for one in outlook.expected]
+
+    def on_average(self, outlook: Outlook) -> float | None:
+        """The mean over drawn paths and masks."""
+        config, dataset, predictions = outlook.config, outlook.dataset, outlook.predictions
+        means = [
+            predictions.search_on_average(config, one.mask, dataset) for one in outlook.expected
+        ]
+        drawn = [mean for mean in means if mean is not None]
+        return fmean(drawn) if drawn else None
 
     def remedies(self, config: TrialConfig) -> list[Remedy]:
         """A smaller batch, a stronger pruning, more recomputation."""

@@ -53,9 +53,36 @@ class Predictions:
         )
 
     def search(self, config: TrialConfig, mask: OperationMask, dataset: Dataset) -> int:
-        """The peak of the search of a mask."""
+        """The peak of the search of a mask; an upper bound where it draws paths."""
+        return self._once(
+            ["search", mask.digest(), self._search_shapes(config)],
+            config,
+            dataset,
+            lambda: bilevel.predict_peak(
+                mask, dataset, config.supernet, config.search, self.runtime
+            ),
+        )
+
+    def search_on_average(
+        self, config: TrialConfig, mask: OperationMask, dataset: Dataset
+    ) -> int | None:
+        """The mean peak of the steps of a search that draws paths; nothing of any other search."""
+        if not bilevel.draws_paths(mask.space, config.search):
+            return None
+        return self._once(
+            ["search on average", mask.digest(), self._search_shapes(config)],
+            config,
+            dataset,
+            lambda: round(
+                bilevel.predict_mean_peak(
+                    mask, dataset, config.supernet, config.search, self.runtime
+                )
+            ),
+        )
+
+    def _search_shapes(self, config: TrialConfig) -> dict[str, Any]:
         settings = config.search
-        shapes = {
+        return {
             "batch": settings.batch_size,
             "accumulate": settings.accumulate,
             "fraction": settings.architecture_fraction,
@@ -69,12 +96,6 @@ class Predictions:
             "drops": [settings.drop_path > 0, settings.drop_skip > 0],
             "schedule": to_document(settings.schedule),
         }
-        return self._once(
-            ["search", mask.digest(), shapes],
-            config,
-            dataset,
-            lambda: bilevel.predict_peak(mask, dataset, config.supernet, settings, self.runtime),
-        )
 
     def evaluate(self, config: TrialConfig, genotype: Genotype, dataset: Dataset) -> int:
         """The peak of the training of a genotype."""

@@ -41,16 +41,19 @@ class PhasePlan:
     """One phase of a configuration.
 
     Attributes:
-        peak_bytes: Predicted peak of live tensors, the largest over the seeds.
+        peak_bytes: Predicted peak of live tensors, the largest over the seeds; of a search that
+            draws paths, an upper bound.
         mean_bytes: Its mean over the seeds.
         steps: Optimizer steps, or batches that are scored.
         exact: Whether mask or genotype are known, and not only the like of them.
+        average_bytes: Where paths are drawn, the mean peak of a step over draws and seeds.
     """
 
     peak_bytes: int
     mean_bytes: float
     steps: int
     exact: bool
+    average_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,8 @@ class Planner:
 
 def _planned(phase: PlannedPhase, outlook: Outlook) -> PhasePlan:
     peaks = phase.peaks(outlook)
-    return PhasePlan(max(peaks), fmean(peaks), phase.steps(outlook), phase.exact(outlook))
+    steps, exact, average = phase.steps(outlook), phase.exact(outlook), phase.on_average(outlook)
+    return PhasePlan(max(peaks), fmean(peaks), steps, exact, average)
 
 
 def check_batches(config: TrialConfig, dataset: Dataset) -> None:
@@ -295,18 +299,26 @@ def fitted(file: StudyFile) -> StudyFile:
     return replace(file, resolve=Planner.of(file).fitted)
 
 
+def _phase_document(phase: PhasePlan, budget: int) -> dict[str, Any]:
+    found = {
+        "peak_bytes": phase.peak_bytes,
+        "steps": phase.steps,
+        "exact": phase.exact,
+        "fits": phase.peak_bytes <= budget,
+    }
+    if phase.average_bytes is None:
+        return found
+    average = round(phase.average_bytes)
+    return found | {"at_most_bytes": phase.peak_bytes, "on_average_bytes": average}
+
+
 def document(plan: Plan) -> list[dict[str, Any]]:
     """The configurations as JSON holds them."""
     return [
         {
             "params": dict(configuration.point.values),
             "phases": {
-                name: {
-                    "peak_bytes": phase.peak_bytes,
-                    "steps": phase.steps,
-                    "exact": phase.exact,
-                    "fits": phase.peak_bytes <= plan.budget,
-                }
+                name: _phase_document(phase, plan.budget)
                 for name, phase in configuration.phases.items()
             },
             "search_ratio_to_darts": plan.ratio_to_darts(configuration),

@@ -6,9 +6,12 @@ from rich.table import Table
 
 from zostudy.config.sizes import shown_bytes
 from zostudy.metrics import PHASES
-from zostudy.study.planning.plan import Plan
+from zostudy.study.planning.plan import PhasePlan, Plan
 from zostudy.study.points import short_paths
 from zostudy.study.report import data_summary
+
+_ESTIMATED = "≈: mask or genotype are not known yet; one like them stands for them"
+_DRAWN = "at most, on average: of the steps of a search that draws the operation of each edge"
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -43,8 +46,9 @@ def _table(plan: Plan) -> Table:
     phases = [name for name in PHASES if any(name in c.phases for c in configurations)]
     ratios = [plan.ratio_to_darts(c) for c in configurations]
     estimated = any(not phase.exact for c in configurations for phase in c.phases.values())
-    caption = "≈: mask or genotype are not known yet; one like them stands for them"
-    table = Table(title="predicted peak memory", caption=caption if estimated else None)
+    drawn = any(p.average_bytes is not None for c in configurations for p in c.phases.values())
+    captions = [_ESTIMATED] * estimated + [_DRAWN] * drawn
+    table = Table(title="predicted peak memory", caption="\n".join(captions) or None)
     for name in short_paths(paths).values():
         table.add_column(name)
     for name in phases:
@@ -56,10 +60,18 @@ def _table(plan: Plan) -> Table:
         row = [escape(str(configuration.point.values.get(path, ""))) for path in paths]
         for name in phases:
             phase = configuration.phases.get(name)
-            about = "" if phase is None or phase.exact else "≈ "
-            row.append(f"{about}{shown_bytes(phase.peak_bytes)}" if phase else "–")
+            row.append(_memory(phase) if phase else "–")
             row.append(f"{phase.steps:,}" if phase else "–")
         if any(ratios):
             row.append("–" if ratio is None else f"{ratio:.3f}")
         table.add_row(*row)
     return table
+
+
+def _memory(phase: PhasePlan) -> str:
+    """The peak; where paths are drawn its bound, and the mean below it."""
+    about = "" if phase.exact else "≈ "
+    peak = shown_bytes(phase.peak_bytes)
+    if phase.average_bytes is None:
+        return f"{about}{peak}"
+    return f"at most {about}{peak}\non average {about}{shown_bytes(round(phase.average_bytes))}"
