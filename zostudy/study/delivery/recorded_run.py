@@ -89,9 +89,7 @@ def read(uri: str, run_id: str) -> RecordedRun:
         phases = {_phase_of(child): _phase(client, child) for child in finished}
         files = _files(client, run, ("settings", "environment", "genotype"))
     except (*ERRORS, ImportError) as error:
-        raise ConfigError(
-            f"{place}: run {run_id!r} cannot be read ({one_line(error)})"
-        ) from error
+        raise ConfigError(f"{place}: run {run_id!r} cannot be read ({one_line(error)})") from error
     tags = dict(run.data.tags)
     return RecordedRun(
         run_id,

@@ -35,6 +35,11 @@ class Course:
     parts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def length(self) -> int:
+        """The epochs or rounds that are known of it."""
+        return max(len(values) for values in (self.history, *self.steps.values()))
+
 
 @dataclass(frozen=True)
 class Differing:
@@ -102,9 +107,7 @@ def of_trial_run(run: RecordedRun) -> dict[str, Course]:
     return of_outcome(own, run.files.get("genotype"))
 
 
-def first_difference(
-    phase: str, then: Course, now: Course, device: str
-) -> Differing | None:
+def first_difference(phase: str, then: Course, now: Course, device: str) -> Differing | None:
     """Where the courses of a phase part; nothing where they do not.
 
     Args:
@@ -115,11 +118,13 @@ def first_difference(
     """
     lists = {"": then.history, **then.steps} if then.history else dict(then.steps)
     others = {"": now.history, **now.steps}
-    for step in range(max(map(len, [*lists.values(), *(others.get(n, ()) for n in lists)] or [()]))):
+    longest = [*lists.values(), *(others.get(name, ()) for name in lists)]
+    for step in range(max(map(len, longest), default=0)):
         for name, values in lists.items():
-            one, other = (v[step] if step < len(v) else ABSENT for v in (values, others.get(name, ())))
+            both = (values, others.get(name, ()))
+            one, other = (own[step] if step < len(own) else ABSENT for own in both)
             for place, a, b in _differences(name, one, other, device):
-                return Differing(phase, step + 1, place or "the epoch", a, b)
+                return Differing(phase, step + 1, place or "all", a, b)
     for ours, theirs in ((then.parts, now.parts), (then.metrics, now.metrics)):
         for name, value in ours.items():
             for place, a, b in _differences(name, value, theirs.get(name), device):
@@ -128,7 +133,10 @@ def first_difference(
 
 
 def _differences(
-    place: str, then: Any, now: Any, device: str  # noqa: ANN401  # any JSON value
+    place: str,
+    then: Any,
+    now: Any,
+    device: str,  # noqa: ANN401  # any JSON value
 ) -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ, in their order."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
