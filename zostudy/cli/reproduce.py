@@ -13,7 +13,7 @@ from zostudy.errors import ConfigError
 
 
 @app.command()
-def reproduce(  # noqa: PLR0913  # one parameter an option
+def reproduce(
     study: Annotated[
         str, typer.Argument(metavar="STUDY|RUN_ID", help="The study file, or a run in MLflow.")
     ],

@@ -73,7 +73,8 @@ class Reproduction:
             kept = "" if recorded.course_of else "; the course of its epochs is not kept any more"
             return [f"identical: {what}: {', '.join(counts)}{kept}", *notes]
         reasons = [f"likely reason: {reason}" for reason in self.reasons]
-        return [f"different: {what}: {self.differing}", *reasons, *notes]
+        told = [note for note in notes if note.removeprefix("note: ") not in self.reasons]
+        return [f"different: {what}: {self.differing}", *reasons, *told]
 
 
 def again(recorded: Recorded, folder: Path, report: Report) -> Reproduction:

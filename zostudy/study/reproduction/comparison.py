@@ -134,9 +134,9 @@ def first_difference(phase: str, then: Course, now: Course, device: str) -> Diff
 
 def _differences(
     place: str,
-    then: Any,
-    now: Any,
-    device: str,  # noqa: ANN401  # any JSON value
+    then: Any,  # noqa: ANN401  # any JSON value
+    now: Any,  # noqa: ANN401
+    device: str,
 ) -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ, in their order."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zostudy.config.loading import Document, StudyFile, from_document, to_document
+from zostudy.config.document import Document
+from zostudy.config.loading import StudyFile, from_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.errors import ConfigError
 from zostudy.redaction import without_passwords
