@@ -196,7 +196,7 @@ def scene(tmp_path_factory) -> Scene:
 
 
 def run_study(export: str, scene: Scene) -> None:
-    """Run the study of which a command exports."""
+    """Run the study whose trial a command exports or runs again."""
     study = arguments(export)[1]
     further = [a for a in shlex.split(export.partition("--set")[2]) if a != "--set"]
     scene.run(shlex.join(["zostudy", "run", study, *(f"--set={a}" for a in further)]))
@@ -220,7 +220,7 @@ def test_what_makes_commands_smaller_is_still_used():
 def test_the_command_runs(command, scene, monkeypatch):
     text = smaller(command)
     name, *given = arguments(text)
-    if name == "export":
+    if name in ("export", "reproduce"):
         run_study(text, scene)
     if name in ("predict", "latency", "serve"):  # of a bundle that another command writes
         export = smaller(next(c for c in OURS if f" --output {given[0]} " in c))

@@ -314,6 +314,22 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
+def repeats(name: str, device: str) -> bool:
+    """Whether the same computation gives the same value of a figure again.
+
+    Durations are not the same again, and on CUDA neither are peaks of memory, which its allocator
+    counts with what libraries take.
+
+    Args:
+        name: A metric of a trial, or a figure of an epoch or round.
+        device: Type of the device: ``cpu`` or ``cuda``.
+    """
+    if name in METRICS and METRICS[name].hardware:
+        return False
+    own = ("peak_bytes", "predicted_ratio") if device == "cuda" else ()
+    return not name.endswith(("seconds", *own))
+
+
 def of(*sources: str) -> tuple[Metric, ...]:
     """The metrics that some sources have."""
     return tuple(metric for metric in _DECLARED if metric.source in sources)

@@ -22,6 +22,9 @@ from zostudy.cli import workers
 from zostudy.cli import results
 
 # isort: split
+from zostudy.cli import reproduce
+
+# isort: split
 from zostudy.cli import report
 
 # isort: split
@@ -40,6 +43,7 @@ __all__ = [
     "doctor",
     "main",
     "report",
+    "reproduce",
     "results",
     "spaces",
     "studies",

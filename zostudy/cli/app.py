@@ -122,6 +122,33 @@ def load_study(path: Path, assignments: list[str], device: str = "") -> "StudyFi
     return file
 
 
+def chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]:
+    """The trial of that number, or the best.
+
+    Raises:
+        ConfigError: There is no such complete trial.
+    """
+    if number is None:
+        if document["best"] is None:
+            raise ConfigError(
+                f"study {document['study']!r}: no best trial (no complete point, no objectives, or "
+                "several on the Pareto front); choose one with --trial N, see `zostudy results`"
+            )
+        number = document["best"]["number"]
+    complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
+    if number not in complete:
+        allowed = ", ".join(map(str, complete)) or "none"
+        for apart, note in zip(document.get("apart", ()), document.get("notes", ()), strict=False):
+            if number in apart["trials"]:
+                raise ConfigError(f"--trial: {note}; trials that count: {allowed}")
+        others = [t for t in document["trials"] if t["number"] == number]
+        why = f" ({others[0]['state']}: {others[0].get('reason', '')})" if others else ""
+        raise ConfigError(f"--trial: {number} is no complete trial{why}; complete: {allowed}")
+    chosen: dict[str, Any] = complete[number]
+    spread = [point for point in document["points"] if point["params"] == chosen["params"]]
+    return chosen | ({"spread": {k: spread[0][k] for k in ("n", "metrics")}} if spread else {})
+
+
 def print_json(document: Any) -> None:  # noqa: ANN401  # any JSON value
     """Print a JSON document on stdout, and nothing else."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=not terminal.takes_all()))

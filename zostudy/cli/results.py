@@ -1,11 +1,19 @@
 """Commands that use what a study found: results, evaluate, ui, export."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from zostudy.cli.app import AsJson, Assignments, StudyPath, app, load_study, print_json
+from zostudy.cli.app import (
+    AsJson,
+    Assignments,
+    StudyPath,
+    app,
+    chosen_trial,
+    load_study,
+    print_json,
+)
 from zostudy.errors import ConfigError
 
 
@@ -160,7 +168,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
     found = document(file)
     if conditions:
         trial = picked(found["trials"], conditions, file.config.sweep.objectives)
-    chosen = _chosen_trial(found, trial)
+    chosen = chosen_trial(found, trial)
 
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress
@@ -171,28 +179,3 @@ def export(  # noqa: PLR0913  # options of a command, by name
         written = export_trial(file, chosen, destination, reporter.report)
     for path in written:
         typer.echo(path)
-
-
-def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]:
-    """The trial of that number, or the best.
-
-    Raises:
-        ConfigError: There is no such complete trial.
-    """
-    if number is None:
-        if document["best"] is None:
-            raise ConfigError(
-                f"study {document['study']!r}: no best trial (no complete point, no objectives, or "
-                "several on the Pareto front); choose one with --trial N, see `zostudy results`"
-            )
-        number = document["best"]["number"]
-    complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
-    if number not in complete:
-        allowed = ", ".join(map(str, complete)) or "none"
-        for apart, note in zip(document.get("apart", ()), document.get("notes", ()), strict=False):
-            if number in apart["trials"]:
-                raise ConfigError(f"--trial: {note}; trials that can be exported: {allowed}")
-        raise ConfigError(f"--trial: {number} is no complete trial; complete: {allowed}")
-    chosen: dict[str, Any] = complete[number]
-    spread = [point for point in document["points"] if point["params"] == chosen["params"]]
-    return chosen | ({"spread": {k: spread[0][k] for k in ("n", "metrics")}} if spread else {})

@@ -76,7 +76,7 @@ class MlflowStore:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.uri = resolved_uri(uri)
         self._experiment = experiment
-        _check_reachable(self.uri)
+        check_reachable(self.uri)
         try:
             self.client = MlflowClient(location.absolute(self.uri))
             self.experiment_id = self._experiment_id()
@@ -243,7 +243,7 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, ZostudyError) else f"{type(error).__name__}: {text}"
 
 
-def _check_reachable(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Fail at once where a connection would be waited for."""
     try:
         parts = urlsplit(uri)

@@ -24,7 +24,7 @@ from zostudy.study.planning.constraints import broken, costs, named
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
-from zostudy.study.store.records import Store
+from zostudy.study.store.records import Record, Store
 from zostudy.study.tracking.runs import MACHINE, Run, Tracker
 from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
@@ -174,20 +174,27 @@ class Trials:
 
     def cached(self, point: Point, seed: int) -> bool:
         """Whether every phase of a trial is in the cache."""
-        phases = self._phases_of(point.config, seed)
-        pruned = self._kept(phases.prune())
-        if pruned is None:
-            return False
-        genotype = pruned.genotype
-        if genotype is None:
-            searched = self._kept(phases.search(pruned.mask))
-            genotype = None if searched is None else searched.genotype
-        return genotype is not None and self._kept(phases.evaluate(genotype)) is not None
+        return "evaluate" in self.records(point, seed)
 
-    def _kept(self, phase: Phase[R]) -> R | None:
-        """What a phase found, where that is in the cache."""
-        record = self._computing.store.record(phase.name, phase.key)
-        return None if record is None else phase.result(record.values)
+    def records(self, point: Point, seed: int) -> dict[str, Record]:
+        """The records of a trial's phases that are in the cache, up to the first that is not."""
+        phases, found = self._phases_of(point.config, seed), {}
+
+        def kept(phase: Phase[R]) -> R | None:
+            record = self._computing.store.record(phase.name, phase.key)
+            if record is None:
+                return None
+            found[phase.name] = record
+            return phase.result(record.values)
+
+        pruned = kept(phases.prune())
+        genotype = None if pruned is None else pruned.genotype
+        if pruned is not None and genotype is None:
+            searched = kept(phases.search(pruned.mask))
+            genotype = None if searched is None else searched.genotype
+        if genotype is not None:
+            kept(phases.evaluate(genotype))
+        return found
 
     @property
     def leads(self) -> bool:
