@@ -5,7 +5,8 @@ from typing import Any
 
 from zostudy.config.sizes import counted
 from zostudy.metrics import METRICS, Metric
-from zostudy.study.analysis.factors import MOST_SEEDS, Comparison, comparisons
+from zostudy.study.analysis.factors import Comparison, comparisons
+from zostudy.study.analysis.significance import MOST_RUNS
 from zostudy.study.points import short_paths
 from zostudy.study.report.results_table import mean_and_spread
 
@@ -67,7 +68,7 @@ def difference(one: Comparison, metric: Metric) -> str:
 
 def _needed(one: Comparison) -> str:
     if one.seeds_needed is None:
-        return f"if it is real, it takes more than {MOST_SEEDS:,} seeds to find"
+        return f"if it is real, it takes more than {MOST_RUNS:,} seeds to find"
     if one.seeds_needed <= one.seeds:
         return "a single comparison would find it, but not as one of so many"
     return f"if it is real, {one.seeds_needed} seeds would find it four times of five"
