@@ -60,7 +60,7 @@ def difference(one: Comparison, metric: Metric) -> str:
     if one.interval is None or one.p is None:
         return f"{what} ({counted(one.pairs, 'pair')} of trials, one seed: no interval)."
     low, high = (_signed(metric, bound) for bound in one.interval)
-    known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {_probability(one.p)})"
+    known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {probability(one.p)})"
     if one.differs:
         return f"{what} {known}: told from noise."
     return f"{what} {known}: not told from noise; {_needed(one)}."
@@ -97,5 +97,6 @@ def _signed(metric: Metric, value: float) -> str:
     return f"{'−' if value < 0 else '+'}{shown}"
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
+    """A p-value, three decimals."""
     return f"{value:.3f}" if value >= 0.001 else "under 0.001"

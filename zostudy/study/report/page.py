@@ -141,7 +141,10 @@ def _page(
         answers=answers.answers(document, metric, by_metric),
         doubts=[text for text in doubts if text],
         settings=settings,
-        columns=columns,
+        heads=[
+            *((name, "") for name in (*settings.values(), "n")),
+            *((metric.title, metric.meaning) for metric in columns),
+        ],
         rows=[_row(point, settings, columns) for point in document["points"]],
         figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
