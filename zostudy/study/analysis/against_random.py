@@ -127,6 +127,8 @@ def counterparts(results: OutsideResults, dataset: str) -> dict[str, str]:
     found = {}
     for method in methods:
         named = results.counterparts.get((dataset, method))
+        if named == method:
+            raise DataError(f"{results.name}: {method} on {dataset} is its own counterpart")
         if named is not None and named not in methods:
             raise DataError(
                 f"{results.name}: {method} on {dataset} has the counterpart {named!r}, which has "

@@ -206,7 +206,7 @@ def ranks_figure(ranks: Ranks) -> Figure:
         row = bars + 1 + (index if left else len(names) - 1 - index)
         rank, edge = ranks.mean_ranks[name], low - 0.03 * (high - low) if left else high
         axes.plot([rank, rank, edge], [0, row, row], color=_TEXT, linewidth=0.8)
-        label = f"{_short(name)} {rank:.2f} " if left else f" {rank:.2f} {_short(name)}"
+        label = f"{short_name(name)} {rank:.2f} " if left else f" {rank:.2f} {short_name(name)}"
         axes.text(edge, row, label, ha="right" if left else "left", va="center", fontsize=8)
     for index, group in enumerate(groups):
         ends = [ranks.mean_ranks[group[0]], ranks.mean_ranks[group[-1]]]
@@ -223,7 +223,8 @@ def ranks_figure(ranks: Ranks) -> Figure:
     return figure
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A name that a diagram has room for."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 

@@ -121,7 +121,12 @@ def _differences(
 ) -> Iterator[tuple[str, str, Figure]]:
     for index, dataset in enumerate(results.datasets):
         rows = [
-            charts.Interval(one.method, one.found.difference, one.found.interval, one.differs)
+            charts.Interval(
+                charts.short_name(one.method),
+                one.found.difference,
+                one.found.interval,
+                one.differs,
+            )
             for one in gains
             if one.dataset == dataset
         ]
