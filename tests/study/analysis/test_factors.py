@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zostudy.study.analysis import factors
-from zostudy.study.analysis.factors import comparisons, power, seeds_needed
+from zostudy.study.analysis.factors import comparisons
+from zostudy.study.analysis.significance import power
 
 
 def trials(value, seeds=3, xi=(0.25, 0.5), source=("random", "zero_shot"), **states):
@@ -110,11 +110,3 @@ def test_true_differences_are_found_with_the_power_that_is_stated(shift):
     studies = [trials(noise(i, shift), seeds, xi=(0.5,)) for i in range(500)]
     found = sum(comparisons(study, "validation_accuracy")[-1].differs for study in studies)
     assert found / 500 == pytest.approx(power(shift / math.sqrt(2), seeds), abs=0.07)
-
-
-def test_the_seeds_needed_are_the_fewest_with_that_power():
-    for effect in (0.5, 1.0, -2.0):
-        needed = seeds_needed(effect)
-        assert power(effect, needed) >= factors.POWER > power(effect, needed - 1)
-    assert seeds_needed(1e-3) is None
-    assert seeds_needed(0.0) is None

@@ -19,26 +19,16 @@ References:
 """
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from scipy import stats
-
-#: Share of null studies in which a difference may be claimed.
-ALPHA = 0.05
-
-#: Probability with which so many seeds as are named would find a difference like that seen.
-POWER = 0.8
+from zostudy.study.analysis.significance import ALPHA, holm, paired, runs_needed
 
 #: Values of a setting up to which every pair of them is compared.
 _ALL_PAIRS = 4
-
-#: More seeds than this are not named.
-MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class Comparison:
     @property
     def seeds_needed(self) -> int | None:
         """Seeds with which a difference like this is found with a probability of 80 %, if known."""
-        return None if self.effect is None else seeds_needed(self.effect)
+        return None if self.effect is None else runs_needed(self.effect)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -145,55 +135,18 @@ def _differences(
 
 def _compared(path: str, first: Any, second: Any, by_seed: Mapping[int, list[float]]) -> Comparison:  # noqa: ANN401  # any setting's values
     means = [fmean(differences) for differences in by_seed.values()]
+    found = paired(means)
     pairs = sum(map(len, by_seed.values()))
-    found = Comparison(path, first, second, pairs, len(means), fmean(means))
-    if len(means) < 2:
-        return found
-    spread = stdev(means)
-    if spread == 0:  # every seed says the same: how likely that is by chance, by the sign test
-        p = 1.0 if found.difference == 0 else 2.0 ** (1 - len(means))
-        return replace(found, interval=(found.difference,) * 2, p=p)
-    degrees, error = len(means) - 1, spread / math.sqrt(len(means))
-    half = float(stats.t.ppf(1 - ALPHA / 2, degrees)) * error
-    effect = found.difference / spread
-    return replace(
-        found,
-        interval=(found.difference - half, found.difference + half),
-        p=2 * float(stats.t.sf(abs(found.difference) / error, degrees)),
-        effect=effect,
-    )
+    return Comparison(
+        path, first, second, pairs, len(means),
+        found.difference, found.interval, found.p, found.effect,
+    )  # fmt: skip
 
 
 def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with Holm's corrected p-values."""
-    tested = sorted((one.p, index) for index, one in enumerate(found) if one.p is not None)
-    corrected, least = list(found), 0.0
-    for rank, (p, index) in enumerate(tested):
-        least = max(least, min(1.0, p * (len(tested) - rank)))
-        corrected[index] = replace(found[index], p=least)
-    return corrected
-
-
-def power(effect: float, seeds: int) -> float:
-    """Probability that the t-test of one comparison finds a difference of that many deviations."""
-    degrees = seeds - 1
-    threshold = float(stats.t.ppf(1 - ALPHA / 2, degrees))
-    return float(stats.ncf.sf(threshold**2, 1, degrees, seeds * effect**2))  # F is t squared
-
-
-def seeds_needed(effect: float) -> int | None:
-    """The fewest seeds with which a difference of that many deviations is found four times of five.
-
-    Returns:
-        None where it takes more than 1,000.
-    """
-    if effect == 0 or not power(effect, MOST_SEEDS) >= POWER:
-        return None
-    low, high = 1, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, middle) >= POWER else (middle, high)
-    return high
+    corrected = holm([one.p for one in found])
+    return [replace(one, p=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def _plain(value: object) -> object:

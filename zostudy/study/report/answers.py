@@ -5,7 +5,8 @@ from typing import Any
 
 from zostudy.config.sizes import counted
 from zostudy.metrics import METRICS, Metric
-from zostudy.study.analysis.factors import MOST_SEEDS, Comparison, comparisons
+from zostudy.study.analysis.factors import Comparison, comparisons
+from zostudy.study.analysis.significance import MOST_RUNS
 from zostudy.study.points import short_paths
 from zostudy.study.report.results_table import mean_and_spread
 
@@ -59,7 +60,7 @@ def difference(one: Comparison, metric: Metric) -> str:
     if one.interval is None or one.p is None:
         return f"{what} ({counted(one.pairs, 'pair')} of trials, one seed: no interval)."
     low, high = (_signed(metric, bound) for bound in one.interval)
-    known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {_probability(one.p)})"
+    known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {probability(one.p)})"
     if one.differs:
         return f"{what} {known}: told from noise."
     return f"{what} {known}: not told from noise; {_needed(one)}."
@@ -67,7 +68,7 @@ def difference(one: Comparison, metric: Metric) -> str:
 
 def _needed(one: Comparison) -> str:
     if one.seeds_needed is None:
-        return f"if it is real, it takes more than {MOST_SEEDS:,} seeds to find"
+        return f"if it is real, it takes more than {MOST_RUNS:,} seeds to find"
     if one.seeds_needed <= one.seeds:
         return "a single comparison would find it, but not as one of so many"
     return f"if it is real, {one.seeds_needed} seeds would find it four times of five"
@@ -96,5 +97,6 @@ def _signed(metric: Metric, value: float) -> str:
     return f"{'−' if value < 0 else '+'}{shown}"
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
+    """A p-value, three decimals."""
     return f"{value:.3f}" if value >= 0.001 else "under 0.001"

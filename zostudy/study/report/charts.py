@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from zostudy.metrics import Metric
 from zostudy.study.analysis.factors import Comparison
+from zostudy.study.analysis.ranks import Ranks
 from zostudy.study.points import short_paths
 
 #: Stands for the colour of the page's text until a picture is written.
@@ -26,6 +27,9 @@ _MARKERS = "osD^vPX*"
 
 #: Points above which their spread is left out, so that the chart can be read.
 _MANY = 60
+
+#: Characters of a method's name that a diagram has room for.
+_LONGEST = 24
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -140,27 +144,88 @@ def curve_figure(trials: Points, path: str, metric: Metric) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
 def differences_figure(compared: Sequence[Comparison], metric: Metric) -> Figure:
-    """Differences with their 95 % intervals; filled where they are told from noise."""
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(compared)), layout="constrained")
-    axes = figure.subplots()
-    for row, one in enumerate(compared):
-        low, high = one.interval or (one.difference, one.difference)
-        axes.plot([_shown(metric, low), _shown(metric, high)], [row, row], color=_COLOURS[0])
-        axes.plot(
+    """Differences between the values of settings with their 95 % intervals."""
+    short = short_paths(list(dict.fromkeys(one.setting for one in compared)))
+    rows = [
+        Interval(
+            f"{short[one.setting]}: {one.first} → {one.second}",
             _shown(metric, one.difference),
-            row,
+            one.interval and (_shown(metric, one.interval[0]), _shown(metric, one.interval[1])),
+            one.differs,
+        )
+        for one in compared
+    ]
+    return intervals_figure(rows, f"difference of {_named(metric)}")
+
+
+class Interval(NamedTuple):
+    """A difference in a chart: its name, itself, its interval, whether it is told from noise."""
+
+    name: str
+    difference: float
+    interval: tuple[float, float] | None
+    differs: bool
+
+
+@rc_context(_STYLE)
+def intervals_figure(rows: Sequence[Interval], title: str) -> Figure:
+    """Differences with their intervals, one a row; filled where they are told from noise."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for index, row in enumerate(rows):
+        axes.plot(row.interval or (row.difference,) * 2, [index, index], color=_COLOURS[0])
+        axes.plot(
+            row.difference,
+            index,
             "o",
             color=_COLOURS[0],
-            markerfacecolor=_COLOURS[0] if one.differs else "none",
+            markerfacecolor=_COLOURS[0] if row.differs else "none",
         )
     axes.axvline(0, color=_TEXT, linewidth=0.8)
-    short = short_paths(list(dict.fromkeys(one.setting for one in compared)))
-    labels = [f"{short[one.setting]}: {one.first} → {one.second}" for one in compared]
-    axes.set_yticks(range(len(compared)), labels)
-    axes.set(ylim=(len(compared) - 0.5, -0.5), xlabel=f"difference of {_named(metric)}")
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=title)
     return figure
+
+
+@rc_context(_STYLE)
+def ranks_figure(ranks: Ranks) -> Figure:
+    """A critical-difference diagram: mean ranks, the best to the left, on one scale.
+
+    A bar joins methods that are not told apart; the critical difference is drawn to scale.
+    """
+    names, groups = list(ranks.mean_ranks), ranks.groups
+    half, bars = (len(names) + 1) // 2, 0.5 * len(groups)
+    rows = bars + half + 1.0
+    figure = Figure(figsize=(6.4, 0.9 + 0.24 * rows), layout="constrained")
+    axes = figure.subplots()
+    low, high = 1, len(names)
+    margin = 0.35 * (high - low)
+    for index, name in enumerate(names):
+        left = index < half
+        row = bars + 1 + (index if left else len(names) - 1 - index)
+        rank, edge = ranks.mean_ranks[name], low - 0.03 * (high - low) if left else high
+        axes.plot([rank, rank, edge], [0, row, row], color=_TEXT, linewidth=0.8)
+        label = f"{short_name(name)} {rank:.2f} " if left else f" {rank:.2f} {short_name(name)}"
+        axes.text(edge, row, label, ha="right" if left else "left", va="center", fontsize=8)
+    for index, group in enumerate(groups):
+        ends = [ranks.mean_ranks[group[0]], ranks.mean_ranks[group[-1]]]
+        axes.plot(ends, [0.5 + 0.5 * index] * 2, color=_COLOURS[0], linewidth=3.5)
+    wide = ranks.critical_difference or 0.0
+    axes.plot([low, low + wide], [-2.6, -2.6], "|-", color=_TEXT, linewidth=0.8)
+    axes.text(low, -3.0, f"critical difference {wide:.2f}", va="bottom", fontsize=8)
+    axes.plot([low, high], [0, 0], color=_TEXT, linewidth=1)
+    for rank in range(low, high + 1):
+        axes.plot([rank, rank], [0, -0.25], color=_TEXT, linewidth=0.8)
+        axes.text(rank, -0.4, str(rank), ha="center", va="bottom", fontsize=8)
+    axes.set(xlim=(low - margin, max(high, low + wide) + margin), ylim=(rows, -4.2))
+    axes.axis("off")
+    return figure
+
+
+def short_name(name: str) -> str:
+    """A name that a diagram has room for."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def numbers(trials: Points) -> Iterator[str]:

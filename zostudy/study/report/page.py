@@ -1,24 +1,20 @@
 """The report of a study: one page that needs no network, and its pictures and tables as files."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
-from zostudy import __version__
 from zostudy.config.loading import StudyFile
-from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS, Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.factors import Comparison
 from zostudy.study.analysis.random_choice import sentences
-from zostudy.study.disk.whole_files import whole_folder
 from zostudy.study.pictures.drawing import genotype_figure
 from zostudy.study.report import answers, charts, tables
 from zostudy.study.report.checklist import checklist
+from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
 from zostudy.study.report.results_table import mean_and_spread
 from zostudy.study.report.trust import undecided, warning_of
@@ -30,12 +26,6 @@ _DRAWN = 12
 
 #: What the names of pictures of genotypes begin with.
 _CELLS = "genotype-"
-
-#: The names of a report's files, and what its page holds.
-_NAMES = re.compile(
-    rf"index\.html|points\.(csv|tex)|(cost|curve-\d+|differences-\w+|{_CELLS}\d+)\.(svg|png)"
-)
-_MARK = b'<meta name="generator" content="zostudy report">'
 
 #: What points are plotted against.
 _COST = "search_peak_bytes"
@@ -56,37 +46,8 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
     Raises:
         ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
-    _check_output(folder, force=force)
-    written = _contents(file, document)
-    try:
-        with whole_folder(folder) as new:
-            for name, content in written.items():
-                (new / name).write_bytes(content)
-    except OSError as error:
-        raise ConfigError(f"--output: {folder}: {error.strerror or error}") from error
-    return [folder / name for name in written]
-
-
-def _check_output(folder: Path, *, force: bool) -> None:
-    """Whether the folder is new or empty, or with ``force`` a report and nothing else.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output: {folder} is a file; choose a new folder")
-    held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in held if not _NAMES.fullmatch(name)]
-    if not held or (force and not foreign and _is_page(folder / "index.html")):
-        return
-    way = f"it holds {foreign[0]}; choose a new folder" if foreign else "choose a new folder"
-    if not foreign and not force and _is_page(folder / "index.html"):
-        way = "--force replaces it"
-    raise ConfigError(f"--output: {folder} is there already; {way}")
-
-
-def _is_page(path: Path) -> bool:
-    return path.is_file() and _MARK in path.read_bytes()
+    check_output(folder, force=force)
+    return write_report(folder, _contents(file, document))
 
 
 def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
@@ -172,18 +133,18 @@ def _page(
         *document.get("notes", ()),
     ]
     settings, columns = tables.settings_of(document), tables.titled(document)
-    environment = Environment(
-        loader=PackageLoader("zostudy.study.report", "templates"), autoescape=True, trim_blocks=True
-    )
-    return environment.get_template("page.html").render(
+    return rendered(
+        "page.html",
         config=file.config,
-        version=__version__,
         document=document,
         states=_states(document),
         answers=answers.answers(document, metric, by_metric),
         doubts=[text for text in doubts if text],
         settings=settings,
-        columns=columns,
+        heads=[
+            *((name, "") for name in (*settings.values(), "n")),
+            *((metric.title, metric.meaning) for metric in columns),
+        ],
         rows=[_row(point, settings, columns) for point in document["points"]],
         figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],

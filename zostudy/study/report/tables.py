@@ -148,7 +148,12 @@ def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
         ]
         for point in document["points"]
     ]
-    columns = "l" * len(settings) + "r" * (1 + len(metrics))
+    return latex(head, rows, len(settings))
+
+
+def latex(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """A table for a paper that uses the package booktabs; the first columns hold words."""
+    columns = "l" * words + "r" * (len(head) - words)
     return "\n".join(
         [
             rf"\begin{{tabular}}{{{columns}}}",
@@ -164,7 +169,5 @@ def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return (
-        " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells).replace("±", r"$\pm$")
-        + r" \\"
-    )
+    line = " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells)
+    return line.replace("±", r"$\pm$").replace("−", "$-$") + r" \\"
