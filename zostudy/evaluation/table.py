@@ -10,23 +10,19 @@ Symbols:
                 count half, so that the mean over all architectures is 50
 """
 
-import csv
 import functools
 import hashlib
-import io
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from zostudy.config.settings import EvaluateSettings
-from zostudy.errors import ArchitectureError, ConfigError, DataError
-from zostudy.options import nearest, shown
-from zostudy.space import enumeration
+from zostudy.errors import ArchitectureError, DataError
+from zostudy.options import shown
+from zostudy.space import csv_file, enumeration
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
@@ -37,23 +33,6 @@ _SOURCE = (
     "the accuracies of NAS-Bench-201 can be had from NATS-Bench, "
     "https://github.com/D-X-Y/NATS-Bench (see docs/tutorials/nasbench201.md)"
 )
-
-
-#: Bytes of the largest table that is read.
-_MOST_BYTES = 2**30
-
-#: How files begin that are often taken for CSV.
-_OTHER_FORMATS = {
-    b"\x1f\x8b": "compressed (gzip)",
-    b"BZh": "compressed (bzip2)",
-    b"\xfd7zXZ": "compressed (xz)",
-    b"PK\x03\x04": "a ZIP archive or spreadsheet",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
-}
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-_AT_COMMAS = "; fields that hold a comma need quotes, and decimals a point"
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf(inity)?|-inf", re.ASCII | re.I)
 
 
 class Row(NamedTuple):
@@ -150,9 +129,12 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
         ConfigError: The file cannot be read, or has no such column.
         DataError: A row is wrong, or an architecture is missing; the line and the value are named.
     """
-    content = _content(settings.path)
+    content = csv_file.content(settings.path, "evaluate.path", _SOURCE)
+    names = ("architecture_column", "column", "validation_column")
+    columns = {f"evaluate.{name}": getattr(settings, name) for name in names}
+    columns = {place: column for place, column in columns.items() if column}
     rows: dict[Genotype, Row] = {}
-    for line, fields in _records(settings, content):
+    for line, fields in csv_file.records(settings.path, content, columns):
         place = f"{settings.path}:{line}"
         text = fields[settings.architecture_column]
         try:
@@ -174,97 +156,14 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
     return Table(space, rows, hashlib.sha256(content).hexdigest())
 
 
-def _content(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"evaluate.path: {path!r} cannot be read ({error.strerror}); {_SOURCE}"
-        ) from error
-    if len(content) > _MOST_BYTES:
-        raise DataError(f"{path}: is larger than {_MOST_BYTES:,} bytes; is it a table?")
-    for mark, what in _OTHER_FORMATS.items():
-        if content.startswith(mark):
-            raise DataError(f"{path}: is {what} and no CSV; needs CSV text in UTF-8")
-    return content
-
-
-def _records(settings: EvaluateSettings, content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line and fields of each row, once the header has the columns."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-        raise DataError(
-            f"{settings.path}: is no text in UTF-8 (byte 0x{byte:02x} in line {line})"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{settings.path}:{line}: holds a NUL character, and is no text")
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    try:
-        for fields in lines:
-            if not header:
-                header = fields
-                _check_header(settings, header)
-            elif len(fields) != len(header) and fields:
-                raise DataError(
-                    f"{settings.path}:{lines.line_num}: {len(fields)} fields; "
-                    f"the header has {len(header)}{_AT_COMMAS if len(fields) > len(header) else ''}"
-                )
-            elif fields:  # else an empty line
-                yield lines.line_num, dict(zip(header, fields, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{settings.path}:{lines.line_num}: is no CSV ({error})") from error
-    if not header:
-        raise DataError(f"{settings.path}: is empty; needs a header and a row an architecture")
-
-
-def _check_header(settings: EvaluateSettings, header: list[str]) -> None:
-    for name in ("architecture_column", "column", "validation_column"):
-        column = getattr(settings, name)
-        if column and header.count(column) != 1:
-            times = "no column" if column not in header else f"{header.count(column)} columns"
-            raise ConfigError(
-                f"evaluate.{name}: {settings.path!r} has {times} {shown(column)}"
-                f"{_known_columns(column, header)}"
-            )
-
-
-def _known_columns(column: str, header: list[str]) -> str:
-    """What the header has, or how it seems to be written."""
-    if column in header:
-        return "; needs one"
-    if len(header) == 1:
-        other = next((name for mark, name in _SEPARATORS.items() if mark in header[0]), None)
-        if other is not None:
-            return f"; its fields are separated by {other}, and need commas"
-    names = ", ".join(header)
-    return nearest(column, header) or f"; columns: {names[:300]}{'…' if len(names) > 300 else ''}"
-
-
 def _accuracies(
     place: str, fields: Mapping[str, str], settings: EvaluateSettings
 ) -> tuple[float, float | None]:
     validation = settings.validation_column
     return (
-        _percent(place, settings.column, fields[settings.column]),
-        _percent(place, validation, fields[validation]) if validation else None,
+        csv_file.percent(place, settings.column, fields[settings.column]),
+        csv_file.percent(place, validation, fields[validation]) if validation else None,
     )
-
-
-def _percent(place: str, column: str, text: str) -> float:
-    if not _NUMBER.fullmatch(text.strip()):
-        comma = (
-            "; write a decimal point" if _NUMBER.fullmatch(text.strip().replace(",", ".")) else ""
-        )
-        raise DataError(f"{place}: {column} {shown(text)} is no number; allowed: 0 to 100{comma}")
-    value = float(text)
-    if not 0 <= value <= 100:
-        raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: 0 to 100")
-    return value
 
 
 def _check_percent(settings: EvaluateSettings, rows: Iterable[Row]) -> None:

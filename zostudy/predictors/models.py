@@ -98,7 +98,13 @@ def gradient_boosting(features: Matrix, values: Values, seed: int) -> Predict:
 def mlp(features: Matrix, values: Values, seed: int) -> Predict:
     """Mean of three networks of one hidden layer of 32 units, with weight decay, by L-BFGS."""
     made = [
-        MLPRegressor(hidden_layer_sizes=(32,), alpha=1.0, solver="lbfgs", max_iter=200, random_state=seed + index)
+        MLPRegressor(
+            hidden_layer_sizes=(32,),
+            alpha=1.0,
+            solver="lbfgs",
+            max_iter=200,
+            random_state=seed + index,
+        )
         for index in range(3)
     ]
     with warnings.catch_warnings():

@@ -178,8 +178,9 @@ class Predictor:
         """
         _check(examples)
         scale, make = Scale.of(examples.accuracies), _Features.of(examples, settings.encodings)
-        features, values = make(examples.genotypes, examples.columns), scale.forward(
-            examples.accuracies
+        features, values = (
+            make(examples.genotypes, examples.columns),
+            scale.forward(examples.accuracies),
         )
         names = settings.models
         if len(values) > MOST_FOR_GAUSSIAN_PROCESS and len(names) > 1:
@@ -197,9 +198,7 @@ class Predictor:
         residuals, tau = np.abs(values - found), float(kendalltau(found, values).statistic)
         return cls(settings, examples, whole, tuple(apart), folds, residuals, tau, scale, make)
 
-    def __call__(
-        self, genotypes: Sequence[Genotype], columns: Columns | None = None
-    ) -> Prediction:
+    def __call__(self, genotypes: Sequence[Genotype], columns: Columns | None = None) -> Prediction:
         """Predict accuracies of architectures.
 
         Args:
