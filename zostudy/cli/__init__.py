@@ -31,6 +31,9 @@ from zostudy.cli import bundles
 from zostudy.cli import spaces
 
 # isort: split
+from zostudy.cli import predictors
+
+# isort: split
 from zostudy.cli import cache, doctor
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "cache",
     "doctor",
     "main",
+    "predictors",
     "report",
     "results",
     "spaces",

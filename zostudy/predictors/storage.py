@@ -98,9 +98,7 @@ def _parts(document: dict[str, Any]) -> tuple[Examples, Settings]:
         **given | {"encodings": tuple(given["encodings"]), "models": tuple(given["models"])}
     )
     check(settings)
-    cells = [
-        genotypes.from_dict({"search_space": space.name, "cells": row[0]}) for row in rows
-    ]
+    cells = [genotypes.from_dict({"search_space": space.name, "cells": row[0]}) for row in rows]
     columns = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), len(names))
     accuracies = np.array([row[1] for row in rows], dtype=np.float64)
     return Examples(tuple(cells), accuracies, columns, names), settings
