@@ -1,6 +1,6 @@
 """How well predictors rank the rest of NAS-Bench-201, and whether their intervals hold the truth.
 
-``python -m benchmarks.predictors [--json] [--draws 10]``: a predictor with default settings is
+``python -m benchmarks.predictors [--json] [--draws 10] [--sizes 128 1024]``: a predictor with default settings is
 fitted on 128 or 1,024 random cells (CIFAR-10, mean test accuracy of 200 epochs; data: ZOSTUDY_DATA)
 and predicts all others. Values are means over the draws; of each draw, the line on stderr tells.
 
@@ -46,12 +46,12 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     """Every result."""
     source = Source(str(there("nasbench201.csv")), accuracy=COLUMN)
     everything = read(source, search_space("nasbench201"))
-    for count, reference in REFERENCES.items():
+    for count in arguments.sizes:
         draws = []
         for seed in range(arguments.draws):
             draws.append(draw(everything, count, seed))
             print(f"{count} cells, draw {seed}: {draws[-1]}", file=sys.stderr, flush=True)
-        references = {"kendall_tau": reference, "coverage_90": COVERAGE}
+        references = {"kendall_tau": REFERENCES[count], "coverage_90": COVERAGE}
         for metric in draws[0]:
             mean = float(np.mean([one[metric] for one in draws]))
             yield Row(f"nasbench201-{count}", metric, mean, references.get(metric))
@@ -59,6 +59,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of its own."""
+    sizes = list(REFERENCES)
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, choices=sizes, help="cells")
     parser.add_argument("--draws", type=int, default=10, help="random draws of cells (10)")
 
 

@@ -116,7 +116,7 @@ def test_a_scale_goes_there_and_back():
     values = np.array([10.0, 10.0, 60.0, 70.0, 90.0, 91.0])
     scale = Scale.of(values)
     assert scale.back(scale.forward(values)) == pytest.approx(values)
-    assert scale.back(np.array([-9.0, 99.0])).tolist() == [0.0, 100.0]
+    assert scale.back(np.array([-9.0, 99.0])).tolist() == [10.0, 100.0]
 
 
 def test_a_file_gives_the_same_predictor(tmp_path):

@@ -51,43 +51,44 @@ def fit(  # noqa: PLR0913  # one parameter an option
     as_json: AsJson = False,
 ) -> None:
     """Fit a predictor; the blend of models is chosen by nested cross-validation."""
-    import numpy as np
-
     from zostudy.predictors import storage
     from zostudy.predictors.encodings import DEFAULT
-    from zostudy.predictors.examples import Source, read
     from zostudy.predictors.models import MODELS
     from zostudy.predictors.predictor import Predictor, Settings
-    from zostudy.space.search_space import search_space
     from zostudy.study.disk.whole_files import write_whole
 
     settings = Settings(tuple(encodings) or DEFAULT, tuple(models) or tuple(MODELS), seed=seed)
     storage.check(settings)
     if not output.resolve().parent.is_dir():
         raise ConfigError(f"--output: {str(output.parent)!r} is no folder")
-    source = Source(str(table), architecture_column, column, tuple(features))
-    examples = read(source, search_space(space))
+    examples = _read(table, space, architecture_column, column, tuple(features))
+    fitted = Predictor.fit(_some(examples, rows, seed), settings)
+    write_whole(output, storage.written(fitted))
+    weights, count = dict(fitted.blend.weights), len(fitted.examples.genotypes)
+    if as_json:
+        found = {"architectures": count, "weights": weights, "kendall_tau": fitted.tau}
+        print_json({"predictor": str(output)} | found)
+        return
+    blend = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    typer.echo(
+        f"{output}: fitted on {count:,} architectures ({blend}); Kendall's τ in nested "
+        f"cross-validation {fitted.tau:.3f}"
+    )
+
+
+def _some(examples: "Examples", rows: int, seed: int) -> "Examples":
+    """Random examples, or all.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    import numpy as np
+
     count = len(examples.genotypes)
     if rows > count:
-        raise ConfigError(f"--rows: {rows} is not allowed; {table} has {count}")
-    if rows:
-        examples = examples.some(np.random.default_rng(seed).permutation(count)[:rows])
-    fitted = Predictor.fit(examples, settings)
-    write_whole(output, storage.written(fitted))
-    found = {
-        "predictor": str(output),
-        "architectures": len(examples.genotypes),
-        "weights": dict(fitted.whole.weights),
-        "kendall_tau": fitted.tau,
-    }
-    if as_json:
-        print_json(found)
-        return
-    blend = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted.whole.weights.items())
-    typer.echo(
-        f"{output}: fitted on {len(examples.genotypes):,} architectures ({blend}); Kendall's τ "
-        f"in nested cross-validation {fitted.tau:.3f}"
-    )
+        raise ConfigError(f"--rows: {rows} is not allowed; the table has {count}")
+    order = np.random.default_rng(seed).permutation(count)
+    return examples.some(order[:rows]) if rows else examples
 
 
 @predictor.command()
@@ -154,9 +155,16 @@ def _both(
 ) -> tuple["Predictor", "Examples"]:
     """The predictor, and the architectures of a table with the columns that it reads."""
     from zostudy.predictors import storage
-    from zostudy.predictors.examples import Source, read
 
     fitted = storage.read(path)
-    names = fitted.examples.names
-    source = Source(str(table), architecture_column, column, names)
-    return fitted, read(source, fitted.examples.space)
+    space, names = fitted.examples.space.name, fitted.examples.names
+    return fitted, _read(table, space, architecture_column, column, names)
+
+
+def _read(
+    table: Path, space: str, architecture_column: str, column: str, features: tuple[str, ...]
+) -> "Examples":
+    from zostudy.predictors.examples import Source, read
+    from zostudy.space.search_space import search_space
+
+    return read(Source(str(table), architecture_column, column, features), search_space(space))
