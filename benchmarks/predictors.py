@@ -1,8 +1,9 @@
 """How well predictors rank the rest of NAS-Bench-201, and whether their intervals hold the truth.
 
-``python -m benchmarks.predictors [--json] [--draws 10] [--sizes 128 1024]``: a predictor with default settings is
-fitted on 128 or 1,024 random cells (CIFAR-10, mean test accuracy of 200 epochs; data: ZOSTUDY_DATA)
-and predicts all others. Values are means over the draws; of each draw, the line on stderr tells.
+``python -m benchmarks.predictors [--json] [--draws 10] [--sizes 128 1024]``: a predictor with
+default settings is fitted on 128 or 1,024 random cells (CIFAR-10, mean test accuracy of 200 epochs;
+data: ZOSTUDY_DATA) and predicts all others. Values are means over the draws; of each draw, the line
+on stderr tells.
 
 - ``kendall_tau``: τ-b of predictions and accuracies. ``kendall_tau_cv``: what the predictor's own
   nested cross-validation says, without any of the others.

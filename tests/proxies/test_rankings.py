@@ -56,7 +56,7 @@ def redrawn(supernet, generator):
     with torch.no_grad():
         for weight in other.parameters():
             if weight.ndim > 1 and id(weight) not in architecture:
-                weight.normal_(generator=generator)
+                weight.copy_(torch.randn(weight.shape, generator=generator))
     return other
 
 

@@ -129,7 +129,7 @@ class Scale:
 
     def forward(self, values: Vector) -> Vector:
         """Scores of values."""
-        return np.interp(values, self.values, self.scores)
+        return np.asarray(np.interp(values, self.values, self.scores))
 
     def back(self, scores: Vector) -> Vector:
         """Accuracies of scores, in percent; past the best example as steep as its upper tenth."""
@@ -139,7 +139,7 @@ class Scale:
         slope = (self.values[-1] - self.values[top]) / run if run > 0 else 0.0
         beyond = np.maximum(scores - self.scores[-1], 0)
         found = np.interp(scores, self.scores, self.values) + slope * beyond
-        return np.minimum(found, 100.0)
+        return np.asarray(np.minimum(found, 100.0))
 
 
 @dataclass(frozen=True, eq=False)
