@@ -172,7 +172,12 @@ def entropic_score(
 
     Differs from: the paper, whose layers are those of one network; here each state that a cell or a
     node reads counts as one.
+
+    Raises:
+        NumericalError: Every state is 0.
     """
     alive = [state for state in states if state.is_meta or bool(state.any())]
+    if not alive:
+        raise NumericalError("entropic_score: every state is 0 everywhere; none has an entropy")
     entropies = [(functional.softplus(s) - s * s.sigmoid()).mean() for s in alive]
     return torch.stack(entropies).sum()
