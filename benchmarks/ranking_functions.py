@@ -133,7 +133,8 @@ def scored(
             started = time.perf_counter()
             found[ranking.name][index] = score(made, ranking, batch)
             seconds[ranking.name] += (time.perf_counter() - started) / len(genotypes)
-        print(f"{index + 1} of {len(genotypes)} cells", file=sys.stderr, flush=True)
+        line = " ".join(f"{name}={own[index]:.6g}" for name, own in found.items())
+        print(f"{index + 1} of {len(genotypes)}: {line}", file=sys.stderr, flush=True)
     sizes = np.array([size(genotype) for genotype in genotypes], dtype=float).T
     named = dict(zip(("parameters", "macs"), sizes, strict=True))
     return found | named | {"convolutions": convolutions(genotypes).sum(axis=1)}, seconds

@@ -186,7 +186,7 @@ def zico(
         parts: Parts that the batch is divided into, of two pictures at least.
 
     Raises:
-        NumericalError: The batch is too small.
+        NumericalError: The batch is too small, or no layer has a gradient that varies.
     """
     if len(images) < 2 * parts:
         raise NumericalError(
@@ -196,10 +196,13 @@ def zico(
     chunks = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
     found = [_gradients(network, part, classes, twice=False) for part, classes in chunks]
     layers = [network.layers(gradients) for gradients in found]
-    totals = []
+    totals: list[Tensor] = []
     for gradients in zip(*layers, strict=True):
         stacked = torch.stack([gradient.double() for gradient in gradients])
         means, deviations = stacked.abs().mean(dim=0), stacked.std(dim=0, correction=0)
         ratios = torch.where(deviations > 0, means / deviations, 0.0)
         totals.append(ratios.sum())
-    return torch.stack([total.log() for total in totals if holds(total > 0)]).sum()
+    logs = [total.log() for total in totals if holds(total > 0)]
+    if not logs:
+        raise NumericalError("zico: no layer has a gradient that varies")
+    return torch.stack(logs).sum()
