@@ -103,8 +103,9 @@ def zen(
     The weights of convolutions are drawn from N(0, 1) for it: with those of the usual
     initialization, which keep lengths, it would know nothing of the width of the layers.
 
-    Differs from: the public code, which leaves BN in and adds the log of its deviations; for a
-    chain of layers that is the same number. BN only scales here, in float64.
+    Differs from: the public code, which leaves BN in and adds the log of its deviations, which
+    differ with the branches of a cell; a BN does not vanish with the mixing weight behind it. For a
+    chain of layers both are the same number. BN only scales here, in float64.
 
     Args:
         network: The network.
