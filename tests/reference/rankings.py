@@ -30,6 +30,7 @@ class Run:
             for name, weight in network.named_parameters()
             if not name.startswith(("alpha", "beta"))
         }
+        self.kernels = {name: weight for name, weight in self.weights.items() if weight.ndim > 1}
 
     def __call__(self, images):
         return self.network(images, self.mixing, self.edges)
@@ -158,44 +159,61 @@ def entropic_score(run):
     return total
 
 
-def gradient_norm(run):
+def gradient_norm(run, norms="layers"):
     gradients = run.gradients(run.images, run.labels)
-    return math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+    squares = [float((gradients[name] ** 2).sum()) for name in run.kernels]
+    return sum(map(math.sqrt, squares)) if norms == "layers" else math.sqrt(sum(squares))
 
 
 def snip(run):
     gradients = run.gradients(run.images, run.labels)
-    return sum(float((w * gradients[name]).abs().sum().detach()) for name, w in run.weights.items())
+    return sum(float((w * gradients[name]).abs().sum().detach()) for name, w in run.kernels.items())
 
 
-def grasp(run, step=1e-9):
+def grasp(run, step=1e-9, classifier=True):
     """−θ · H g, H g by a central difference along g."""
     start = {name: weight.detach().clone() for name, weight in run.weights.items()}
     along = run.gradients(run.images, run.labels)
     ends = []
     for sign in (1, -1):
         with torch.no_grad():
-            for name, weight in run.weights.items():
+            for name, weight in run.kernels.items():
                 weight.copy_(start[name] + sign * step * along[name])
         ends.append(run.gradients(run.images, run.labels))
     with torch.no_grad():
         for name, weight in run.weights.items():
             weight.copy_(start[name])
     return -sum(
-        float((start[name] * (ends[0][name] - ends[1][name]) / (2 * step)).sum()) for name in start
+        float((start[name] * (ends[0][name] - ends[1][name]) / (2 * step)).sum())
+        for name in run.kernels
+        if classifier or not name.startswith("classifier")
     )
 
 
 def fisher(run):
-    states, _, logits = run.states(run.images)
-    for state in states:
-        state.retain_grad()
-    functional.cross_entropy(logits, run.labels).backward()
-    total = 0.0
-    for state in states:
-        if state.grad is None:
+    """By hooks on the layers; a depthwise convolution is a part of the pointwise one behind it."""
+    outputs = []
+
+    def note(layer, _, output):
+        output.retain_grad()
+        outputs.append((layer, output))
+
+    layers = [m for m in run.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    functional.cross_entropy(run(run.images), run.labels).backward()
+    for handle in handles:
+        handle.remove()
+    total, area = 0.0, 1
+    for layer, output in outputs:
+        if getattr(layer, "groups", 1) > 1:
+            area = layer.weight[0].numel()
             continue
-        total += float(((state * state.grad).detach().sum(dim=(2, 3)) ** 2).mean(dim=0).sum()) / 2
+        fan, area = layer.weight[0].numel() * area, 1
+        if output.grad is None:
+            continue
+        each = (output * output.grad).detach()
+        each = each if each.ndim == 2 else each.sum(dim=(2, 3))
+        total += fan * float((each**2).mean(dim=0).sum()) / 2
     return total
 
 
@@ -223,16 +241,14 @@ def zico(run, parts=2):
         for i in range(parts)
     ]
     sums = {}
-    for name in run.weights:
-        of_cell = name.startswith(("cells.", "blocks."))
-        group = name.split(".")[1] if of_cell else name.split(".")[0]
+    for name in run.kernels:
         values = torch.stack([gradients[name].flatten() for gradients in found], dim=1)
         for weight in values:
             mean = float(weight.abs().sum()) / parts
             centre = float(weight.sum()) / parts
             deviation = math.sqrt(sum((float(v) - centre) ** 2 for v in weight) / parts)
             if deviation > 0:
-                sums[group] = sums.get(group, 0.0) + mean / deviation
+                sums[name] = sums.get(name, 0.0) + mean / deviation
     return sum(math.log(value) for value in sums.values())
 
 
@@ -242,7 +258,7 @@ def picture_gradients(run, index):
     picture = run.images[index : index + 1].clone().requires_grad_()
     run(picture).sum().backward()
     weights = [
-        (torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in run.weights.values()
+        (torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in run.kernels.values()
     ]
     return picture.grad.flatten(), torch.cat(weights)
 

@@ -34,6 +34,9 @@ from zostudy.cli import bundles
 from zostudy.cli import spaces
 
 # isort: split
+from zostudy.cli import predictors
+
+# isort: split
 from zostudy.cli import cache, doctor
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "cache",
     "doctor",
     "main",
+    "predictors",
     "report",
     "reproduce",
     "results",

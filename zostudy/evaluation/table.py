@@ -20,10 +20,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from zostudy.config.settings import EvaluateSettings
-from zostudy.errors import ArchitectureError, ConfigError, DataError
-from zostudy.evaluation import csv_rows
-from zostudy.options import nearest, shown
-from zostudy.space import enumeration
+from zostudy.errors import ArchitectureError, DataError
+from zostudy.options import shown
+from zostudy.space import csv_file, enumeration
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
@@ -34,9 +33,6 @@ _SOURCE = (
     "the accuracies of NAS-Bench-201 can be had from NATS-Bench, "
     "https://github.com/D-X-Y/NATS-Bench (see docs/tutorials/nasbench201.md)"
 )
-
-#: Said where a table is empty.
-_NEEDED = "a header and a row an architecture"
 
 
 class Row(NamedTuple):
@@ -133,10 +129,12 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
         ConfigError: The file cannot be read, or has no such column.
         DataError: A row is wrong, or an architecture is missing; the line and the value are named.
     """
-    content = _content(settings.path)
+    content = csv_file.content(settings.path, "evaluate.path", _SOURCE)
+    names = ("architecture_column", "column", "validation_column")
+    columns = {f"evaluate.{name}": getattr(settings, name) for name in names}
+    columns = {place: column for place, column in columns.items() if column}
     rows: dict[Genotype, Row] = {}
-    check = functools.partial(_check_header, settings)
-    for line, fields in csv_rows.rows(settings.path, content, check, _NEEDED):
+    for line, fields in csv_file.records(settings.path, content, columns):
         place = f"{settings.path}:{line}"
         text = fields[settings.architecture_column]
         try:
@@ -158,43 +156,13 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
     return Table(space, rows, hashlib.sha256(content).hexdigest())
 
 
-def _content(path: str) -> bytes:
-    try:
-        return csv_rows.content(path)
-    except OSError as error:
-        raise ConfigError(
-            f"evaluate.path: {path!r} cannot be read ({error.strerror}); {_SOURCE}"
-        ) from error
-
-
-def _check_header(settings: EvaluateSettings, header: list[str]) -> None:
-    for name in ("architecture_column", "column", "validation_column"):
-        column = getattr(settings, name)
-        if column and header.count(column) != 1:
-            times = "no column" if column not in header else f"{header.count(column)} columns"
-            raise ConfigError(
-                f"evaluate.{name}: {settings.path!r} has {times} {shown(column)}"
-                f"{_known_columns(column, header)}"
-            )
-
-
-def _known_columns(column: str, header: list[str]) -> str:
-    """What the header has, or how it seems to be written."""
-    if column in header:
-        return "; needs one"
-    if other := csv_rows.other_separator(header):
-        return f"; its fields are separated by {other}, and need commas"
-    names = ", ".join(header)
-    return nearest(column, header) or f"; columns: {names[:300]}{'…' if len(names) > 300 else ''}"
-
-
 def _accuracies(
     place: str, fields: Mapping[str, str], settings: EvaluateSettings
 ) -> tuple[float, float | None]:
     validation = settings.validation_column
     return (
-        csv_rows.percent(place, settings.column, fields[settings.column]),
-        csv_rows.percent(place, validation, fields[validation]) if validation else None,
+        csv_file.percent(place, settings.column, fields[settings.column]),
+        csv_file.percent(place, validation, fields[validation]) if validation else None,
     )
 
 
@@ -210,7 +178,7 @@ def _check_percent(settings: EvaluateSettings, rows: Iterable[Row]) -> None:
         (settings.validation_column, max(row.validation or 0.0 for row in found)),
     ):
         if name:
-            csv_rows.check_no_fractions(settings.path, name, best)
+            csv_file.check_no_fractions(settings.path, name, best)
 
 
 def _shown(row: Row) -> str:

@@ -4,7 +4,7 @@ Symbols:
     n   pictures of the batch
     f   the network
     J   float[n, pixels], gradient of the sum of a picture's logits for its pixels
-    G   float[n, weights], gradient of the sum of a picture's logits for the weights
+    G   float[n, kernels], gradient of the sum of a picture's logits for the kernels
 
 Where BN would tie the pictures of a batch together, its mean and variance are taken as constants of
 the batch: the sum over a batch of anything that BN has centred is 0, and so would its gradient be.
@@ -54,6 +54,13 @@ def ntk_condition(
 ) -> Float[Tensor, ""]:
     """Condition number of the neural tangent kernel G Gᵀ of some of the batch's pictures.
 
+    G is for the kernels of convolutions and of the classifier alone, as in TE-NAS, which takes 72
+    pictures.
+
+    Differs from: TE-NAS, through whose batch statistics the gradient of a picture passes. Where
+    every operation ends with BN, as in the DARTS space, such rows of G sum to 0, and the smallest
+    eigenvalue is rounding; here statistics are constants.
+
     Args:
         network: The network.
         images: The batch, whose statistics BN uses.
@@ -63,7 +70,7 @@ def ntk_condition(
         NumericalError: The kernel is degenerate.
     """
     statistics = network.statistics(images)
-    weights = list(network.weights.values())
+    weights = network.kernels
     with ConstantStatistics(statistics):
         totals = network(images[:pictures]).sum(dim=1)
     rows = [
@@ -93,8 +100,12 @@ def zen(
 ) -> Float[Tensor, ""]:
     """Log of the mean ‖f(x + step · z) − f(x)‖ for noise x and z, f the last cell without BN.
 
-    Differs from: the public code, which leaves BN in and adds the log of its deviations; for a
-    chain of layers that is the same number. BN only scales here, in float64.
+    The weights of convolutions are drawn from N(0, 1) for it: with those of the usual
+    initialization, which keep lengths, it would know nothing of the width of the layers.
+
+    Differs from: the public code, which leaves BN in and adds the log of its deviations, which
+    differ with the branches of a cell; a BN does not vanish with the mixing weight behind it. For a
+    chain of layers both are the same number. BN only scales here, in float64.
 
     Args:
         network: The network.
@@ -103,6 +114,10 @@ def zen(
         step: Length of the step.
     """
     weights = {name: weight.double() for name, weight in network.weights.items()}
+    for name in network.rows:
+        shape = weights[name].shape
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        weights[name] = drawn.to(images.device)
     here, way = (
         torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images.device)
         for _ in range(2)

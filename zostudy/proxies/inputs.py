@@ -40,6 +40,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from zostudy.networks.mixing import Mixing
+from zostudy.networks.shared_operations import SharedDense, SharedReduction, SharedSeparable
 from zostudy.networks.supernet import Supernet
 from zostudy.space.search_space import SearchSpace
 
@@ -130,6 +131,8 @@ class Network:
 
     Attributes:
         weights: Every weight by name, without α and β.
+        rows: For each weight that is a kernel of convolutions or of a linear layer, how many
+            operations of edges it is the kernel of, one after the other along its first dimension.
     """
 
     def __init__(self, supernet: Supernet, mixing: Mixing, *, twice: bool) -> None:
@@ -142,6 +145,30 @@ class Network:
             for name, parameter in supernet.named_parameters()
             if id(parameter) not in architecture
         }
+        self.rows = {name: 1 for name, weight in self.weights.items() if weight.ndim > 1}
+        for prefix, module in supernet.named_modules():
+            if isinstance(module, SharedDense | SharedSeparable | SharedReduction):
+                share = module.channels if isinstance(module, SharedDense) else 1
+                for name, weight in module.named_parameters():
+                    self.rows[f"{prefix}.{name}"] = len(weight) // share
+
+    @property
+    def kernels(self) -> list[Tensor]:
+        """The weights of convolutions and linear layers, as they are kept."""
+        return [self.weights[name] for name in self.rows]
+
+    def layers(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors shaped as the kernels, such as gradients, split into those of single operations.
+
+        A layer is one kernel of one edge's operation, so that no sum over layers depends on how a
+        supernet is computed.
+        """
+        return [
+            layer
+            for tensor, rows in zip(tensors, self.rows.values(), strict=True)
+            if tensor.numel()
+            for layer in tensor.chunk(rows)
+        ]
 
     def read(self, images: Images, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
         """Logits, features, maps and states for a batch.
@@ -311,6 +338,32 @@ class ConstantStatistics(_BatchNorm):
     def normalized(self, images: Tensor) -> Tensor:
         """Pictures by the next statistics."""
         return _standardized(images, *next(self._left))
+
+
+class Convolved(TorchFunctionMode):
+    """A context that notes what convolutions and linear layers give.
+
+    Attributes:
+        found: For each, its output, float[batch, channels, …], and how many weights a channel of it
+            has (its fan-in).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Tensor, int]] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # any function returns anything
+        """Call the function, and note its output if it is one of a layer."""
+        output = func(*args, **(kwargs or {}))
+        if func in (functional.conv2d, functional.linear):
+            self.found.append((output, args[1][0].numel()))
+        return output
 
 
 def _standardized(images: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

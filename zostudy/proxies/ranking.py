@@ -167,10 +167,17 @@ def entropic_score(
     """Mean entropy of the units of each state, summed over the states.
 
     A unit of value a is on with probability p = sigmoid(a); its entropy is
-    −p log p − (1 − p) log(1 − p) = softplus(a) − a p, in nats.
+    −p log p − (1 − p) log(1 − p) = softplus(a) − a p, in nats. A state that is 0 everywhere, as of
+    a node that nothing reaches, would have the largest entropy, and is left out.
 
     Differs from: the paper, whose layers are those of one network; here each state that a cell or a
     node reads counts as one.
+
+    Raises:
+        NumericalError: Every state is 0.
     """
-    entropies = [(functional.softplus(s) - s * s.sigmoid()).mean() for s in states]
+    alive = [state for state in states if state.is_meta or bool(state.any())]
+    if not alive:
+        raise NumericalError("entropic_score: every state is 0 everywhere; none has an entropy")
+    entropies = [(functional.softplus(s) - s * s.sigmoid()).mean() for s in alive]
     return torch.stack(entropies).sum()

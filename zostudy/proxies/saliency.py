@@ -4,12 +4,16 @@ Symbols:
     θ   weights of the network (not α and β)
     L   cross-entropy of a batch
     g   ∂L/∂θ
-    a   a state that a cell or a node reads
+    a   a channel of what a layer gives for a picture
 
-A weight of an operation whose mixing weight is 0 has no gradient, and so counts for nothing.
+A layer is one kernel of one edge's operation (`Network.layers`), as the sources have it, whatever
+the supernet computes in one call. Only kernels count: scales and biases of BN, and the classifier's
+bias, do not, as in the public code (github.com/SamsungLabs/zero-cost-nas, which automl/NASLib
+follows). A weight of an operation whose mixing weight is 0 has no gradient, and so counts for
+nothing.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,15 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.inputs import Images, Network, PlainNorm, WithoutNorm, holds
+from zostudy.proxies.inputs import Convolved, Images, Network, PlainNorm, WithoutNorm, holds
 from zostudy.registry import ranking_function
 
 Labels = Int64[Tensor, " batch"]
 
 
 def _gradients(network: Network, images: Images, labels: Labels, *, twice: bool) -> list[Tensor]:
+    """The gradients of the kernels."""
     loss = functional.cross_entropy(network(images), labels)
-    return network.gradients(loss, list(network.weights.values()), twice=twice)
+    return network.gradients(loss, network.kernels, twice=twice)
 
 
 def _total(parts: list[Tensor]) -> Float[Tensor, ""]:
@@ -38,13 +43,26 @@ def _total(parts: list[Tensor]) -> Float[Tensor, ""]:
     reads=("network", "images", "labels"),
     source="Abdelfattah et al. 2021, Zero-cost proxies for lightweight NAS",
 )
-def gradient_norm(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
-    """Euclidean norm of the loss's whole gradient.
+def gradient_norm(
+    network: Network,
+    images: Images,
+    labels: Labels,
+    *,
+    norms: Literal["layers", "whole"] = "layers",
+) -> Float[Tensor, ""]:
+    """Σ over layers of the Euclidean norm of the loss's gradient.
 
-    Differs from: the public code, which adds up the norms of layers; a supernet's layers are a
-    matter of how it is computed.
+    Args:
+        network: The network.
+        images: The batch.
+        labels: Its classes.
+        norms: ``layers`` adds up their norms, as Abdelfattah et al. do; ``whole`` is one norm of
+            all gradients, as Zen-NAS compares with.
     """
-    return _total([g.square() for g in _gradients(network, images, labels, twice=False)]).sqrt()
+    gradients = _gradients(network, images, labels, twice=False)
+    if norms == "whole":
+        return _total([g.square() for g in gradients]).sqrt()
+    return torch.stack([torch.linalg.vector_norm(g) for g in network.layers(gradients)]).sum()
 
 
 @ranking_function(
@@ -56,7 +74,7 @@ def gradient_norm(network: Network, images: Images, labels: Labels) -> Float[Ten
 def snip(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
     """Σ |θ g|: how much the loss depends on the weights' presence."""
     gradients = _gradients(network, images, labels, twice=False)
-    pairs = zip(network.weights.values(), gradients, strict=True)
+    pairs = zip(network.kernels, gradients, strict=True)
     return _total([(weight * gradient).abs() for weight, gradient in pairs])
 
 
@@ -66,14 +84,31 @@ def snip(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
     reads=("network", "images", "labels"),
     source="Wang et al. 2020, GraSP",
 )
-def grasp(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
-    """−Σ θ · H g: how much the weights preserve the flow of gradients; H g = ½ ∂‖g‖²/∂θ."""
+def grasp(
+    network: Network, images: Images, labels: Labels, *, classifier: bool = True
+) -> Float[Tensor, ""]:
+    """−Σ θ · H g: how much the weights preserve the flow of gradients; H g = ½ ∂‖g‖²/∂θ.
+
+    Args:
+        network: The network.
+        images: The batch.
+        labels: Its classes.
+        classifier: Whether the terms of the classifier's weights are in the sum, as in the source.
+            They are large, the same in every cell, and follow the draw of weights more than the
+            architecture.
+    """
     with PlainNorm():  # torch's own has two derivatives; the first-order scorer takes a third
         gradients = _gradients(network, images, labels, twice=True)
     norm = _total([gradient.square() for gradient in gradients])
-    products = network.gradients(norm / 2, list(network.weights.values()))
-    pairs = zip(network.weights.values(), products, strict=True)
-    return -_total([weight * product for weight, product in pairs])
+    products = network.gradients(norm / 2, network.kernels)
+    terms = zip(network.rows, network.kernels, products, strict=True)
+    return -_total(
+        [
+            weight * product
+            for name, weight, product in terms
+            if classifier or not name.startswith("classifier.")
+        ]
+    )
 
 
 @ranking_function(
@@ -83,17 +118,25 @@ def grasp(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]
     source="Turner et al. 2020, BlockSwap; Theis et al. 2018",
 )
 def fisher(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
-    """Σ over channels of states of mean over pictures of ½ (Σ over pixels of a ∂L/∂a)².
+    """Σ over channels of layers of fan-in × mean over pictures of ½ (Σ over pixels of a ∂L/∂a)².
 
-    Differs from: the public code, which reads the output of every convolution; here the states
-    that cells and nodes read.
+    Without a bias, the sum over pixels is that of θ ∂L/∂θ over the channel's weights, for each
+    picture. As in the public code, every weight of a channel is given the channel's value.
+
+    Differs from: the public code for depthwise and pointwise convolutions, which are one layer
+    here, the linear map that they make together.
     """
-    reading = network.read(images)
-    states = [state for state in reading["states"] if state.requires_grad]
-    loss = functional.cross_entropy(reading["logits"], labels)
-    pairs = zip(states, network.gradients(loss, states), strict=True)
-    saliency = [(state * gradient).sum(dim=(2, 3)) for state, gradient in pairs]
-    return _total([part.square().mean(dim=0) / 2 for part in saliency])
+    with Convolved() as convolved:
+        loss = functional.cross_entropy(network(images), labels)
+    outputs = [(output, fan) for output, fan in convolved.found if output.requires_grad]
+    gradients = network.gradients(loss, [output for output, _ in outputs])
+    found = []
+    for (output, fan), gradient in zip(outputs, gradients, strict=True):
+        saliency = (
+            (output * gradient).flatten(2).sum(dim=2) if output.ndim > 2 else output * gradient
+        )
+        found.append(fan * saliency.square().mean(dim=0) / 2)
+    return _total(found)
 
 
 @ranking_function(
@@ -129,13 +172,12 @@ def synflow(network: Network, images: Images) -> Float[Tensor, ""]:
 def zico(
     network: Network, images: Images, labels: Labels, *, parts: Annotated[int, "[2, 10000]"] = 2
 ) -> Float[Tensor, ""]:
-    """Σ over cells of log Σ_θ mean |g| / σ(g), over parts of the batch.
+    """Σ over layers of log Σ_θ mean |g| / σ(g), over parts of the batch.
 
     Not differentiable in a way that tells anything: with its mixing weight an operation's gradient
     shrinks, its mean and its σ alike, up to the moment when it vanishes.
 
-    Differs from: the public code, whose sums are over layers; a cell counts as one here, so that
-    what leaving an operation out takes away is its terms.
+    Layers whose gradients are all 0, or do not vary, are left out, as in the public code.
 
     Args:
         network: The network.
@@ -144,7 +186,7 @@ def zico(
         parts: Parts that the batch is divided into, of two pictures at least.
 
     Raises:
-        NumericalError: The batch is too small.
+        NumericalError: The batch is too small, or no layer has a gradient that varies.
     """
     if len(images) < 2 * parts:
         raise NumericalError(
@@ -153,11 +195,14 @@ def zico(
         )
     chunks = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
     found = [_gradients(network, part, classes, twice=False) for part, classes in chunks]
-    sums: dict[str, Tensor] = {}
-    for name, gradients in zip(network.weights, zip(*found, strict=True), strict=True):
+    layers = [network.layers(gradients) for gradients in found]
+    totals: list[Tensor] = []
+    for gradients in zip(*layers, strict=True):
         stacked = torch.stack([gradient.double() for gradient in gradients])
         means, deviations = stacked.abs().mean(dim=0), stacked.std(dim=0, correction=0)
         ratios = torch.where(deviations > 0, means / deviations, 0.0)
-        cell = ".".join(name.split(".")[:2]) if name.startswith("cells.") else name.split(".")[0]
-        sums[cell] = sums.get(cell, 0) + ratios.sum()
-    return torch.stack([total.log() for total in sums.values() if holds(total > 0)]).sum()
+        totals.append(ratios.sum())
+    logs = [total.log() for total in totals if holds(total > 0)]
+    if not logs:
+        raise NumericalError("zico: no layer has a gradient that varies")
+    return torch.stack(logs).sum()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zostudy.errors import ConfigError, DataError
-from zostudy.evaluation import csv_rows
 from zostudy.options import nearest, shown
+from zostudy.space import csv_file
 
 #: What counts the rows of a method on a data set; the second one is shared by methods.
 RUN, SEED = "run", "seed"
@@ -59,10 +59,7 @@ def read(path: Path) -> OutsideResults:
         ConfigError: The file cannot be read, or lacks a column.
         DataError: A row is wrong; its line and the value are named.
     """
-    try:
-        content = csv_rows.content(str(path))
-    except OSError as error:
-        raise ConfigError(f"--table: {str(path)!r} cannot be read ({error.strerror})") from error
+    content = csv_file.content(str(path), "--table")
     header: list[str] = []
 
     def check(found: list[str]) -> None:
@@ -71,7 +68,7 @@ def read(path: Path) -> OutsideResults:
 
     accuracies: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     counterparts: dict[tuple[str, str], str] = {}
-    for line, named in csv_rows.rows(str(path), content, check, _NEEDED):
+    for line, named in csv_file.rows(str(path), content, check, _NEEDED):
         place, fields = f"{path}:{line}", dict(zip(header, named.values(), strict=True))
         run = _field(place, fields, SEED if SEED in header else RUN)
         key = (_field(place, fields, "dataset"), _field(place, fields, "method"))
@@ -80,7 +77,7 @@ def read(path: Path) -> OutsideResults:
                 f"{place}: {shown(key[1])} on {shown(key[0])} has run {shown(run)} twice; "
                 "needs one row a run"
             )
-        accuracies[key][run] = csv_rows.percent(place, "accuracy", fields["accuracy"])
+        accuracies[key][run] = csv_file.percent(place, "accuracy", fields["accuracy"])
         named_counterpart = fields.get(_COUNTERPART, "").strip()
         if counterparts.setdefault(key, named_counterpart) != named_counterpart:
             raise DataError(
@@ -90,7 +87,7 @@ def read(path: Path) -> OutsideResults:
     if not accuracies:
         raise DataError(f"{path}: has no row; needs {_NEEDED}")
     best = max(value for runs in accuracies.values() for value in runs.values())
-    csv_rows.check_no_fractions(str(path), "accuracy", best)
+    csv_file.check_no_fractions(str(path), "accuracy", best)
     return OutsideResults(
         name=path.stem,
         shared_seeds=SEED in header,
@@ -101,7 +98,7 @@ def read(path: Path) -> OutsideResults:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    other = csv_rows.other_separator(header)
+    other = csv_file.other_separator(header)
     if other:
         raise ConfigError(f"{path}: its fields are separated by {other}, and need commas")
     for name in header:

@@ -1,13 +1,14 @@
-"""A CSV file of accuracies: its rows with their lines, and what is wrong with it in one line."""
+"""CSV files of accuracies: their rows as text; errors name file, line and value."""
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from zostudy.errors import DataError
-from zostudy.options import shown
+from zostudy.errors import ConfigError, DataError
+from zostudy.options import nearest, shown
 
 #: Bytes of the largest table that is read.
 _MOST_BYTES = 2**30
@@ -26,15 +27,25 @@ _AT_COMMAS = "; fields that hold a comma need quotes, and decimals a point"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf(inity)?|-inf", re.ASCII | re.I)
 
 
-def content(path: str) -> bytes:
+def content(path: str, place: str, hint: str = "") -> bytes:
     """The bytes of a file that may be CSV.
 
+    Args:
+        path: The file.
+        place: What named it, for messages.
+        hint: Said after that it cannot be read.
+
     Raises:
-        OSError: It cannot be read.
+        ConfigError: It cannot be read.
         DataError: It is too large, or of another format.
     """
-    with Path(path).open("rb") as file:
-        found = file.read(_MOST_BYTES + 1)
+    try:
+        with Path(path).open("rb") as file:
+            found = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{place}: {path!r} cannot be read ({error.strerror}){hint and '; '}{hint}"
+        ) from error
     if len(found) > _MOST_BYTES:
         raise DataError(f"{path}: is larger than {_MOST_BYTES:,} bytes; is it a table?")
     for mark, what in _OTHER_FORMATS.items():
@@ -91,6 +102,43 @@ def _text(path: str, content: bytes) -> str:
     return text
 
 
+def records(
+    path: str, content: bytes, columns: Mapping[str, str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and fields of each row of a file with an architecture a row.
+
+    Args:
+        path: The file, for messages.
+        content: Its bytes.
+        columns: The columns that it must have once, by what named them.
+
+    Raises:
+        ConfigError: The header lacks one of the columns.
+        DataError: The file is no CSV in UTF-8, or is empty.
+    """
+    check = functools.partial(_check_columns, path, columns)
+    return rows(path, content, check, "a header and a row an architecture")
+
+
+def _check_columns(path: str, columns: Mapping[str, str], header: list[str]) -> None:
+    for place, column in columns.items():
+        if header.count(column) != 1:
+            times = "no column" if column not in header else f"{header.count(column)} columns"
+            raise ConfigError(
+                f"{place}: {path!r} has {times} {shown(column)}{_known_columns(column, header)}"
+            )
+
+
+def _known_columns(column: str, header: list[str]) -> str:
+    """What the header has, or how it seems to be written."""
+    if column in header:
+        return "; needs one"
+    if other := other_separator(header):
+        return f"; its fields are separated by {other}, and need commas"
+    names = ", ".join(header)
+    return nearest(column, header) or f"; columns: {names[:300]}{'…' if len(names) > 300 else ''}"
+
+
 def other_separator(header: list[str]) -> str:
     """What separates the fields of a header that seems to be one field, if it is no comma."""
     if len(header) > 1:
@@ -102,17 +150,32 @@ def percent(place: str, column: str, text: str) -> float:
     """A number from 0 to 100.
 
     Raises:
-        DataError: It is none.
+        DataError: The text is none.
+    """
+    value = number(place, column, text, "0 to 100")
+    if not 0 <= value <= 100:
+        raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: 0 to 100")
+    return value
+
+
+def number(place: str, column: str, text: str, allowed: str) -> float:
+    """A number; NaN and infinity are numbers here.
+
+    Args:
+        place: File and line, for messages.
+        column: The column.
+        text: What stands there.
+        allowed: What may, in words.
+
+    Raises:
+        DataError: The text is no number.
     """
     if not _NUMBER.fullmatch(text.strip()):
         comma = (
             "; write a decimal point" if _NUMBER.fullmatch(text.strip().replace(",", ".")) else ""
         )
-        raise DataError(f"{place}: {column} {shown(text)} is no number; allowed: 0 to 100{comma}")
-    value = float(text)
-    if not 0 <= value <= 100:
-        raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: 0 to 100")
-    return value
+        raise DataError(f"{place}: {column} {shown(text)} is no number; allowed: {allowed}{comma}")
+    return float(text)
 
 
 def check_no_fractions(path: str, column: str, best: float) -> None:

@@ -1,0 +1,80 @@
+"""Architectures and their accuracies from a CSV file, not necessarily of a whole search space."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from zostudy.errors import ArchitectureError, DataError
+from zostudy.predictors.predictor import Examples
+from zostudy.space import csv_file
+from zostudy.space import genotype as genotypes
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import SearchSpace
+from zostudy.space.text import shown
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where examples stand.
+
+    Attributes:
+        path: The CSV file.
+        architecture: Its column of architectures, in the search space's notation.
+        accuracy: Its column of accuracies in percent; empty where none is read.
+        columns: Further columns of numbers.
+    """
+
+    path: str
+    architecture: str = "ArchitectureString"
+    accuracy: str = ""
+    columns: tuple[str, ...] = ()
+
+
+def read(source: Source, space: SearchSpace) -> Examples:
+    """Read a table; accuracies are 0 where no column of them is named.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no such column.
+        DataError: A row is wrong, an architecture is there twice, or there is none.
+    """
+    wanted = {"--architecture-column": source.architecture}
+    wanted |= {"--column": source.accuracy} if source.accuracy else {}
+    wanted |= {f"--feature {name}": name for name in source.columns}
+    content = csv_file.content(source.path, "TABLE")
+    lines: dict[Genotype, int] = {}
+    accuracies, rows = [], []
+    for line, fields in csv_file.records(source.path, content, wanted):
+        place = f"{source.path}:{line}"
+        genotype = _genotype(place, source.architecture, fields[source.architecture], space)
+        if lines.setdefault(genotype, line) != line:
+            raise DataError(
+                f"{place}: {shown(fields[source.architecture])} is in line {lines[genotype]} "
+                "too; needs one row an architecture"
+            )
+        accuracies.append(
+            csv_file.percent(place, source.accuracy, fields[source.accuracy])
+            if source.accuracy
+            else 0.0
+        )
+        rows.append([_finite(place, name, fields[name]) for name in source.columns])
+    if not lines:
+        raise DataError(f"{source.path}: holds no architecture; needs a row an architecture")
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(source.columns))
+    return Examples(tuple(lines), np.array(accuracies), columns, source.columns)
+
+
+def _genotype(place: str, column: str, text: str, space: SearchSpace) -> Genotype:
+    try:
+        return genotypes.parse(text, space)
+    except ArchitectureError as error:
+        raise DataError(
+            f"{place}: {column} {shown(text)} is no architecture of {space.name!r} ({error})"
+        ) from error
+
+
+def _finite(place: str, column: str, text: str) -> float:
+    value = csv_file.number(place, column, text, "a finite number")
+    if not math.isfinite(value):
+        raise DataError(f"{place}: {column} {text!r} is not allowed; allowed: a finite number")
+    return value
