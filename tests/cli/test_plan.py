@@ -53,7 +53,9 @@ def test_a_plan_has_the_memory_and_the_steps_of_every_phase(zostudy, study):
 
 def test_of_drawn_paths_a_plan_has_the_bound_and_the_mean(zostudy, study):
     study.write_text(SMALLER.replace("[0.25, 0.5]", "[0.5]").replace("[0, 1]", "[0]"))
-    search = json.loads(zostudy("plan", study, "--json")[1])["configurations"][0]["phases"]["search"]
+    search = json.loads(zostudy("plan", study, "--json")[1])["configurations"][0]["phases"][
+        "search"
+    ]
     assert set(search) == {"peak_bytes", "steps", "exact", "fits"}
     drawn = ("plan", study, "--set", "search.relaxation=gdas")
     phases = json.loads(zostudy(*drawn, "--json")[1])["configurations"][0]["phases"]
