@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tests.cli.stand_in import SMALLER, Trials
+from zostudy.config.sizes import shown_bytes
 from zostudy.errors import NumericalError
 
 pytestmark = pytest.mark.usefixtures("no_engine")
@@ -48,6 +49,24 @@ def test_a_plan_has_the_memory_and_the_steps_of_every_phase(zostudy, study):
     code, out, _ = zostudy("plan", study)
     assert code == 0
     assert "≈" in out
+
+
+def test_of_drawn_paths_a_plan_has_the_bound_and_the_mean(zostudy, study):
+    study.write_text(SMALLER.replace("[0.25, 0.5]", "[0.5]").replace("[0, 1]", "[0]"))
+    search = json.loads(zostudy("plan", study, "--json")[1])["configurations"][0]["phases"][
+        "search"
+    ]
+    assert set(search) == {"peak_bytes", "steps", "exact", "fits"}
+    drawn = ("plan", study, "--set", "search.relaxation=gdas")
+    phases = json.loads(zostudy(*drawn, "--json")[1])["configurations"][0]["phases"]
+    found = phases["search"]
+    assert 0 < found["on_average_bytes"] < found["at_most_bytes"] == found["peak_bytes"]
+    assert "on_average_bytes" not in phases["evaluate"]
+    _, out, _ = zostudy(*drawn)
+    for bound, size in (("at most", "at_most_bytes"), ("on average", "on_average_bytes")):
+        assert f"{bound} {shown_bytes(found[size])}" in out
+    _, out, _ = zostudy("plan", study)
+    assert "at most" not in out
 
 
 def test_a_budget_says_what_fits_and_what_would(zostudy, study):

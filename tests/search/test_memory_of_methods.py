@@ -71,8 +71,7 @@ def test_of_later_stages_that_are_larger_the_peak_has_a_bound(space, recompute, 
 
 
 @pytest.mark.parametrize("name", PATHS)
-@pytest.mark.parametrize("recompute", ["none", "full"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("recompute", "seed"), [("none", 0), ("full", 1)])
 def test_the_peak_of_a_drawn_path_is_known(name, recompute, seed, small_dataset):
     """A prediction draws what a search of the same seed draws."""
     mask = mask_of(SPACES["nasbench201"], "half", seed)

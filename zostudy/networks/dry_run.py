@@ -73,7 +73,7 @@ def imaginary(runtime: Runtime) -> Iterator[Runtime]:
 
 
 def first_peak(work: Callable[[], object]) -> int:
-    """The peak of the first sample of work in an `imaginary` context; 0 where there is none."""
+    """The peak of the first sample of work, in an `imaginary` context; 0 if nothing is sampled."""
     try:
         work()
     except Predicted as found:
