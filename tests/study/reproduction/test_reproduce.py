@@ -91,6 +91,20 @@ def test_the_first_difference_is_named_where_the_record_has_another_seed(done, t
     assert reasons == ["likely reason: seed is 2 in the study's record and 1 in its run"]
 
 
+@pytest.mark.slow
+def test_the_cache_has_the_course_of_the_epochs_where_mlflow_is_gone(done, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder)
+    (folder / "mlflow.db").unlink()
+    found = reproduced(folder, "study.yaml", code=0)
+    assert (found["identical"], found["course_of"]) == (True, "cache")
+    assert found["notes"] == [
+        "its run in MLflow was not compared: tracking.uri: 'sqlite:///mlflow.db' is not there"
+    ]
+    assert not (folder / "mlflow.db").exists()
+
+
+@pytest.mark.slow
 def test_what_is_not_here_is_named_with_both_digests_before_anything_is_run(done, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(done, folder)
