@@ -91,12 +91,14 @@ def ranks(values: Mapping[str, Mapping[str, float]], datasets: Sequence[str]) ->
         method: fmean(map(float, own))
         for method, own in zip(kept, zip(*by_dataset, strict=True), strict=True)
     }
-    p = float(stats.friedmanchisquare(*([values[m][d] for d in datasets] for m in kept)).pvalue)
+    samples = [[values[method][d] for d in datasets] for method in kept]
+    equal = all(len(set(own)) == 1 for own in zip(*samples, strict=True))
+    p = 1.0 if equal else float(stats.friedmanchisquare(*samples).pvalue)
     q = float(stats.studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2)
     return Ranks(
         mean_ranks=dict(sorted(mean.items(), key=lambda item: item[1])),
         datasets=tuple(datasets),
         missing=missing,
-        p=1.0 if math.isnan(p) else p,  # all methods are equal everywhere
+        p=p,
         critical_difference=q * math.sqrt(k * (k + 1) / (6 * n)),
     )
