@@ -117,7 +117,7 @@ def test_the_next_version_takes_the_alias_and_keeps_a_description_of_one_s_own(k
     assert kept.register("two") == "1"
     kept.client.update_registered_model("two", "My own words")
     assert kept.register("two") == "2"
-    assert kept.champion("two").version == "2" or kept.champion("two").version == 2
+    assert int(kept.champion("two").version) == 2
     assert kept.client.get_registered_model("two").description == "My own words"
     assert len(kept.client.search_model_versions("name = 'two'")) == 2
 
@@ -162,23 +162,22 @@ def test_the_loader_leaves_other_modules_alone_and_notices_a_changed_byte(
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["not done", "done and not answered"])
-@pytest.mark.parametrize("there", [False, True], ids=["new", "earlier version"])
 @pytest.mark.parametrize(
-    "step",
+    ("step", "there"),
     [
-        "log_model_artifacts",
-        "finalize_logged_model",
-        "create_registered_model",
-        "create_model_version",
-        "set_registered_model_alias",
+        ("log_model_artifacts", False),
+        ("finalize_logged_model", True),
+        ("create_registered_model", False),
+        ("create_model_version", False),
+        ("create_model_version", True),
+        ("set_registered_model_alias", False),
+        ("set_registered_model_alias", True),
     ],
 )
 def test_a_registration_that_fails_leaves_nothing(kept, monkeypatch, step, there, lost):
-    name = f"fails-{step}-{lost}"
+    name = f"fails-{step}-{lost}-{there}"
     if there:
         kept.register(name)
-        if step == "create_registered_model":
-            return
     before, registry = kept.state(), kept.registry(name)
     real, calls = getattr(registry._client, step), []
 

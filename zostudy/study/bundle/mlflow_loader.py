@@ -6,7 +6,10 @@ Needs what the bundle's own ``predict.py`` needs, by which it classifies, and no
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
 
 #: Modules of a bundle, the one that is imported by the other last.
 _MODULES = ("predict", "preprocess")
@@ -29,12 +32,11 @@ class Model:
             raise RuntimeError(f"{folder}: not as it was written: {', '.join(changed)}")
         self._classifier = module.Classifier(folder)
 
-    def predict(self, pictures: Any, params: object = None) -> list[dict[str, float]]:
+    def predict(self, pictures: npt.NDArray[np.uint8]) -> list[dict[str, float]]:
         """For each picture the probability of every label, in the order of the labels.
 
         Args:
             pictures: Bytes; batch, channels, height, width.
-            params: MLflow's; there are none.
         """
         found = self._classifier.probabilities(pictures).tolist()
         return [dict(zip(self._classifier.labels, row, strict=True)) for row in found]
@@ -44,7 +46,7 @@ def _load_pyfunc(data_path: str) -> Model:
     return Model(Path(data_path))
 
 
-def _own_predict(folder: Path) -> Any:
+def _own_predict(folder: Path) -> ModuleType:
     """The bundle's ``predict.py``, whatever else is imported under the names of its modules."""
     others = {name: sys.modules.pop(name) for name in _MODULES if name in sys.modules}
     sys.path.insert(0, str(folder))

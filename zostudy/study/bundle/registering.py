@@ -58,5 +58,5 @@ def registered(bundle: Path) -> Registered:
     )
 
 
-def _json(bundle: Path, name: str) -> Any:
+def _json(bundle: Path, name: str) -> Any:  # noqa: ANN401  # plain values of any kind
     return json.loads((bundle / name).read_text(encoding="utf-8"))

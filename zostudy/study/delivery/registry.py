@@ -6,9 +6,9 @@ where a step fails. Nothing is pickled: a model is a folder of data and a module
 """
 
 import contextlib
-import logging
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +140,8 @@ class Registry:
         @undo.callback
         def take_back() -> None:
             with _tried():
-                get_artifact_repository(logged.artifact_location, self._uri).delete_artifacts()
+                place = get_artifact_repository(logged.artifact_location, self._uri)
+                place.delete_artifacts()  # type: ignore[no-untyped-call]  # MLflow's
             with _tried():
                 self._client.delete_logged_model(logged.model_id)
 
@@ -190,7 +191,7 @@ class Registry:
             return None
         if not there.description:
             self._client.update_registered_model(self._name, description)
-        return there.aliases.get(ALIAS)
+        return there.aliases.get(ALIAS)  # type: ignore[no-any-return]  # MLflow's
 
     def _without_run(self) -> ConfigError:
         return ConfigError(
@@ -204,10 +205,8 @@ def _save(model: Registered, path: Path, logged: LoggedModel) -> None:
     """Write a folder in MLflow's format."""
     named = path.parent / "bundle"
     named.symlink_to(model.folder.resolve())  # whose name the copy has, whatever the folder's is
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow, on its own code
         pyfunc.save_model(
             path,
             loader_module=model.loader.stem,
@@ -221,8 +220,6 @@ def _save(model: Registered, path: Path, logged: LoggedModel) -> None:
             input_example=np.full((1, *model.shape), 128, np.uint8),
             pip_requirements=list(model.requirements),
         )
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager
