@@ -165,3 +165,25 @@ def test_nothing_is_exported_where_there_is_no_such_trial(zostudy, study, tmp_pa
     assert code == 2
     assert "--trial: 9 is no complete trial; complete: 0, 1, 2, 3" in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--register", "a/b"], "--register: 'a/b' is no name of a model; allowed: "),
+        (["--register", "m"], "--register: 'sqlite:///mlflow.db' does not hold the trial's run"),
+        (
+            ["--register", "m", "--set", "tracking.uri=http://127.0.0.1:9"],
+            "tracking.uri: 'http://127.0.0.1:9' cannot be reached",
+        ),
+    ],
+)
+def test_what_cannot_be_registered_is_not_exported(zostudy, study, tmp_path, given, said):
+    code, _, err = zostudy("export", study, "--output", "out", *given)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no best trial" in err
+    zostudy("run", study)
+    code, out, err = zostudy("export", study, "--output", "out", *given)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {said}")
+    assert not (tmp_path / "out").exists()

@@ -150,6 +150,14 @@ def export(  # noqa: PLR0913  # options of a command, by name
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle that is there already.")
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also register it in the study's MLflow, as the next version of this model.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a trial's network with all that its use needs, compared with it on all test pictures.
 
@@ -170,6 +178,13 @@ def export(  # noqa: PLR0913  # options of a command, by name
         trial = picked(found["trials"], conditions, file.config.sweep.objectives)
     chosen = chosen_trial(found, trial)
 
+    registry = None
+    if register is not None:
+        from zostudy.study.delivery.registry import Registry
+
+        tracking, run_id = file.config.tracking.uri, chosen["mlflow_run_id"]
+        registry = Registry(tracking, file.config.experiment, register, run_id)
+
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress
 
@@ -179,3 +194,8 @@ def export(  # noqa: PLR0913  # options of a command, by name
         written = export_trial(file, chosen, destination, reporter.report)
     for path in written:
         typer.echo(path)
+    if registry is not None:
+        from zostudy.study.bundle import registering
+
+        version = registering.register(folder, registry)
+        typer.echo(f"registered: models:/{register}/{version}, alias champion", err=True)

@@ -33,6 +33,7 @@ FILES = [
     "preprocess.py",
     "preprocessing.json",
     "report.json",
+    "versions.json",
     "weights.safetensors",
 ]
 

@@ -24,7 +24,8 @@ scratch.
 | `genotype.json`, `genotype.png` | the architecture, as data and drawn |
 | `metrics.json` | the figures of the trial, and their spread over the seeds |
 | `report.json` | how the programs were compared with the network, and their latency |
-| `bundle.json` | where the network came from, and the versions that made it |
+| `bundle.json` | where the network came from |
+| `versions.json` | the versions and the machine that made it |
 | `SHA256SUMS` | checksums of all files, as `sha256sum --check` takes them |
 
 A program takes pictures as bytes (uint8 from 0 to 255; batch, channels, height, width; a batch of

@@ -68,8 +68,8 @@ def export(
         _write(folder / "report.json", _as_json(report))
         figures = {"trial": bundle.metrics, "seeds": bundle.spread}
         _write(folder / "metrics.json", _as_json(figures))
-        origin = {"provenance": bundle.provenance, "versions": versions}
-        _write(folder / "bundle.json", _as_json(origin))
+        _write(folder / "bundle.json", _as_json({"provenance": bundle.provenance}))
+        _write(folder / "versions.json", _as_json(versions))
         _write(folder / "README.md", card(bundle, chosen, report, versions))
     return sorted(output.iterdir())
 
