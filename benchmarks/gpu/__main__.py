@@ -51,10 +51,10 @@ def _no_graphs(setting: Setting) -> Iterator[Row]:
 
 #: What gives a part's rows, and its share of the time.
 PARTS: dict[str, tuple[Callable[[Setting], Iterator[Row]], float]] = {
-    "steps": (steps.rows, 120),
-    "evaluate": (training.rows, 40),
+    "steps": (steps.rows, 150),
+    "evaluate": (training.rows, 30),
     "memory": (predictions.rows, 60),
-    "resume": (resuming.rows, 40),
+    "resume": (resuming.rows, 30),
     "profile": (kernels.rows, 40),
     "graph": (_no_graphs, 0),
 }

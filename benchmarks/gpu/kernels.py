@@ -76,7 +76,7 @@ class Kernels:
 
 def rows(setting: Setting) -> Iterator[Row]:
     """The results, as they come."""
-    for name, precision in _CASES:
+    for name, precision in _CASES[: setting.scale.cases]:
         runtime = setting.runtime(precision)
         free(runtime.device)
         search = made(name, setting, runtime)

@@ -30,7 +30,7 @@ _CASES: tuple[tuple[str, Recompute, Precision], ...] = (
 
 def rows(setting: Setting) -> Iterator[Row]:
     """The results, as they come."""
-    for name, recompute, precision in _CASES:
+    for name, recompute, precision in _CASES[: setting.scale.cases]:
         runtime = setting.runtime(precision)
         made = partial(_search, name, recompute, setting)
         predicted = peak_megabytes(made, precision)
@@ -38,7 +38,7 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield Row(f"{name} recompute={recompute} {precision}", "peak_mb", measured, predicted)
     dataset, settings = sizes(setting)
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    for precision in precisions:
+    for precision in precisions[: setting.scale.cases]:
         runtime = setting.runtime(precision)
         predicted = training.predict_peak(genotype(), dataset, settings, runtime) / MEGABYTE
         _, measured = trained(setting, precision)

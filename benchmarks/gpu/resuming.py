@@ -58,8 +58,10 @@ def rows(setting: Setting) -> Iterator[Row]:
     phases = {"search": _search, "evaluate": _evaluate}
     for name, phase in phases.items():
         undisturbed = _run(setting, phase, cuts=False)
-        yield Row(name, "repeated_equal", same(undisturbed, _run(setting, phase, cuts=False)))
-        yield Row(name, "resumed_equal", same(undisturbed, _run(setting, phase, cuts=True)))
+        yield Row(
+            name, "repeated_equal", float(same(undisturbed, _run(setting, phase, cuts=False)))
+        )
+        yield Row(name, "resumed_equal", float(same(undisturbed, _run(setting, phase, cuts=True))))
 
 
 def _run(

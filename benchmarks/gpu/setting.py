@@ -19,8 +19,13 @@ from zostudy.runtime import Runtime, prepare, seeded
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
-#: Precisions, in the order in which they are measured.
-PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
+#: Name, precision and determinism of each arithmetic, in the order in which they are measured.
+ARITHMETICS: tuple[tuple[str, Precision, bool], ...] = (
+    ("fp32", "fp32", True),
+    ("tf32", "tf32", True),
+    ("bf16", "bf16", True),
+    ("fp32 fast", "fp32", False),
+)
 
 MEGABYTE = 2**20
 
@@ -37,6 +42,7 @@ class Scale:
         network_batch: Pictures in its batch.
         network_steps: Steps of an epoch of its training.
         threads: Threads on a CPU.
+        cases: How many arithmetics of a part, or cases of one, are measured; None for all.
     """
 
     batch: int
@@ -46,10 +52,11 @@ class Scale:
     network_batch: int
     network_steps: int
     threads: int
+    cases: int | None = None
 
 
-FULL = Scale(256, Size(8, 16, 32), 7, (20, 36), 128, 12, 2)
-QUICK = Scale(10, Size(1, 4, 8), 1, (1, 4), 4, 3, 1)
+FULL = Scale(256, Size(8, 16, 32), 5, (20, 36), 128, 8, 2)
+QUICK = Scale(10, Size(1, 4, 8), 1, (1, 4), 4, 3, 1, cases=1)
 
 
 @dataclass(frozen=True)

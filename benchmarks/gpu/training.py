@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from benchmarks.document import Row
 from benchmarks.gpu.setting import (
     MEGABYTE,
-    PRECISIONS,
+    ARITHMETICS,
     Precision,
     Setting,
     free,
@@ -77,11 +77,7 @@ def trained(
 
 def rows(setting: Setting) -> Iterator[Row]:
     """The results, as they come."""
-    for precision in PRECISIONS:
-        yield from _rows(f"evaluate {precision}", *trained(setting, precision))
-    yield from _rows("evaluate fp32 fast", *trained(setting, "fp32", deterministic=False))
-
-
-def _rows(case: str, milliseconds: float, megabytes: float) -> Iterator[Row]:
-    yield Row(case, "step_ms", milliseconds)
-    yield Row(case, "peak_mb", megabytes)
+    for label, precision, deterministic in ARITHMETICS[: setting.scale.cases]:
+        milliseconds, megabytes = trained(setting, precision, deterministic=deterministic)
+        yield Row(f"evaluate {label}", "step_ms", milliseconds)
+        yield Row(f"evaluate {label}", "peak_mb", megabytes)
