@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,9 @@ def main(
         }
         print(json.dumps(document, indent=2))
         return
+    from rich.console import Console  # who prints no table does without
+    from rich.table import Table
+
     table = Table("case", "metric", "value", "reference", "ratio")
     for row in found:
         figures = (row.value, row.reference, row.ratio)

@@ -1,0 +1,1 @@
+"""What zostudy costs on a GPU, in parts: see `benchmarks.gpu.__main__`."""
