@@ -153,3 +153,16 @@ def test_nothing_is_exported_where_there_is_no_such_trial(zostudy, study, tmp_pa
     assert code == 2
     assert "--trial: 9 is no complete trial; complete: 0, 1, 2, 3" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_without_time_left_is_refused_and_one_whose_time_is_over_ends_well(zostudy, study):
+    code, out, err = zostudy("run", study, "--set", "sweep.budget={until: 2020-01-01T08:00}")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: sweep.budget.until: '2020-01-01T08:00' is past, it is ")
+    assert err.count("\n") == 1
+    code, _, err = zostudy("run", study, "--set", "sweep.budget.gpu_hours=1e-9")
+    assert code == 0
+    assert "stopped: the time of sweep.budget is over (1e-09 GPU-hours); left out: " in err
+    code, _, err = zostudy("run", study, "--set", "sweep.budget.gpu_hours=100")
+    assert code == 0
+    assert "stopped" not in err

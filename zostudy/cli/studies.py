@@ -133,9 +133,11 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing of a study; run again, it continues."""
+    from zostudy.study.sweep import budget
     from zostudy.study.sweep.beginning import check_same_engine
 
     file = load_study(study, assignments, device)
+    budget.check(file)
     check_same_engine(file, renew=renew)
     with stopping():
         failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
@@ -204,7 +206,7 @@ def _run_missing(
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
-    from zostudy.study.sweep import standings, worker
+    from zostudy.study.sweep import budget, standings, worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
@@ -230,6 +232,8 @@ def _run_missing(
     delivering.end_orphans(file.config.study, lambda: standings.running(file))
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
+    if done.over:
+        typer.echo(budget.ending(done.over, standings.standing(file)), err=True)
     return done
 
 
