@@ -171,8 +171,8 @@ def _weights(outlook: Outlook) -> int:
     """Bytes of the weights that a trial leaves."""
     if not outlook.config.evaluate.evaluator.trains:
         return 0
+    genotype = some_genotype(outlook.expected[0].mask)
     with torch.device("meta"):
-        genotype = some_genotype(outlook.expected[0].mask)
         network = training.standalone(genotype, outlook.dataset, outlook.config.evaluate)
     return sum(t.numel() * t.element_size() for t in network.state_dict().values())
 

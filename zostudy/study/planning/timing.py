@@ -10,7 +10,7 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -143,7 +143,6 @@ class Stopwatch:
     runtime: Runtime
     limit: float
     clock: Callable[[], float] = time.perf_counter
-    _begun: float | None = field(default=None)
 
     def measure(
         self, wanted: Sequence[Task], loaded: Callable[[TrialConfig], Dataset]
@@ -271,14 +270,14 @@ class Stopwatch:
         """
         one = epochs(1)
         plain = _plain(one, count)
-        step, warmup_step, steps = plain, one[min(warmup, 1)], min(_STEPS, most)
+        step, steps = plain, min(_STEPS, most)
         many = epochs(steps) if steps > 1 and self._now() < until and len(one) >= count else []
         if len(many) >= count:
             longer = (_plain(many, count) - plain) / (steps - 1)
             step = min(max(longer, plain / _STEPS), plain)
         beside = plain - step
-        if warmup:
-            warmup_step = max((many or one)[1] - beside, 0.0) / (steps if many else 1)
+        second = (many or one)[:2][-1]  # of the warm-up, if there is one
+        warmup_step = max(second - beside, 0.0) / (steps if many else 1) if warmup else step
         watched = max(one[warmup + 1] - plain, 0.0) if len(one) > warmup + 1 else 0.0
         start = max(one[0] - (one[1] if warmup and len(one) > 1 else plain + watched), 0.0)
         return {
