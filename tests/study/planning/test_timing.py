@@ -23,9 +23,9 @@ def make(tmp_path):
             "study": "s",
             "search_space": {"name": "nasbench201"},
             "supernet": NETWORK,
-            "prune": {"source": "zero_shot", "images": 8, "batch_size": 4, "repeats": 6},
-            "search": {"epochs": 20, "warmup_epochs": 5, "batch_size": 16},
-            "evaluate": NETWORK | {"epochs": 30, "batch_size": 32, "auxiliary_weight": 0.0},
+            "prune": {"source": "zero_shot", "images": 4, "batch_size": 2, "repeats": 6},
+            "search": {"epochs": 20, "warmup_epochs": 5, "batch_size": 8},
+            "evaluate": NETWORK | {"epochs": 30, "batch_size": 8, "auxiliary_weight": 0.0},
             "sweep": {"parameters": {"prune.xi": [0.3, 0.6]}, "seeds": [0, 1]},
             "storage": {"folder": str(tmp_path / "kept"), "optuna": f"sqlite:///{tmp_path}/o.db"},
             "runtime": {"threads": 1, "device": "cpu"},
@@ -105,7 +105,7 @@ def test_counts_follow_epochs_and_pictures_and_keys_do_not(make):
         return timing.tasks(look, cuda=False)
 
     plain = of()
-    search = {"epochs": 40, "warmup_epochs": 10, "batch_size": 16}
+    search = {"epochs": 40, "warmup_epochs": 10, "batch_size": 8}
     longer = of(search=search)
     assert plain["search"][0].key == longer["search"][0].key
     for name in ("epoch", "step", "warmup_step"):
@@ -118,7 +118,7 @@ def test_counts_follow_epochs_and_pictures_and_keys_do_not(make):
 
 def test_a_calibration_predicts_the_same_elsewhere(make, tmp_path, monkeypatch):
     path = tmp_path / "calibration.json"
-    found = told(make(), limit=2.0, save=path)
+    found = told(make(), limit=0.1, save=path)
     monkeypatch.setattr(expense, "measured", None)
     monkeypatch.setattr(expense, "prepare", None)
     again = told(make(), calibration=path)
