@@ -16,10 +16,21 @@ from benchmarks.gpu.kernels import Kernels
 ROOT = Path(__file__).parents[2]
 
 #: All that zostudy needs and this benchmark does not.
-NOT_NEEDED = (
-    "jinja2 matplotlib mlflow optuna PIL yaml rich safetensors sklearn scipy sqlalchemy torchvision "
-    "typer"
-).split()
+NOT_NEEDED = [
+    "jinja2",
+    "matplotlib",
+    "mlflow",
+    "optuna",
+    "PIL",
+    "yaml",
+    "rich",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "sqlalchemy",
+    "torchvision",
+    "typer",
+]
 
 BLOCKED = (
     "import runpy, sys; sys.modules.update(dict.fromkeys({names!r})); "

@@ -187,3 +187,16 @@ def test_what_cannot_be_registered_is_not_exported(zostudy, study, tmp_path, giv
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: {said}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_without_time_left_is_refused_and_one_whose_time_is_over_ends_well(zostudy, study):
+    code, out, err = zostudy("run", study, "--set", "sweep.budget={until: 2020-01-01T08:00}")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: sweep.budget.until: '2020-01-01T08:00' is past, it is ")
+    assert err.count("\n") == 1
+    code, _, err = zostudy("run", study, "--set", "sweep.budget.gpu_hours=1e-9")
+    assert code == 0
+    assert "stopped: the time of sweep.budget is over (1e-09 GPU-hours); left out: " in err
+    code, _, err = zostudy("run", study, "--set", "sweep.budget.gpu_hours=100")
+    assert code == 0
+    assert "stopped" not in err

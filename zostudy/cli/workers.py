@@ -43,12 +43,13 @@ def worker(
     from zostudy.study.machine import gate
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, progress
-    from zostudy.study.sweep import standings
+    from zostudy.study.sweep import budget, standings
     from zostudy.study.sweep.beginning import check_worker
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
     reporter = progress.reporter(console.output(stderr=True))
+    budget.check(file)
     check_worker(file)
     standing = standings.standing(file)
     with stopping():
@@ -58,6 +59,8 @@ def worker(
         with background.for_study(file.config) as delivering, reporter:
             done = pool.run(file, [device], reporter, trials.known, machine)
         delivering.end_orphans(file.config.study, lambda: standings.running(file))
+    if done.over:
+        typer.echo(budget.ending(done.over, standings.standing(file)), err=True)
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     end_with(max(len(done.failures), bool(done.hopeless)))

@@ -1,8 +1,9 @@
-"""Settings that end a trial before its time: what it may need, and how poor it may be."""
+"""Settings that end trials: what they may need, how poor they may be, how much time there is."""
 
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from zostudy.config.base import Settings
 from zostudy.config.sizes import size
@@ -39,6 +40,35 @@ class EarlyStoppingSettings(Settings):
     """Of ``successive_halving``: epochs after which trials are compared for the first time."""
     reduction: int = Field(default=4, ge=2, le=1_000_000)
     """Of ``successive_halving``: one trial of so many goes on, for so many times as long."""
+
+
+class BudgetSettings(Settings):
+    """The time that a study has, after which no trial goes on; it can be gone on with later."""
+
+    gpu_hours: float | int | None = Field(default=None, gt=0)
+    """Hours in which workers may be busy with trials, each on its device, CPU or GPU; those of all
+    workers and all runs of the study together."""
+    until: str = ""
+    """Time when it ends, such as ``2026-12-01T08:00``, by the clock and in the time zone of the
+    machine unless it names one (``2026-12-01T08:00+01:00``)."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.gpu_hours is None and not self.until:
+            raise ValueError("says nothing; needs gpu_hours, such as 40, or until, or both")
+        if self.until:
+            try:
+                _ = self.end
+            except (ValueError, OverflowError, OSError) as error:
+                raise ValueError(
+                    f"until: {self.until!r} is no time; allowed: one such as 2026-12-01T08:00"
+                ) from error
+        return self
+
+    @property
+    def end(self) -> datetime | None:
+        """The time when it ends, with its time zone; nothing where there is none."""
+        return datetime.fromisoformat(self.until).astimezone() if self.until else None
 
 
 def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, ConstraintSettings]:

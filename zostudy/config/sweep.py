@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
-from zostudy.config.limits import Constraints, EarlyStoppingSettings
+from zostudy.config.limits import BudgetSettings, Constraints, EarlyStoppingSettings
 from zostudy.metrics import OBJECTIVES
 from zostudy.options import nearest
 
@@ -100,6 +100,9 @@ class SweepSettings(Settings):
     predicted to be above is not run; a genotype that is above is not evaluated."""
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     """Stopping of poor trials, where validation accuracy is the one objective."""
+    budget: BudgetSettings | None = None
+    """Time that the study has. With one, a grid is run seed by seed: all points with the first
+    seed, then all with the second."""
     heartbeat_interval: int = Field(default=60, ge=2, le=86_400)
     """Seconds in which a worker says at least once that it is alive; a trial whose worker has not
     for nearly two of them is taken up by another."""

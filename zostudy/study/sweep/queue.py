@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, digest
 from zostudy.study.points import Point
-from zostudy.study.sweep import batch, made_of, proposals, work_units
+from zostudy.study.sweep import batch, budget, made_of, proposals, work_units
 from zostudy.study.sweep.ledger import Ledger
 from zostudy.study.sweep.optuna_storage import Stored
 from zostudy.study.sweep.work_units import Record, State, Unit
@@ -109,15 +109,21 @@ class Queue:
         Returns:
             The units that still matter and count.
         """
-        sampled = self.file.config.sweep.sampler.samples
+        sweep = self.file.config.sweep
         while True:
             units = work_units.counting(self.seen)
-            waiting = sum(unit.state == "waiting" for unit in units)
-            if waiting > ahead // 2:
-                return units
-            left = self.known if sampled else self._ledger.left
+            left = self.known if sweep.sampler.samples else self._ledger.left
             due = work_units.due(self.file, left, self.seen)
-            added = list(itertools.islice(due, ahead - waiting))
+            turns = [budget.turn(sweep, u.seeds) for u in units if u.state == "waiting"]
+            if any(turns):  # what waits may have to wait for what is due
+                first = next(due, None)
+                if first is not None:
+                    due = itertools.chain([first], due)
+                    before = budget.turn(sweep, first["seeds"])
+                    turns = [turn for turn in turns if turn <= before]
+            if len(turns) > ahead // 2:
+                return units
+            added = list(itertools.islice(due, ahead - len(turns)))
             if not added:
                 return units
             self.add(added)

@@ -22,9 +22,10 @@ Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only,
 """
 
 import functools
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -373,11 +374,13 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    for point in known.values():
-        for seed in sweep.seeds:
-            history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
-            work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
-            yield work, [course(history, seed, sweep.retries)]
+    of_grid: Iterable[tuple[Point, int]] = itertools.product(known.values(), sweep.seeds)
+    if sweep.budget is not None:
+        of_grid = ((point, seed) for seed in sweep.seeds for point in known.values())
+    for point, seed in of_grid:
+        history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
+        work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
+        yield work, [course(history, seed, sweep.retries)]
 
 
 _POINT = ("point", "values")

@@ -40,7 +40,7 @@ from zostudy.study.points import (
     Standing,
     TrialOutcome,
 )
-from zostudy.study.sweep import beginning, made_of, work_units
+from zostudy.study.sweep import beginning, budget, made_of, work_units
 from zostudy.study.sweep.crashes import hopeless
 from zostudy.study.sweep.optuna_storage import created
 from zostudy.study.sweep.queue import Queue, TakenAwayError
@@ -69,11 +69,13 @@ class SweepSummary:
         executed: Trials that were run, failed ones included.
         failures: Why trials failed, a line for each.
         hopeless: Why the rest was not run, where the study can only fail; empty otherwise.
+        over: Why the rest was not run, where the time of the study was over; empty otherwise.
     """
 
     executed: int
     failures: tuple[str, ...]
     hopeless: str = ""
+    over: str = ""
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Tally:
         done: Trials that have ended.
         failures: Reasons of those that failed.
         hopeless: Why the rest is not run, where the study can only fail.
+        over: Why the rest is not run, where the time of the study is over.
     """
 
     total: int = 0
@@ -93,6 +96,7 @@ class Tally:
     done: int = 0
     failures: list[str] = field(default_factory=list)
     hopeless: str = ""
+    over: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> int:
@@ -115,7 +119,7 @@ class Tally:
 
     def summary(self) -> SweepSummary:
         """What was done."""
-        return SweepSummary(self.begun, tuple(self.failures), self.hopeless)
+        return SweepSummary(self.begun, tuple(self.failures), self.hopeless, self.over)
 
 
 def prepare(file: StudyFile, *, again: bool = False) -> None:
@@ -169,7 +173,8 @@ def run(
     with created(file) as found:
         queue = Queue(file, found, work_units.grid(file))
         worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
-        worker.run()
+        with budget.kept(file.config.sweep.budget, found, worker.tally, worker.stop):
+            worker.run()
         return worker.tally.summary()
 
 
@@ -211,6 +216,7 @@ class _Worker:
             return None, False
         mine = [u for u in known if u.live and (u.key in queue.known or self._may_draw(u))]
         waiting = [unit for unit in mine if unit.state == "waiting"]
+        waiting = budget.whose_turn_it_is(self.file.config.sweep, waiting)
         waiting.sort(key=lambda unit: (not unit.key, unit.number))
         place = 0
         while waiting:
