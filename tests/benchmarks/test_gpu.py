@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 
 from benchmarks.gpu import resuming
 from benchmarks.gpu.isolated import results
@@ -16,29 +16,18 @@ from benchmarks.gpu.kernels import Kernels
 ROOT = Path(__file__).parents[2]
 
 #: All that zostudy needs and this benchmark does not.
-NOT_NEEDED = [
-    "jinja2",
-    "matplotlib",
-    "mlflow",
-    "optuna",
-    "PIL",
-    "yaml",
-    "rich",
-    "safetensors",
-    "sklearn",
-    "scipy",
-    "sqlalchemy",
-    "torchvision",
-    "typer",
-]
+NOT_NEEDED = (
+    "jinja2", "matplotlib", "mlflow", "optuna", "PIL", "yaml", "rich", "safetensors", "sklearn",
+    "scipy", "sqlalchemy", "torchvision", "typer",
+)  # fmt: skip
 
 BLOCKED = (
-    "import runpy, sys; sys.modules.update(dict.fromkeys({names!r})); "
+    f"import runpy, sys; sys.modules.update(dict.fromkeys({NOT_NEEDED!r})); "
     "sys.argv[0] = 'gpu'; runpy.run_module('benchmarks.gpu', run_name='__main__', alter_sys=True)"
 )
 
 
-def run(*arguments, code=BLOCKED.format(names=NOT_NEEDED)):
+def run(*arguments, code=BLOCKED):
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         check=False,
@@ -69,7 +58,8 @@ def test_every_part_runs_with_torch_and_the_engine_alone(tmp_path):
         "class Architect:\n"
         "    def __init__(self, model, args):\n"
         "        self.model = model\n"
-        "        self.optimizer = torch.optim.Adam(model.arch_parameters(), args.arch_learning_rate)\n"
+        "        rate = args.arch_learning_rate\n"
+        "        self.optimizer = torch.optim.Adam(model.arch_parameters(), rate)\n"
         "    def step(self, images, labels, others, other_labels, rate, sgd, unrolled):\n"
         "        self.optimizer.zero_grad()\n"
         "        self.model.criterion(self.model(others), other_labels).backward()\n"
