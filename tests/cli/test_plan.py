@@ -118,20 +118,3 @@ def test_a_batch_larger_than_the_data_is_refused(zostudy, study):
         "error: search.batch_size: 600 is more than the 576 pictures that train the weights of the "
         "supernet; allowed: 2 to 575\n"
     )
-
-
-def test_a_plan_has_time_and_cost_in_the_table_and_as_json(zostudy, study, tmp_path):
-    file = tmp_path / "calibration.json"
-    options = ("--price", "2.5/h", "--watts", "700", "--workers", "2")
-    code, out, err = zostudy("plan", study, "--time", "--seconds", "1", "--save", file, *options)
-    assert (code, err) == (0, "")
-    assert "predicted seconds of a trial" in out
-    assert "h with 2 workers" in out
-    code, out, _ = zostudy("plan", study, "--calibration", file, "--json", *options)
-    assert code == 0
-    time = json.loads(out)["time"]
-    assert [c["params"] for c in time["configurations"]] == [{"prune.xi": 0.25}, {"prune.xi": 0.5}]
-    assert list(time["configurations"][0]["seconds"]) == ["search", "evaluate"]
-    assert time["cost"] == pytest.approx(2.5 * time["device_hours"])
-    code, _, err = zostudy("plan", study, "--price", "2.5/h")
-    assert (code, err) == (2, "error: --price, --watts and --save need --time (or --calibration)\n")

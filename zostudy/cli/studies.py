@@ -86,76 +86,33 @@ def new(
     typer.echo(f"wrote {path}; next: zostudy run {path}")
 
 
-Timed = Annotated[
-    bool, typer.Option("--time", help="Measure a few steps here, and predict time and cost.")
-]
-Seconds = Annotated[
-    float, typer.Option(min=1, max=86400, help="Of --time: how long to measure, in all.")
-]
-AtATime = Annotated[int, typer.Option(min=1, max=1024, help="Of --time: trials at a time.")]
-Price = Annotated[
-    str | None, typer.Option(metavar="N/h", help="Of --time: price of a device's hour.")
-]
-Watts = Annotated[float | None, typer.Option(min=0, max=1e6, help="Of --time: power of a device.")]
-Save = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Of --time: write what was measured.")
-]
-Calibration = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Predict time by a file of --save, and measure nothing."),
-]
-
-
 @app.command()
-def plan(  # noqa: PLR0913  # the options of a command
+def plan(
     study: StudyPath,
     assignments: Assignments,
     budget: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory of a trial, such as 8GiB.")
     ] = None,
-    timed: Timed = False,
-    seconds: Seconds = 30,
-    workers: AtATime = 1,
-    price: Price = None,
-    watts: Watts = None,
-    save: Save = None,
-    calibration: Calibration = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the data and points of a study, the memory it needs, what is done, what is missing.
-
-    With --time also hours, energy, money and disk.
-    """
-    from zostudy.study.planning import expense as expenses
+    """Show the data and points of a study, the memory it needs, what is done, what is missing."""
     from zostudy.study.planning import plan as plans
     from zostudy.study.points import first
     from zostudy.study.report import console, data_summary, plan_table
     from zostudy.study.sweep import standings
 
-    if timed and calibration is not None:
-        raise ConfigError("--calibration measures nothing; leave out --time")
-    timed = timed or calibration is not None
-    if not timed and (price, watts, save) != (None, None, None):
-        raise ConfigError("--price, --watts and --save need --time (or --calibration)")
-    hourly = None if price is None else expenses.hourly(price)
-    wanted = expenses.Wanted(seconds, workers, hourly, watts, save, calibration)
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = load_study(study, assignments)
     standing = standings.standing(file)
-    points = list(standing.points) or [first(file)]
-    memory = plans.Planner.of(file).plan(points)
-    cost = expenses.expense(file, standing, points, wanted) if timed else None
+    memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
         predicted = {"datasets": data, "configurations": plans.document(memory)}
-        expense = {} if cost is None else {"time": cost.document()}
-        print_json(_plan_document(file, standing) | predicted | expense)
+        print_json(_plan_document(file, standing) | predicted)
         return
     console.print_plan(file.config.study, standing, console.output())
     plan_table.print_plan(memory, console.output())
-    if cost is not None:
-        plan_table.print_expense(cost, console.output())
 
 
 @app.command()

@@ -1,12 +1,11 @@
-"""What a user sees of a plan: the data, predicted memory, what is above the budget, the cost."""
+"""What a user sees of a plan: the data, a table of predicted memory, what is above the budget."""
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zostudy.config.sizes import counted, shown_bytes
+from zostudy.config.sizes import shown_bytes
 from zostudy.metrics import PHASES
-from zostudy.study.planning.expense import Expense
 from zostudy.study.planning.plan import PhasePlan, Plan
 from zostudy.study.points import short_paths
 from zostudy.study.report import data_summary
@@ -76,32 +75,3 @@ def _memory(phase: PhasePlan) -> str:
     if phase.average_bytes is None:
         return f"{about}{peak}"
     return f"at most {about}{peak}\non average {about}{shown_bytes(round(phase.average_bytes))}"
-
-
-def print_expense(expense: Expense, console: Console) -> None:
-    """Print the seconds of each phase of each point, and what is left of the study will cost."""
-    paths = list(dict.fromkeys(path for point, _ in expense.phases for path in point.values))
-    phases = [name for name in PHASES if any(name in own for _, own in expense.phases)]
-    table = Table(title="predicted seconds of a trial")
-    for name in short_paths(paths).values():
-        table.add_column(name)
-    for name in (*phases, "trial"):
-        table.add_column(name, justify="right")
-    for point, own in expense.phases:
-        row = [escape(str(point.values.get(path, ""))) for path in paths]
-        seconds = [f"{own[name]:,.1f}" if name in own else "–" for name in phases]
-        table.add_row(*row, *seconds, f"{sum(own.values()):,.1f}")
-    console.print(table)
-    found = expense.document()
-    parts = [
-        f"{found['hours']:,.2f} h with {counted(found['workers'], 'worker')}",
-        f"{found['device_hours']:,.2f} device-hours",
-        f"{shown_bytes(found['disk_bytes'])} of weights and checkpoints",
-    ]
-    if found["kilowatt_hours"] is not None:
-        parts.append(f"{found['kilowatt_hours']:,.2f} kWh")
-    if found["cost"] is not None:
-        parts.append(f"cost {found['cost']:,.2f}")
-    machine = f"{expense.machine['name']}, {expense.machine['device']}"
-    text = f"what is left of the study: {', '.join(parts)} (measured on {machine})"
-    console.print(text, markup=False, soft_wrap=True)
