@@ -57,7 +57,7 @@ def test_of_drawn_paths_a_plan_has_the_bound_and_the_mean(zostudy, study):
         "search"
     ]
     assert set(search) == {"peak_bytes", "steps", "exact", "fits"}
-    drawn = ("plan", study, "--set", "search.relaxation=gdas")
+    drawn = ("plan", study, "--set", "search.relaxation={name: gdas}")
     phases = json.loads(zostudy(*drawn, "--json")[1])["configurations"][0]["phases"]
     found = phases["search"]
     assert 0 < found["on_average_bytes"] < found["at_most_bytes"] == found["peak_bytes"]
