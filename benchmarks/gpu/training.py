@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from benchmarks.document import Row
 from benchmarks.gpu.setting import (
-    MEGABYTE,
     ARITHMETICS,
+    MEGABYTE,
     Precision,
     Setting,
     free,
