@@ -136,7 +136,7 @@ def _machine(setting: Setting) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = machine() | {"device": str(runtime.device)}
     if runtime.device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(runtime.device)
-        found["cudnn"] = torch.backends.cudnn.version()
+        found["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     yield found
 
 
