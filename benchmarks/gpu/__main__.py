@@ -26,6 +26,7 @@ tests/reference. Not MLflow, Optuna, Typer or any other package.
 import argparse
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -120,6 +121,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.minutes > 0:
         parser.error(f"--minutes: {arguments.minutes:g} is not allowed; allowed: above 0")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", arguments.device):
+        parser.error(f"--device: {arguments.device!r} is not allowed; allowed: cpu, cuda, cuda:N")
     missing = arguments.peer and [
         name for name in peer.FILES if not (arguments.peer / "cnn" / name).is_file()
     ]

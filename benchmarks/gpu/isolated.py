@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from zostudy.errors import ZostudyError
+
 _CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -56,6 +58,8 @@ def _do(work: Callable[[], Iterable[Any]], sender: Connection) -> None:
     try:
         for result in work():
             sender.send(("result", result))
+    except ZostudyError as error:
+        sender.send(("error", str(error)))
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent is told
         traceback.print_exc()
         text = str(error).strip()

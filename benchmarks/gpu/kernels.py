@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # torch exports it unsaid
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.document import Row
