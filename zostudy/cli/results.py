@@ -1,12 +1,16 @@
 """Commands that use what a study found: results, evaluate, ui, export."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zostudy.cli.app import AsJson, Assignments, StudyPath, app, load_study, print_json
 from zostudy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zostudy.config.settings import StudyConfig
+    from zostudy.study.delivery.registry import Registry
 
 
 @app.command()
@@ -116,6 +120,24 @@ def ui(
     raise typer.Exit(run_ui(uri, port))
 
 
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Also register it in the study's MLflow, as the next version of this model.",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
 def export(  # noqa: PLR0913  # options of a command, by name
     study: StudyPath,
@@ -125,14 +147,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
         typer.Option(help="Folder to write, new or empty; else STUDY-export.", show_default=False),
     ] = None,
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
-    pick: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CONDITION",
-            help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    pick: Conditions = None,
     formats: Annotated[
         str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
     ] = "pt2",
@@ -142,14 +157,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle that is there already.")
     ] = False,
-    register: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Also register it in the study's MLflow, as the next version of this model.",
-            show_default=False,
-        ),
-    ] = None,
+    register: ModelName = None,
 ) -> None:
     """Write a trial's network with all that its use needs, compared with it on all test pictures.
 
@@ -170,12 +178,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
         trial = picked(found["trials"], conditions, file.config.sweep.objectives)
     chosen = _chosen_trial(found, trial)
 
-    registry = None
-    if register is not None:
-        from zostudy.study.delivery.registry import Registry
-
-        tracking, run_id = file.config.tracking.uri, chosen["mlflow_run_id"]
-        registry = Registry(tracking, file.config.experiment, register, run_id)
+    registry = None if register is None else _registry(file.config, register, chosen)
 
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress
@@ -191,6 +194,17 @@ def export(  # noqa: PLR0913  # options of a command, by name
 
         version = registering.register(folder, registry)
         typer.echo(f"registered: models:/{register}/{version}, alias champion", err=True)
+
+
+def _registry(config: "StudyConfig", name: str, trial: dict[str, Any]) -> "Registry":
+    """Where the bundle of a trial is registered.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    from zostudy.study.delivery.registry import Registry
+
+    return Registry(config.tracking.uri, config.experiment, name, trial["mlflow_run_id"])
 
 
 def _chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]:
