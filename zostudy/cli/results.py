@@ -128,6 +128,10 @@ Conditions = Annotated[
         show_default=False,
     ),
 ]
+FormatNames = Annotated[
+    str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")]
 ModelName = Annotated[
     str | None,
     typer.Option(
@@ -148,15 +152,11 @@ def export(  # noqa: PLR0913  # options of a command, by name
     ] = None,
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
     pick: Conditions = None,
-    formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
-    ] = "pt2",
+    formats: FormatNames = "pt2",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write the ONNX program quantized to int8.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle that is there already.")
-    ] = False,
+    force: Force = False,
     register: ModelName = None,
 ) -> None:
     """Write a trial's network with all that its use needs, compared with it on all test pictures.
@@ -177,7 +177,6 @@ def export(  # noqa: PLR0913  # options of a command, by name
     if conditions:
         trial = picked(found["trials"], conditions, file.config.sweep.objectives)
     chosen = _chosen_trial(found, trial)
-
     registry = None if register is None else _registry(file.config, register, chosen)
 
     from zostudy.study.bundle.trial_export import export_trial
