@@ -48,6 +48,8 @@ OTHERS = {
     "source": "",  # the shell's own
     "pip": "",  # what it installs is no part of zostudy
     "pre-commit": "",
+    "curl": "tests/study/bundle/test_serving.py::"
+    "test_a_picture_gets_the_labels_and_probabilities_of_the_network",
     "createdb": "tests/test_distributed.py::"
     "test_optuna_and_mlflow_have_a_database_each_that_is_made",
     "mlflow": "tests/test_distributed.py::test_mlflow_is_started_as_it_takes_it",
@@ -99,13 +101,14 @@ def test_the_target_of_make_exists(command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
 def test_the_benchmark_starts(command, monkeypatch, capsys):
-    _, flag, module = command.split()
+    _, flag, module, *given = command.split()
     assert flag == "-m"
     monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(sys, "argv", [module, "--help"])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_module(module, run_name="__main__")
-    assert "--json" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--json", *given) if option.startswith("--"))
 
 
 # -- running them --------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Commands that use what a study found: results, evaluate, ui, export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from zostudy.cli.app import (
     print_json,
 )
 from zostudy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zostudy.config.settings import StudyConfig
+    from zostudy.study.delivery.registry import Registry
 
 
 @app.command()
@@ -124,6 +128,28 @@ def ui(
     raise typer.Exit(run_ui(uri, port))
 
 
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
+        show_default=False,
+    ),
+]
+FormatNames = Annotated[
+    str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Also register it in the study's MLflow, as the next version of this model.",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
 def export(  # noqa: PLR0913  # options of a command, by name
     study: StudyPath,
@@ -133,31 +159,13 @@ def export(  # noqa: PLR0913  # options of a command, by name
         typer.Option(help="Folder to write, new or empty; else STUDY-export.", show_default=False),
     ] = None,
     trial: Annotated[int | None, typer.Option(help="Trial number; else the best.")] = None,
-    pick: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CONDITION",
-            help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="pt2, onnx, or both as pt2,onnx.")
-    ] = "pt2",
+    pick: Conditions = None,
+    formats: FormatNames = "pt2",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write the ONNX program quantized to int8.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle that is there already.")
-    ] = False,
-    register: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Also register it in the study's MLflow, as the next version of this model.",
-            show_default=False,
-        ),
-    ] = None,
+    force: Force = False,
+    register: ModelName = None,
 ) -> None:
     """Write a trial's network with all that its use needs, compared with it on all test pictures.
 
@@ -177,13 +185,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
     if conditions:
         trial = picked(found["trials"], conditions, file.config.sweep.objectives)
     chosen = chosen_trial(found, trial)
-
-    registry = None
-    if register is not None:
-        from zostudy.study.delivery.registry import Registry
-
-        tracking, run_id = file.config.tracking.uri, chosen["mlflow_run_id"]
-        registry = Registry(tracking, file.config.experiment, register, run_id)
+    registry = None if register is None else _registry(file.config, register, chosen)
 
     from zostudy.study.bundle.trial_export import export_trial
     from zostudy.study.report import console, progress
@@ -199,3 +201,14 @@ def export(  # noqa: PLR0913  # options of a command, by name
 
         version = registering.register(folder, registry)
         typer.echo(f"registered: models:/{register}/{version}, alias champion", err=True)
+
+
+def _registry(config: "StudyConfig", name: str, trial: dict[str, Any]) -> "Registry":
+    """Where the bundle of a trial is registered.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    from zostudy.study.delivery.registry import Registry
+
+    return Registry(config.tracking.uri, config.experiment, name, trial["mlflow_run_id"])
