@@ -39,6 +39,7 @@ SMALLER = {
     "supernet.channels=8": "supernet.channels=2",
     "prune.images=128": "prune.images=8 --set prune.batch_size=8",
     "prune.repeats=32": "prune.repeats=1",
+    "--rows 128": "--rows 30 --model gaussian_process",
 }
 
 #: Commands that are not zostudy's, and the test that runs them or what stands for them.
@@ -167,6 +168,7 @@ class Scene:
         _, *rows = tables.made_up(nasbench201())
         header = ["ArchitectureString", "CIFAR10TestAccuracy200Epochs", "validation"]
         tables.write(folder / "data" / "nasbench201.csv", [header, *rows])
+        tables.write(folder / "others.csv", [header, *rows[:5]])
         runs = [
             ["x", method, str(run), str(90 + gain + run)]
             for method, gain in (("DARTS", 1), ("Random DARTS", 0))
@@ -231,6 +233,8 @@ def test_the_command_runs(command, scene, monkeypatch):
     name, *given = arguments(text)
     if name in ("export", "reproduce"):
         run_study(text, scene)
+    if name == "predictor" and given[0] != "fit":
+        scene.run(smaller(next(c for c in OURS if c.startswith("zostudy predictor fit"))))
     if name in ("predict", "latency", "serve"):  # of a bundle that another command writes
         export = smaller(next(c for c in OURS if f" --output {given[0]} " in c))
         run_study(export, scene)
