@@ -39,6 +39,7 @@ SMALLER = {
     "supernet.channels=8": "supernet.channels=2",
     "prune.images=128": "prune.images=8 --set prune.batch_size=8",
     "prune.repeats=32": "prune.repeats=1",
+    "--filter prune.source=random": "--filter prune.source=zero_shot",
     "--rows 128": "--rows 30 --model gaussian_process",
 }
 

@@ -5,6 +5,7 @@ what the network makes of it. What cannot be answered is JSON too: ``{"error": r
 status of 400 and up.
 """
 
+import contextlib
 import json
 import socket
 import socketserver
@@ -192,6 +193,17 @@ class _Handler(BaseHTTPRequestHandler):
             while left and (part := self.rfile.read(min(left, 2**16))):
                 left -= len(part)
         self.send_error(code, text)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Take what is still sent, up to a limit: else the client may lose the answer."""
+        self.wfile.flush()
+        left = _MOST_DISCARDED
+        with contextlib.suppress(OSError):  # it has gone, or says nothing more
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1.0)
+            while left > 0 and (part := self.connection.recv(2**16)):
+                left -= len(part)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer with an error as JSON; what http.server itself refuses too."""
