@@ -168,6 +168,11 @@ def blend(
                 predict = MODELS[name](features[rest], values[rest], seed)
                 apart[fold, column] = predict(features[fold])
         weights = _convex(dict(zip(names, nnls(apart, values)[0].tolist(), strict=True)))
+    return fitted(features, values, weights, seed)
+
+
+def fitted(features: Matrix, values: Values, weights: Mapping[str, float], seed: int) -> Blend:
+    """The blend of these weights."""
     return Blend(weights, {name: MODELS[name](features, values, seed) for name in weights})
 
 

@@ -21,7 +21,7 @@ References:
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ from zostudy.predictors.models import (
     MOST_FOR_GAUSSIAN_PROCESS,
     Blend,
     blend,
+    fitted,
     split,
 )
 from zostudy.space.genotype import Genotype
@@ -159,20 +160,18 @@ class Predictor:
     blend: Blend
     margin: float
     tau: float
-    _scale: Scale
     _features: "_Features"
 
     @classmethod
     def fit(cls, examples: Examples, settings: Settings) -> "Predictor":
-        """Fit a predictor.
+        """Fit a predictor; the nested cross-validation chooses its weights and its margin.
 
         Raises:
             DataError: The examples are too few, or all of one accuracy.
         """
         _check(examples)
-        scale, make = Scale.of(examples.accuracies), _Features.of(examples, settings.encodings)
-        values = scale.forward(examples.accuracies)
-        features = make(examples.genotypes, examples.columns)
+        make = _Features.of(examples, settings.encodings)
+        features, values = make.scaled(examples)
         names = settings.models
         if len(values) > MOST_FOR_GAUSSIAN_PROCESS and len(names) > 1:
             names = tuple(name for name in names if name != "gaussian_process")
@@ -183,7 +182,30 @@ class Predictor:
             apart[fold] = choose(features[rest], values[rest])(features[fold])
         margin = float(np.quantile(np.abs(values - apart), settings.coverage))
         tau = float(kendalltau(apart, values).statistic)
-        return cls(settings, examples, choose(features, values), margin, tau, scale, make)
+        return cls(settings, examples, choose(features, values), margin, tau, make)
+
+    @classmethod
+    def again(
+        cls,
+        examples: Examples,
+        settings: Settings,
+        weights: Mapping[str, float],
+        margin: float,
+        tau: float,
+    ) -> "Predictor":
+        """Fit the predictor whose nested cross-validation gave these.
+
+        Raises:
+            DataError: The examples are too few, or all of one accuracy.
+        """
+        _check(examples)
+        make = _Features.of(examples, settings.encodings)
+        found = fitted(*make.scaled(examples), weights, settings.seed)
+        return cls(settings, examples, found, margin, tau, make)
+
+    @functools.cached_property
+    def _scale(self) -> Scale:
+        return Scale.of(self.examples.accuracies)
 
     def __call__(self, genotypes: Sequence[Genotype], columns: Columns | None = None) -> Prediction:
         """Predict accuracies of architectures.
@@ -236,6 +258,11 @@ class _Features:
         rows = raw(examples.genotypes, examples.columns)
         deviation = rows.std(axis=0)
         return cls(encoder, columns, rows.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+    def scaled(self, examples: Examples) -> tuple[Columns, Vector]:
+        """Features of examples, and the normal scores of their accuracies."""
+        scores = Scale.of(examples.accuracies).forward(examples.accuracies)
+        return self(examples.genotypes, examples.columns), scores
 
     def __call__(self, genotypes: Sequence[Genotype], columns: Columns) -> Columns:
         scored = [

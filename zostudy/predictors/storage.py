@@ -1,12 +1,13 @@
 """Predictors as JSON files: what they were fitted on and how, from which they are fitted again.
 
-Nothing in a file is executed, and fitting again gives the same predictor: models are seeded. The
-file holds what the predictor says of a few of its examples; where fitting again does not give the
-same (another version of scikit-learn), it is refused.
+Nothing in a file is executed, and fitting again gives the same predictor: models are seeded, and
+what the cross-validation has found stands in the file. It also holds what the predictor says of a
+few of its examples; where fitting again does not give the same (another version of scikit-learn),
+it is refused.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def written(predictor: Predictor) -> bytes:
         "format": _FORMAT,
         "space": examples.space.name,
         "settings": asdict(predictor.settings),
+        "weights": dict(predictor.blend.weights),
+        "margin": predictor.margin,
+        "kendall_tau": predictor.tau,
         "columns": list(examples.names),
         "examples": [
             [genotype.to_dict()["cells"], accuracy, *row]
@@ -73,13 +77,17 @@ def read(path: Path) -> Predictor:
             f"needs {_FORMAT!r}; fit it again"
         )
     try:
-        predictor = Predictor.fit(*_parts(document))
+        examples, settings = _parts(document)
+        weights = {str(name): float(weight) for name, weight in document["weights"].items()}
+        check(replace(settings, models=tuple(weights)))
+        margin, tau = float(document["margin"]), float(document["kendall_tau"])
+        predictor = Predictor.again(examples, settings, weights, margin, tau)
         expected = np.array(document["predicted"], dtype=np.float64)
     except InputError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ConfigError(f"{path}: is damaged ({type(error).__name__}); fit it again") from error
-    examples = predictor.examples.some(range(min(_CHECKED, len(predictor.examples.genotypes))))
+    examples = examples.some(range(min(_CHECKED, len(examples.genotypes))))
     apart = np.abs(predictor(examples.genotypes, examples.columns).accuracies - expected).max()
     if not apart <= _APART:
         raise ConfigError(
