@@ -83,12 +83,7 @@ def rankings() -> list[Ranking]:
 def network(genotype: Genotype, size: SupernetSettings) -> Supernet:
     """A supernet that holds this one architecture, freshly initialized."""
     space = genotype.space
-    kept = {
-        (kind, source, target, name)
-        for kind, nodes in genotype.cells.items()
-        for target, node in zip(space.targets, nodes, strict=True)
-        for name, source in node
-    }
+    kept = set(genotype.operations())
     rows = {
         kind: tuple(
             tuple((kind, *edge, name) in kept for name in space.operations) for edge in space.edges

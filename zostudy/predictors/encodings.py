@@ -54,9 +54,8 @@ def live_edges(genotype: Genotype, kind: str) -> list[Edge]:
     space = genotype.space
     edges = [
         Edge(name, source, target)
-        for target, node in zip(space.targets, genotype.cells[kind], strict=True)
-        for name, source in node
-        if name != space.zero
+        for own, source, target, name in genotype.operations()
+        if own == kind and name != space.zero
     ]
     forward = set(range(space.inputs))
     for edge in edges:  # in the order of targets
@@ -187,12 +186,7 @@ class Encoder:
 
 def _adjacency(genotype: Genotype) -> list[float]:
     space = genotype.space
-    chosen = {
-        (kind, source, target, name)
-        for kind, nodes in genotype.cells.items()
-        for target, node in zip(space.targets, nodes, strict=True)
-        for name, source in node
-    }
+    chosen = set(genotype.operations())
     return [
         float((kind, *edge, name) in chosen)
         for kind in space.cell_types

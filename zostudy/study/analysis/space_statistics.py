@@ -66,9 +66,7 @@ class Census:
         places = [
             [
                 place[kind, name, (source, target)]
-                for kind, nodes in genotype.cells.items()
-                for target, node in zip(space.targets, nodes, strict=True)
-                for name, source in node
+                for kind, source, target, name in genotype.operations()
             ]
             for genotype in table.rows
         ]

@@ -139,7 +139,7 @@ def _page(
         document=document,
         states=_states(document),
         answers=answers.answers(document, metric, by_metric),
-        doubts=[text for text in doubts if text],
+        doubts=[f"{doubt[:1].upper()}{doubt[1:]}" for doubt in doubts if doubt],
         settings=settings,
         heads=[
             *((name, "") for name in (*settings.values(), "n")),
@@ -150,7 +150,7 @@ def _page(
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
         metric=metric,
         compared=[
-            (METRICS[name], one, answers.difference(one, METRICS[name]))
+            (one, answers.difference(one, METRICS[name]))
             for name, found in by_metric.items()
             for one in found
         ],
