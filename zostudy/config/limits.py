@@ -45,7 +45,7 @@ class EarlyStoppingSettings(Settings):
 class BudgetSettings(Settings):
     """The time that a study has, after which no trial goes on; it can be gone on with later."""
 
-    gpu_hours: float | int | None = Field(default=None, gt=0)
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
     """Hours in which workers may be busy with trials, each on its device, CPU or GPU; those of all
     workers and all runs of the study together."""
     until: str = ""

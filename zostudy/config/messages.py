@@ -155,7 +155,8 @@ def allowed(schema: Schema) -> str:
     if "x-allowed" in schema:
         return str(schema["x-allowed"])
     if "anyOf" in schema:
-        return ", or ".join(allowed(branch) for branch in schema["anyOf"])
+        branches = [one for one in schema["anyOf"] if one.get("type") != "null"]  # left out
+        return ", or ".join(map(allowed, branches))
     if "enum" in schema:
         return f"one of {', '.join(map(repr, schema['enum']))}"
     if "const" in schema:

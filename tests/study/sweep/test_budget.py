@@ -46,7 +46,7 @@ def test_the_end_that_comes_first_counts():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"gpu_hours": 0}, "gpu_hours: 0"),
+        ({"gpu_hours": 0}, "gpu_hours: 0 is not allowed: needs a number above 0"),
         ({"gpu_hours": -4}, "gpu_hours: -4"),
         ({"until": "tomorrow"}, "until: 'tomorrow' is no time; allowed: one such as 2026-"),
         ({}, "says nothing; needs gpu_hours"),
