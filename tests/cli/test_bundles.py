@@ -141,4 +141,4 @@ def test_serve_tells_a_taken_port_in_one_line(zostudy, folder):
         port = taken.getsockname()[1]
         code, out, err = zostudy("serve", folder, "--port", port)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"error: port: {port} is not free on 127.0.0.1 (")
+    assert err.startswith(f"error: --port: {port} is not free on 127.0.0.1 (")

@@ -192,7 +192,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(bundle, tmp_pat
 
 def test_a_folder_that_cannot_be_made_is_refused(bundle, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"^output: .* cannot be made"):
+    with pytest.raises(ConfigError, match=r"^--output: .* cannot be made"):
         export(bundle, tmp_path / "file" / "sub" / "out")
 
 

@@ -82,7 +82,7 @@ def test_runs_are_kept_over_http_and_the_page_ends_on_an_interrupt(
     kept_json = other.client.download_artifacts(run.mlflow_id, "x.json", tmp_path)
     assert json.loads(Path(kept_json).read_text()) == [1]
 
-    with pytest.raises(ConfigError, match=r"port: \d+ is not free"):
+    with pytest.raises(ConfigError, match=r"--port: \d+ is not free"):
         run_ui(store.uri, int(url.rsplit(":", 1)[1]))
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0

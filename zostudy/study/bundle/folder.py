@@ -37,14 +37,15 @@ def check_output(output: Path, *, force: bool = False) -> None:
     if not force:
         hint = "; --force replaces a bundle" if (output / CHECKSUMS).is_file() else ""
         raise ConfigError(
-            f"output: {str(output)!r} exists already; allowed: a new folder, or an empty one{hint}"
+            f"--output: {str(output)!r} exists already; allowed: a new folder, or an empty one"
+            f"{hint}"
         )
     listed = {*checksums(output), CHECKSUMS} if (output / CHECKSUMS).is_file() else set()
     held = [path.name for path in output.iterdir()] if output.is_dir() else [output.name]
     foreign = sorted(set(held) - listed - {"__pycache__"})
     if foreign:
         raise ConfigError(
-            f"output: {str(output)!r} holds {foreign[0]}, which is no part of a bundle; --force "
+            f"--output: {str(output)!r} holds {foreign[0]}, which is no part of a bundle; --force "
             "replaces a bundle alone"
         )
 
@@ -62,7 +63,7 @@ def new_folder(output: Path, *, force: bool = False) -> Iterator[Path]:
         try:
             folder = open_folder.enter_context(whole_folder(output))
         except OSError as error:
-            raise ConfigError(f"output: {str(output)!r} cannot be made ({error})") from error
+            raise ConfigError(f"--output: {str(output)!r} cannot be made ({error})") from error
         try:
             yield folder
             lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]

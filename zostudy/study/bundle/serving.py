@@ -105,7 +105,7 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except (OSError, UnicodeError) as error:
-            raise ConfigError(f"port: {port} is not free on {host} ({error})") from error
+            raise ConfigError(f"--port: {port} is not free on {host} ({error})") from error
 
     def server_bind(self) -> None:
         """Listen, without asking for the name of the host, which can take seconds."""

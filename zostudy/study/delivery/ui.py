@@ -34,7 +34,7 @@ def run_ui(uri: str, port: int) -> int:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"port: {port} is not free on 127.0.0.1 ({error})") from error
+        raise ConfigError(f"--port: {port} is not free on 127.0.0.1 ({error})") from error
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         **os.environ,
