@@ -20,7 +20,11 @@ TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, an archit
 PredictorPath = Annotated[Path, typer.Argument(metavar="PREDICTOR", help="What fit has written.")]
 Column = Annotated[str, typer.Option(help="Its column of accuracies, in percent.")]
 Architectures = Annotated[
-    str, typer.Option("--architecture-column", help="Its column of architectures.")
+    str,
+    typer.Option(
+        "--architecture-column",
+        help="Its column of architectures, or one for each cell type: normal,reduce.",
+    ),
 ]
 _ARCHITECTURES = "ArchitectureString"
 

@@ -21,7 +21,7 @@ References:
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,27 +115,22 @@ def statistics(genotype: Genotype, kind: str) -> dict[str, float]:
         "paths without pools": sum(pools.isdisjoint(path) for path in shortened),
         "paths of weights": sum(bool(path) and learned.issuperset(path) for path in shortened),
     }
-    lengths: dict[str, Callable[[Sequence[str]], float]] = {
-        f"{name} on a path": functools.partial(_times, name) for name in operations
-    }
+    reach = {name: _kernel(name) - 1 for name in operations}
+    lengths = {f"{name} on a path": [path.count(name) for path in found] for name in operations}
     lengths |= {
-        "weights on a path": lambda path: sum(name in learned for name in path),
-        "operations on a path": lambda path: sum(name != space.identity for name in path),
-        "edges on a path": len,
-        "receptive field": lambda path: sum(_kernel(name) - 1 for name in path),
+        "weights on a path": [sum(name in learned for name in path) for path in found],
+        "operations on a path": [len(path) for path in shortened],
+        "edges on a path": [len(path) for path in found],
+        "receptive field": [sum(reach[name] for name in path) for path in found],
     }
-    for name, length in lengths.items():
-        along = [length(path) for path in found] or [0.0]
+    for name, along in lengths.items():
+        along = along or [0]
         numbers |= {
             f"{name}, least": min(along),
             f"{name}, most": max(along),
             f"{name}, mean": sum(along) / len(along),
         }
     return numbers
-
-
-def _times(name: str, path: Sequence[str]) -> float:
-    return path.count(name)
 
 
 @functools.cache
