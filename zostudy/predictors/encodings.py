@@ -7,7 +7,8 @@ computes, so that cells which differ only there are the same to ``graph`` and ``
 Encodings:
     adjacency   one-hot: for each edge, which operation it has, dead or not
     paths       for each sequence of operations on a path through the cell, identities left out,
-                how many paths have it; sequences are those of the training architectures
+                how many paths have it; sequences are those of the training architectures, those
+                that most of them have where there are more than `MOST_SEQUENCES`
     graph       statistics of the graph (`statistics`)
 
 Symbols:
@@ -27,7 +28,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from joblib import Parallel, delayed
 
+from zostudy.host import processors
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
 
@@ -35,6 +38,12 @@ ENCODINGS = ("adjacency", "graph", "paths")
 
 #: Those that are taken where none is named.
 DEFAULT = ("graph", "paths")
+
+#: Sequences that ``paths`` counts at most; rare ones say little, and each costs as much.
+MOST_SEQUENCES = 100
+
+#: Architectures that one process makes rows of at a time.
+_AT_ONCE = 5_000
 
 _KERNEL = re.compile(r"_(\d+)x\1$")
 
@@ -157,14 +166,21 @@ class Encoder:
     @classmethod
     def of(cls, genotypes: Sequence[Genotype], encodings: tuple[str, ...]) -> "Encoder":
         """An encoder for training architectures of one space, at least one."""
-        sequences: set[tuple[str, tuple[str, ...]]] = set()
+        having: Counter[tuple[str, tuple[str, ...]]] = Counter()
         if "paths" in encodings:
-            sequences = sequences.union(*(_sequences(genotype) for genotype in genotypes))
-        return cls(genotypes[0].space, encodings, tuple(sorted(sequences)))
+            for genotype in genotypes:
+                having.update(_sequences(genotype).keys())
+        commonest = sorted(having, key=lambda sequence: (-having[sequence], sequence))
+        sequences = tuple(sorted(commonest[:MOST_SEQUENCES]))
+        return cls(genotypes[0].space, encodings, sequences)
 
     def __call__(self, genotypes: Sequence[Genotype]) -> Features:
-        """A row for each architecture."""
-        return np.array([self._row(genotype) for genotype in genotypes], dtype=np.float64)
+        """A row for each architecture; of many, by as many processes as there are processors."""
+        if len(genotypes) <= _AT_ONCE:
+            return np.array([self._row(genotype) for genotype in genotypes], dtype=np.float64)
+        parts = [genotypes[i : i + _AT_ONCE] for i in range(0, len(genotypes), _AT_ONCE)]
+        run = Parallel(n_jobs=processors())
+        return np.concatenate(run(delayed(self)(part) for part in parts))
 
     def _row(self, genotype: Genotype) -> list[float]:
         row: list[float] = []

@@ -17,7 +17,7 @@ from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
 
 #: Architectures whose accuracies are predicted at once, so that no more stand in memory.
-_AT_ONCE = 5_000
+_AT_ONCE = 50_000
 
 Accuracies = Float64[np.ndarray, " architectures"]
 
