@@ -35,8 +35,8 @@ from zostudy.study.analysis.populations import Accuracies, Census, Population, P
 from zostudy.study.analysis.random_choice import distribution
 from zostudy.study.analysis.significance import paired
 
-#: Width of the histogram's bins, percentage points.
-BIN = 0.5
+#: Widths that the histogram's bins may have, percentage points, and how many there are at least.
+BINS, FEWEST_BINS = (0.5, 0.2, 0.1), 30
 
 #: Share of the architectures that counts as the top.
 TOP = 0.01
@@ -186,10 +186,10 @@ def summary(
 
 
 def _edges(accuracies: Accuracies) -> Float64[np.ndarray, " edges"]:
-    """Edges of the bins between which all accuracies lie, percent."""
-    low = math.floor(accuracies.min() / BIN)
-    high = math.floor(accuracies.max() / BIN) + 1
-    return BIN * np.arange(low, high + 1)
+    """Edges of the bins between which all accuracies lie, percent; fine ones of a narrow range."""
+    low, high = accuracies.min(), accuracies.max()
+    width = next((width for width in BINS if high - low >= FEWEST_BINS * width), BINS[-1])
+    return width * np.arange(math.floor(low / width), math.floor(high / width) + 2)
 
 
 def _histogram(
