@@ -5,7 +5,7 @@ from statistics import fmean
 import pytest
 
 from tests.conftest import pictures
-from tests.methods import CPU, SPACES, mask_of, settings
+from tests.methods import CPU, SPACES, mask_of, settings, split_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.networks.dry_run import first_peak, imaginary
@@ -51,6 +51,20 @@ def cases(names):
 def test_where_every_operation_is_computed_the_peak_is_known(space, name, small_dataset):
     measured, predicted = measured_and_predicted(space, small_dataset, EXACT[name])
     assert measured == predicted
+
+
+@pytest.mark.parametrize(("space", "recompute"), cases(["none", "partial", "full"]))
+def test_the_peak_of_channels_that_attention_chooses_is_known(space, recompute, small_dataset):
+    size = SupernetSettings(
+        cells=CELLS[space],
+        channels=8,
+        partial_channels=4,
+        edge_normalization=True,
+        channel_split=split_of("attention"),
+    )
+    mask, chosen = mask_of(SPACES[space]), settings(epochs=4, batch_size=22, recompute=recompute)
+    result = search(mask, small_dataset, size, chosen, StageContext(CPU, seed=0))
+    assert result.peak_bytes == predict_peak(mask, small_dataset, size, chosen, CPU)
 
 
 @pytest.mark.parametrize(("space", "name"), cases(PATHS))

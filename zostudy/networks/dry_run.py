@@ -21,6 +21,7 @@ from zostudy.runtime import Runtime
 #: What autocast computes in the lower precision, of all that networks call.
 _LOWERED = frozenset(
     {
+        torch.conv1d,
         torch.conv2d,
         functional.linear,
         torch.matmul,

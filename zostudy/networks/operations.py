@@ -264,7 +264,7 @@ def build(component: Component, channels: int, stride: int, *, affine: bool) -> 
 def kaiming_normal_(module: nn.Module, generator: torch.Generator) -> None:
     """Kaiming-normal initialization, fan out, of every convolution and linear layer."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             init.kaiming_normal_(
                 layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
             )
