@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 
 from zostudy.networks.convolution import Conv2d, corrected
+from zostudy.networks.rederived import derived
 from zostudy.registry import Component, operation
 
 Images = Float[Tensor, "batch channels height width"]
@@ -31,7 +32,17 @@ def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
     Differs from: the reference code, whose supernet keeps running statistics that only its
     (informative) supernet accuracy uses; ours always normalizes by the batch.
     """
-    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=affine)
+    if affine:
+        return nn.BatchNorm2d(channels)
+    return _PlainNorm(channels, affine=False, track_running_stats=False)
+
+
+class _PlainNorm(nn.BatchNorm2d):
+    """BN of the supernet, which a step that draws paths need not keep the output of."""
+
+    def forward(self, images: Images) -> Images:
+        """The pictures normalized by their own statistics."""
+        return derived(super().forward, images)
 
 
 class Zero(nn.Module):

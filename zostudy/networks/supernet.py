@@ -28,6 +28,7 @@ from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.node_sums import NodeSums, add
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
+from zostudy.networks.rederived import derived, rederiving
 from zostudy.networks.shared_operations import Recompute
 from zostudy.networks.weights import Group, GroupWeights
 from zostudy.space.mask import OperationMask
@@ -153,7 +154,7 @@ class SearchCell(nn.Module):
         """An input node."""
         if not self.space.projects:
             return self.preprocess[source](outputs[0])  # type: ignore[no-any-return]
-        active = outputs[0] if self.recompute == "none" else _joined(outputs)
+        active = outputs[0] if self.recompute == "none" else _joined(*outputs)
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
@@ -236,7 +237,7 @@ class NodeWeights(NamedTuple):
     bypass: Sequence[Tensor]
 
 
-def _joined(outputs: Outputs) -> Images:
+def _joined(*outputs: Images) -> Images:
     """What the next cells read of a cell: its outputs side by side, past ReLU."""
     return functional.relu(torch.cat(outputs, dim=1), inplace=True)
 
@@ -372,12 +373,13 @@ class Supernet(nn.Module):
         first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
         previous, outputs = (first,) * self.space.inputs, first
         shared: dict[str, Tensor] = {}
-        for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
-            alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
-            outputs = cell(previous, mixing.of(number, kind), alike)
-            last = cell is self.cells[-1]
-            handed_on = outputs if as_they_are or last else (_joined(outputs),)
-            previous = (*previous[1:], handed_on)
+        with rederiving(bool(mixing.active) and not again):
+            for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
+                alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
+                outputs = cell(previous, mixing.of(number, kind), alike)
+                last = cell is self.cells[-1]
+                handed_on = outputs if as_they_are or last else (derived(_joined, *outputs),)
+                previous = (*previous[1:], handed_on)
         if len(self.head):
             outputs = (recomputed(self.head, skeleton.concatenated(outputs), when=again),)
         pooled = torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1)
