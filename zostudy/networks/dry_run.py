@@ -183,6 +183,9 @@ def _elsewhere(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return func(*args, **kwargs)
 
 
+#: Axes of pictures and of kernels; what a convolution along one axis sees has fewer.
+_PICTURES = 4
+
 _CONVOLUTION = torch.ops.aten.convolution.default
 _NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 
@@ -203,6 +206,8 @@ def _is_channels_last(images: Tensor) -> bool:
 
     With one channel both layouts name the same numbers; as on a device, the strides decide then.
     """
+    if images.dim() != _PICTURES:
+        return False
     channels = images.stride(1)
     least = 0
     for axis in (1, 3, 2):
