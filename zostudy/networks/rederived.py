@@ -133,5 +133,5 @@ def _kept(tensor: Tensor, recipes: Recipes) -> Tensor | _Recipe:
 def _unpacked(saved: _Saved) -> Tensor:
     if isinstance(saved.kept, Tensor):
         return saved.kept
-    with torch.no_grad():
+    with torch.enable_grad():  # as in the pass, which some functions ask for; nothing is recorded
         return saved.kept.value()
