@@ -15,13 +15,17 @@ References:
     docs/concepts/search-methods.md, which says what was decided where papers and code disagree.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zostudy.config.settings import ChannelSplitSettings
 from zostudy.registry import channel_split
+from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -47,6 +51,14 @@ def attention(channels: int, *, kernel: Literal[1, 3, 5, 7, 9] = 3) -> nn.Module
     """
     del channels
     return EfficientAttention(kernel)
+
+
+def splitter(
+    space: SearchSpace, settings: ChannelSplitSettings
+) -> Callable[[int], nn.Module | None]:
+    """What gives, for a number of channels, the module that splits them, or nothing."""
+    found = space.find("channel_split", settings.name, "supernet.channel_split.name")
+    return functools.partial(found.load(), **settings.options)
 
 
 class EfficientAttention(nn.Module):

@@ -10,10 +10,8 @@ References:
     docs/method.md, sections 1 to 3; Eq. 1 of the paper; PC-DARTS, section 3 (Xu et al. 2019).
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,7 +20,7 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
-from zostudy.networks.channel_splits import attended
+from zostudy.networks.channel_splits import attended, splitter
 from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
 from zostudy.networks.node_operations import NodeOperations
 from zostudy.networks.node_sums import NodeSums, add
@@ -30,7 +28,7 @@ from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.rederived import derived, rederiving
 from zostudy.networks.shared_operations import Recompute
-from zostudy.networks.weights import Group, GroupWeights
+from zostudy.networks.weights import Group, GroupWeights, NodeWeights
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -158,7 +156,7 @@ class SearchCell(nn.Module):
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
-        self, source: int, outputs: Outputs, weights: "NodeWeights", mixing: CellMixing
+        self, source: int, outputs: Outputs, weights: NodeWeights, mixing: CellMixing
     ) -> NodeSums:
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
@@ -170,7 +168,7 @@ class SearchCell(nn.Module):
         self,
         source: int,
         state: Images,
-        weights: "NodeWeights",
+        weights: NodeWeights,
         mixing: CellMixing,
         sums: NodeSums,
     ) -> None:
@@ -225,18 +223,6 @@ class SearchCell(nn.Module):
         return functional.channel_shuffle(both, self.partial)
 
 
-class NodeWeights(NamedTuple):
-    """The weights of what leaves a node.
-
-    Attributes:
-        groups: Of its operations; see `NodeOperations.groups`.
-        bypass: Of the channels that bypass them, an edge each; none without partial channels.
-    """
-
-    groups: Sequence[Tensor]
-    bypass: Sequence[Tensor]
-
-
 def _joined(*outputs: Images) -> Images:
     """What the next cells read of a cell: its outputs side by side, past ReLU."""
     return functional.relu(torch.cat(outputs, dim=1), inplace=True)
@@ -278,9 +264,7 @@ class Supernet(nn.Module):
         self.space = space
         self.mask = mask
         layout = space.layout(settings.cells)
-        name, options = settings.channel_split.name, settings.channel_split.options
-        found = space.find("channel_split", name, "supernet.channel_split.name")
-        split = functools.partial(found.load(), **options)
+        split = splitter(space, settings.channel_split)
         self.sequence = tuple(position.kind for position in layout)
         self.stem = skeleton.stem(space, in_channels, settings.channels, searched=True)
         self.cells = nn.ModuleList()
