@@ -33,6 +33,7 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "dataset": ("Data sets", "dataset.name"),
     "search_space": ("Search spaces", "search_space.name"),
     "operation": ("Operations", ""),
+    "channel_split": ("Channel splits", "supernet.channel_split.name"),
     "mask_source": ("Mask sources", "prune.source"),
     "ranking_function": ("Ranking functions (zero-cost proxies)", "prune.ranking"),
     "relaxation": ("Relaxations", "search.relaxation.name"),

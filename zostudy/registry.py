@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal[
     "search_space",
     "operation",
+    "channel_split",
     "dataset",
     "mask_source",
     "ranking_function",
@@ -42,6 +43,7 @@ BUILTIN_MODULES = (
     "zostudy.space.darts",
     "zostudy.space.nasbench201",
     "zostudy.networks.operations",
+    "zostudy.networks.channel_splits",
     "zostudy.data.sources",
     "zostudy.data.folders",
     "zostudy.pruning.mask_sources",
@@ -70,6 +72,7 @@ def _marker(kind: Kind) -> Callable[..., Callable[[F], F]]:
 
 search_space = _marker("search_space")
 operation = _marker("operation")
+channel_split = _marker("channel_split")
 dataset = _marker("dataset")
 mask_source = _marker("mask_source")
 ranking_function = _marker("ranking_function")

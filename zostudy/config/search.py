@@ -106,7 +106,8 @@ class SearchSettings(Settings):
     recompute: Literal["none", "partial", "full"] = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing, what is cheap
     for its size (convolutions inside operations, the cells' 1×1 convolutions), or all but the
-    cells' nodes. The gradients are the same."""
+    cells' nodes. The gradients are the same. Where paths are drawn, what is cheap (ReLU, batch
+    normalization, pools) is always computed again."""
     architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
     """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
     the same pictures."""

@@ -52,6 +52,15 @@ class SpaceSettings(Settings):
     """Search space: darts, nasbench201, or one of an extension."""
 
 
+class ChannelSplitSettings(Settings):
+    """Which channels go through the mixed operations, where partial channels do."""
+
+    name: str = "first"
+    """Channel split: first, attention, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The channel split's own options."""
+
+
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
@@ -61,6 +70,8 @@ class SupernetSettings(Settings):
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1, le=10_000)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
+    channel_split: ChannelSplitSettings = ChannelSplitSettings()
+    """Which 1/k of the channels that is."""
     edge_normalization: bool = False
     """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS). In nasbench201,
     where every edge is kept, β only scales what enters a node; the genotype follows from α."""

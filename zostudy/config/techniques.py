@@ -72,6 +72,11 @@ _METHODS: dict[str, dict[str, Any]] = {
     "darts-pt": {"selection": {"name": "perturbation"}},
 }
 TECHNIQUES |= {
+    "epc-darts": {
+        "supernet": {**_PARTIAL, "channel_split": {"name": "attention"}},
+        "search": _PLAIN,
+    },
+} | {
     name: {"supernet": _WHOLE, "search": {**_PLAIN, **search}} for name, search in _METHODS.items()
 }
 

@@ -21,6 +21,7 @@ from zostudy.runtime import Runtime
 #: What autocast computes in the lower precision, of all that networks call.
 _LOWERED = frozenset(
     {
+        torch.conv1d,
         torch.conv2d,
         functional.linear,
         torch.matmul,
@@ -182,6 +183,9 @@ def _elsewhere(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return func(*args, **kwargs)
 
 
+#: Axes of pictures and of kernels; what a convolution along one axis sees has fewer.
+_PICTURES = 4
+
 _CONVOLUTION = torch.ops.aten.convolution.default
 _NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 
@@ -202,6 +206,8 @@ def _is_channels_last(images: Tensor) -> bool:
 
     With one channel both layouts name the same numbers; as on a device, the strides decide then.
     """
+    if images.dim() != _PICTURES:
+        return False
     channels = images.stride(1)
     least = 0
     for axis in (1, 3, 2):

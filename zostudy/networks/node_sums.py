@@ -1,9 +1,10 @@
 """The nodes of a cell while what enters them is being summed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Images = Float[Tensor, "batch channels height width"]
@@ -14,8 +15,8 @@ class NodeSums:
     """The nodes of a cell while they are being summed, by node.
 
     Attributes:
-        mixed: Sums of mixed operations.
-        bypassing: Sums of the channels that bypass them.
+        mixed: Sums of mixed operations; of all channels, where these act on some in place.
+        bypassing: Sums of the channels that bypass them, where these are others in every term.
     """
 
     mixed: dict[int, Images]
@@ -29,6 +30,13 @@ class NodeSums:
                     add(sums, target, term, None)
                 else:
                     sums[target] = term
+
+    def place(self, mixed: Mapping[int, Images], places: Int[Tensor, " part"]) -> None:
+        """Add what operations made of some channels to the sums of all, which are there already."""
+        for target, term in mixed.items():
+            total = self.mixed[target]
+            added = total.index_add_ if torch.is_grad_enabled() else total.index_add
+            self.mixed[target] = added(1, places, term.to(total.dtype))
 
 
 def add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | None) -> None:
