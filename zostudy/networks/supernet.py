@@ -11,7 +11,7 @@ References:
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
-from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
-from zostudy.networks.node_operations import NodeOperations
-from zostudy.networks.node_sums import NodeSums, add
+from zostudy.networks.mixing import CellMixing, Mixing, PathDrop, edge_softmax, masked_softmax
+from zostudy.networks.node_operations import NodeOperations, Term
+from zostudy.networks.node_sums import NodeSums, add, spread, together
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.shared_operations import Recompute
@@ -178,12 +178,26 @@ class SearchCell(nn.Module):
                 active = active.clone()
             if self.space.stride(self.kind, source) == 2:
                 rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            for weight, target in zip(weights.bypass, targets, strict=True):
-                add(sums.bypassing, target, rest, weight)
+            spread(sums.bypassing, targets, rest, weights.bypass)
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
-        for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
-            kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
-            add(sums.mixed, targets[row], kept, weight)
+        terms = self.nodes[source](active, weights.groups, computed)
+        if mixing.drop:
+            terms = self._dropped(terms, mixing.cell, edges, mixing.drop)
+        for alike in together(terms, active):
+            own = [targets[term.row] for term in alike]
+            if alike[0].weight is None:
+                add(sums.mixed, *own, alike[0].images)
+            else:
+                spread(sums.mixed, own, alike[0].images, [term.weight for term in alike])
+
+    @staticmethod
+    def _dropped(
+        terms: Iterator[Term], cell: int, edges: Sequence[int], drop: PathDrop
+    ) -> Iterator[Term]:
+        """Terms without the pictures that leave them out."""
+        for term in terms:
+            kept = drop(term.images, (cell, edges[term.row]), term.column)
+            yield term._replace(images=kept)
 
     def _node(self, target: int, sums: NodeSums, last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
