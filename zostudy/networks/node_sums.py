@@ -1,11 +1,15 @@
 """The nodes of a cell while what enters them is being summed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from zostudy.networks.mixing import PathDrop
+from zostudy.networks.node_operations import Term
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -27,7 +31,7 @@ class NodeSums:
         for sums, terms in ((self.mixed, others.mixed), (self.bypassing, others.bypassing)):
             for target, term in terms.items():
                 if target in sums:
-                    add(sums, target, term, None)
+                    add(sums, target, term)
                 else:
                     sums[target] = term
 
@@ -39,12 +43,115 @@ class NodeSums:
             self.mixed[target] = added(1, places, term.to(total.dtype))
 
 
-def add(sums: dict[int, Tensor], target: int, term: Tensor, weight: Tensor | None) -> None:
-    """Add a weighted term to the sum of a node; without a weight, the term as it is."""
+def add(sums: dict[int, Tensor], target: int, term: Tensor) -> None:
+    """Add a term to the sum of a node as it is."""
     total = sums.get(target)
     if total is None:
-        sums[target] = term.clone() if weight is None else weight * term
+        sums[target] = term.clone()
     elif torch.is_grad_enabled():  # the sum before it is needed by no backward pass
-        sums[target] = total.add_(term) if weight is None else total.addcmul_(weight, term)
+        sums[target] = total.add_(term)
     else:
-        sums[target] = total + term if weight is None else torch.addcmul(total, weight, term)
+        sums[target] = total + term
+
+
+def spread(
+    sums: dict[int, Tensor], targets: Sequence[int], term: Tensor, weights: Sequence[Tensor]
+) -> None:
+    """Add a term to the sums of several nodes, with a weight for each."""
+    totals = [sums.get(target) for target in targets]
+    if torch.is_grad_enabled():
+        sums.update(zip(targets, _Spread.apply(term, *weights, *totals), strict=True))
+        return
+    for target, total, weight in zip(targets, totals, weights, strict=True):
+        sums[target] = weight * term if total is None else torch.addcmul(total, weight, term)
+
+
+def dropped(
+    terms: Iterable[Term], drop: PathDrop, cell: int, edges: Sequence[int]
+) -> Iterator[Term]:
+    """Terms without the pictures that leave them out."""
+    for term in terms:
+        kept = drop(term.images, (cell, edges[term.row]), term.column)
+        yield term._replace(images=kept)
+
+
+def add_terms(
+    sums: dict[int, Tensor], terms: Iterable[Term], node: Tensor, targets: Sequence[int]
+) -> None:
+    """Add what operations made of a node to the sums of others.
+
+    Args:
+        sums: The sums, by node.
+        terms: What operations made.
+        node: What they made it of.
+        targets: The node that each edge enters, by the rows of terms.
+    """
+    for alike in together(terms, node):
+        own, images = [targets[term.row] for term in alike], alike[0].images
+        weights = [term.weight for term in alike if term.weight is not None]
+        if weights:
+            spread(sums, own, images, weights)
+        else:
+            add(sums, own[0], images)
+
+
+def together(terms: Iterable[Term], node: Tensor) -> Iterator[list[Term]]:
+    """Terms of the same pictures, one behind the other, in one list; all others alone.
+
+    Args:
+        terms: The terms.
+        node: What they are made of. Others read it too, and torch adds their gradients one by one:
+            that of a sum would be added in another order.
+    """
+    found: list[Term] = []
+    for term in terms:
+        alone = term.weight is None or term.images is node
+        if found and (alone or term.images is not found[0].images):
+            yield found
+            found = []
+        if alone:
+            yield [term]
+        else:
+            found.append(term)
+    if found:
+        yield found
+
+
+class _Spread(torch.autograd.Function):
+    """See `spread`. The sums are changed in place, as no backward pass needs them.
+
+    Its backward pass is torch's own for `addcmul`, bit for bit, without a product by one for each
+    term.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401  # torch gives no type
+        term: Images,
+        *weights_and_totals: Tensor | None,
+    ) -> tuple[Images, ...]:
+        count = len(weights_and_totals) // 2
+        weights, totals = weights_and_totals[:count], weights_and_totals[count:]
+        ctx.save_for_backward(term, *weights)
+        ctx.mark_dirty(*(total for total in totals if total is not None))
+        return tuple(
+            weight * term if total is None else total.addcmul_(weight, term)  # type: ignore[operator, arg-type]
+            for weight, total in zip(weights, totals, strict=True)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Images) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
+        term, *weights = ctx.saved_tensors
+        need_term, *needed = ctx.needs_input_grad
+        count = len(weights)
+        of_term = None
+        if need_term:
+            *others, of_term = (g * w for g, w in zip(gradients, weights, strict=True))
+            for other in reversed(others):  # as torch meets them
+                of_term = of_term.add_(other)
+        of_weights = (
+            (gradient * term).sum_to_size(weight.shape) if need else None
+            for gradient, weight, need in zip(gradients, weights, needed[:count], strict=True)
+        )
+        of_totals = (g if need else None for g, need in zip(gradients, needed[count:], strict=True))
+        return of_term, *of_weights, *of_totals

@@ -23,7 +23,7 @@ from zostudy.networks import skeleton
 from zostudy.networks.channel_splits import attended, splitter
 from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
 from zostudy.networks.node_operations import NodeOperations
-from zostudy.networks.node_sums import NodeSums, add
+from zostudy.networks.node_sums import NodeSums, add_terms, dropped, spread
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
 from zostudy.networks.rederived import derived, rederiving
@@ -180,9 +180,10 @@ class SearchCell(nn.Module):
             active, places = self._bypass(source, state, weights.bypass, sums)
         mixed = sums.mixed if places is None else {}
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
-        for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
-            kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
-            add(mixed, targets[row], kept, weight)
+        terms = self.nodes[source](active, weights.groups, computed)
+        if mixing.drop:
+            terms = dropped(terms, mixing.drop, mixing.cell, edges)
+        add_terms(mixed, terms, active, targets)
         if places is not None:
             sums.place(mixed, places)
 
@@ -197,16 +198,14 @@ class SearchCell(nn.Module):
         targets = [self.space.edges[edge][1] for edge in self.outgoing[source]]
         if str(source) in self.splits:
             split = attended(state, self.splits[str(source)], part, stride)
-            for weight, target in zip(weights, targets, strict=True):
-                add(sums.mixed, target, split.rest, weight * split.passing)
+            spread(sums.mixed, targets, split.rest, [w * split.passing for w in weights])
             return split.active, split.places
         active, rest = torch.split(state, [part, self.channels - part], dim=1)
         if self.nodes[source].recompute == "none":  # dense once for every operation
             active = active.clone()
         if stride == 2:
             rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-        for weight, target in zip(weights, targets, strict=True):
-            add(sums.bypassing, target, rest, weight)
+        spread(sums.bypassing, targets, rest, weights)
         return active, None
 
     def _node(self, target: int, sums: NodeSums, last: Outputs) -> Images:
