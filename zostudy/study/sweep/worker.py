@@ -259,7 +259,7 @@ class _Worker:
             try:
                 return call()
             except (OperationalError, StorageInternalError) as error:
-                away = isinstance(error.__cause__ or error, OperationalError)
+                away = any(isinstance(e, OperationalError) for e in (error, error.__cause__))
                 if not away or time.monotonic() > until or self.stop.wait(_LOOK):
                     raise
                 _log.warning("the storage cannot be reached; trying again")
@@ -278,8 +278,7 @@ class _Worker:
 
     def _give_back(self, unit: Unit) -> None:
         try:
-            self.queue.note(unit, {"given_back": True})
-            self.queue.end(unit)
+            self.queue.end(unit, entries={"given_back": True})
         except (TakenAwayError, OperationalError, StorageInternalError):
             _log.info("unit %d could not be given back", unit.number)
 
@@ -291,8 +290,7 @@ class _Worker:
         try:
             point = points.point(self.file, values)
         except ConfigError as error:
-            self.queue.note(unit, {"reason": _one_line(error)})
-            self.queue.end(unit)
+            self.queue.end(unit, entries={"reason": _one_line(error)})
             self.tally.fail(f"point {unit.number}: {_one_line(error)}")
             return None
         self.queue.known[point.key] = point
@@ -310,22 +308,22 @@ class _Worker:
                 self._patiently(lambda: self.queue.end(unit))
                 return
             outcomes[seed] = known
-            self._note(unit, {f"seed:{seed}": points.to_json(known)})
+            if seed != unit.seeds[-1]:
+                noted = _noted(seed, known)
+                self._patiently(functools.partial(self.queue.note, unit, noted))
         self._end(unit, outcomes)
 
-    def _note(self, unit: Unit, entries: dict[str, str]) -> None:
-        self._patiently(lambda: self.queue.note(unit, entries))
-
     def _end(self, unit: Unit, outcomes: dict[int, Outcome]) -> None:
+        entries = _noted(unit.seeds[-1], outcomes[unit.seeds[-1]])
         failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
         reasons = failed + [o.reason for o in outcomes.values() if isinstance(o, Ended)]
         complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
         values = None if reasons else _values(self.file.config, complete)
         if reasons:
-            self._note(unit, {"reason": reasons[0]})
+            entries["reason"] = reasons[0]
         excesses = _excesses(self.file.config, list(outcomes.values()))
         self._patiently(lambda: self.queue.constrain(unit, excesses))
-        self._patiently(lambda: self.queue.end(unit, values, by_rule=not failed))
+        self._patiently(lambda: self.queue.end(unit, values, entries, by_rule=not failed))
 
     def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
         """Run a trial; nothing if it was lost with its process and is tried again."""
@@ -370,6 +368,11 @@ class _Worker:
             _log.warning("trial %d failed unexpectedly", number, exc_info=error)
             return Failure(f"{type(error).__name__}: {_one_line(error)}")
         return outcome
+
+
+def _noted(seed: int, outcome: Outcome) -> dict[str, str]:
+    """The outcome of a seed as the record of its unit has it."""
+    return {f"seed:{seed}": points.to_json(outcome)}
 
 
 def _one_line(error: Exception) -> str:
