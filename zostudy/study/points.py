@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from zostudy.config.limits import as_document as limits_document
-from zostudy.config.loading import StudyFile, canonical, digest
+from zostudy.config.loading import StudyFile, canonical, digest, sharing
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.errors import ConfigError
@@ -321,11 +321,15 @@ def grid(file: StudyFile) -> list[Point]:
         ConfigError: The settings are wrong at some point.
     """
     found: dict[str, Point] = {}
+    before: Point | None = None
     for values in _combinations(file):
         new = point(file, values)
         old = found.get(new.key)
-        kept = Point(old.values, old.config, old.key, old.coinciding + 1) if old else new
-        found[new.key] = kept
+        if old:
+            new = replace(old, coinciding=old.coinciding + 1)
+        elif before:
+            new = replace(new, config=sharing(new.config, before.config))
+        found[new.key] = before = new
     return list(found.values())
 
 

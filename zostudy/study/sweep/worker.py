@@ -135,13 +135,15 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
     with created(file) as found:
         queue = Queue(file, found, work_units.grid(file))
         known = queue.read()
-        queue.end_lost(known)
+        if queue.end_lost(known):
+            known = queue.read()
         work_units.standing(file, queue.known, known)
         beginning.check_others(queue, known)
         for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
             found.study.set_user_attr(name, dict(ingredients))
-        while again_due := list(work_units.revived(file, queue.known, queue.read(), own=again)):
+        while again_due := list(work_units.revived(file, queue.known, known, own=again)):
             queue.add(again_due)
+            known = queue.read()
         queue.look()
         queue.add_due(_AHEAD)
 
