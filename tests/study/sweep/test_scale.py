@@ -64,7 +64,7 @@ def test_a_heartbeat_costs_as_many_statements_in_a_large_study(folder, statement
             (unit,) = (u for u in there.add_due(16) if u.state == "waiting")
             assert there.claim(unit)
             before = len(statements)
-            found.storage.record_heartbeat(there._id(unit))
+            found.storage.record_heartbeat(there.id(unit))
             counted.append(len(statements) - before)
     assert counted[0] == counted[1]
 

@@ -163,7 +163,7 @@ class Queue:
 
     def claim(self, unit: Unit) -> bool:
         """Make a waiting unit this worker's; false where another was faster."""
-        return rows.claim(self.stored.storage, self._id(unit), {"worker": _this_process()})
+        return rows.claim(self.stored.storage, self.id(unit), {"worker": _this_process()})
 
     def propose(self, unit: Unit) -> dict[str, Any]:
         """The values of a point for a draw, by the sampler.
@@ -178,7 +178,7 @@ class Queue:
         trials = study.get_trials(deepcopy=False)
         ended = [t for t in trials if t.state == TrialState.COMPLETE or "reason" in t.user_attrs]
         study.sampler = proposals.sampler(config, len(ended), self._generations(known))
-        return proposals.suggested(optuna.Trial(study, self._id(unit)), config)
+        return proposals.suggested(optuna.Trial(study, self.id(unit)), config)
 
     def _generations(self, known: Sequence[Unit]) -> str:
         """What tells a sampler's own records from those of trials that do not count."""
@@ -194,7 +194,7 @@ class Queue:
         """
         for name, value in entries.items():
             try:
-                self.stored.storage.set_trial_user_attr(self._id(unit), name, value)
+                self.stored.storage.set_trial_user_attr(self.id(unit), name, value)
             except UpdateFinishedTrialError as error:
                 raise TakenAwayError from error
 
@@ -207,7 +207,7 @@ class Queue:
             storage=self.stored.cache,
             sampler=optuna.samplers.RandomSampler(),
         )
-        trial = optuna.Trial(drawing_nothing, self._id(unit))
+        trial = optuna.Trial(drawing_nothing, self.id(unit))
         for name, excess in excesses.items():
             trial.set_constraint(name, excess)
 
@@ -221,10 +221,10 @@ class Queue:
         hidden = self._hidden()
         study = proposals.StudyOfSome(self.file.config.study, self.stored.cache, hidden)
         try:
-            storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
+            storage.set_trial_intermediate_value(self.id(unit), epoch, accuracy)
         except UpdateFinishedTrialError as error:
             raise TakenAwayError from error
-        trial = storage.get_trial(self._id(unit))
+        trial = storage.get_trial(self.id(unit))
         return proposals.pruner(self.file.config).prune(study, trial)
 
     def _hidden(self) -> frozenset[int]:
@@ -255,7 +255,7 @@ class Queue:
         """
         without = TrialState.PRUNED if by_rule else TrialState.FAIL
         state = without if values is None else TrialState.COMPLETE
-        if not rows.end(self.stored.storage, self._id(unit), state, values or (), entries):
+        if not rows.end(self.stored.storage, self.id(unit), state, values or (), entries):
             raise TakenAwayError
 
     def end_lost(self, known: Sequence[Unit]) -> bool:
@@ -270,7 +270,7 @@ class Queue:
                 self._greet(unit)
         gone = [unit for unit in running if _gone(unit.record.get("worker", ""))]
         late = [unit for unit in work_units.superseded(known) if unit.state == "waiting"]
-        lost = {self._id(unit) for unit in (*late, *gone)} | self._silent(running)
+        lost = {self.id(unit) for unit in (*late, *gone)} | self._silent(running)
         for trial in sorted(lost):
             rows.end(self.stored.storage, trial, TrialState.FAIL)  # unless another found it too
         return bool(lost)
@@ -282,26 +282,27 @@ class Queue:
         return [
             unit
             for unit in running
-            if self._id(unit) not in silent and not _gone(unit.record.get("worker", ""))
+            if self.id(unit) not in silent and not _gone(unit.record.get("worker", ""))
         ]
 
     def _silent(self, running: Sequence[Unit]) -> set[int]:
         """The storage's own numbers of the trials whose worker is silent."""
-        seconds = self.stored.storage.grace_period or 0
-        return rows.silent(self.stored.storage, [self._id(unit) for unit in running], seconds)
+        since = rows.silence(self.stored.storage, [self.id(unit) for unit in running])
+        grace = self.stored.storage.grace_period or 0
+        return {trial for trial, seconds in since.items() if seconds > grace}
 
     def _greet(self, unit: Unit) -> None:
         """Give a unit a heartbeat whose worker, of an older version, may not have given it one."""
         if unit.number not in self._greeted:
             self._greeted.add(unit.number)
-            self.stored.storage.record_heartbeat(self._id(unit))
+            self.stored.storage.record_heartbeat(self.id(unit))
 
     @contextlib.contextmanager
     def alive(self, unit: Unit) -> Iterator[None]:
         """Say that a unit is alive, again and again from a thread, while it is worked on."""
         over = threading.Event()
         interval = self.file.config.sweep.heartbeat_interval / 2
-        trial = self._id(unit)
+        trial = self.id(unit)
 
         def beat() -> None:
             storage = self.stored.storage
@@ -320,7 +321,7 @@ class Queue:
             over.set()
             thread.join()
 
-    def _id(self, unit: Unit) -> int:
+    def id(self, unit: Unit) -> int:
         """The storage's own number of a unit's trial."""
         return self._rows.id(unit.number)
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import distribution_to_json
@@ -95,7 +95,8 @@ class BusyTime:
             found = followed.read(connection, _TRIALS.datetime_start, _TRIALS.datetime_complete)
         followed.note(found)
         self._followed = followed
-        begun = [(row[2], row[3]) for row in found if row[2] is not None]
+        times = [(row.datetime_start, row.datetime_complete) for row in found]
+        begun = [(start, end) for start, end in times if start is not None]
         self._ended += sum(_seconds(start, end) for start, end in begun if end is not None)
         end = now.astimezone(UTC).replace(tzinfo=None)
         running = [_seconds(start, end) for start, ended in begun if ended is None]
@@ -259,17 +260,16 @@ def _attribute_rows(trial: int, attributes: Mapping[str, Any]) -> list[dict[str,
     ]
 
 
-def silent(storage: RDBStorage, trials: Collection[int], seconds: float) -> set[int]:
-    """Those of the trials that have a heartbeat, and none for some seconds of the database."""
-    found: set[int] = set()
+def silence(storage: RDBStorage, trials: Collection[int]) -> dict[int, float]:
+    """Seconds since the last heartbeat of those trials that have one, on the database's clock."""
+    found: dict[int, float] = {}
     if not trials:
         return found
     query = select(func.now(), _BEATS.trial_id, _BEATS.heartbeat)
     with reading(storage) as connection:
         for some in _portions(trials):
             for now, trial, beat in connection.execute(query.where(_BEATS.trial_id.in_(some))):
-                if now.replace(tzinfo=None) - beat > timedelta(seconds=seconds):
-                    found.add(trial)
+                found[trial] = (now.replace(tzinfo=None) - beat).total_seconds()
     return found
 
 
