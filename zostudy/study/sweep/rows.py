@@ -141,19 +141,14 @@ class Rows:
         return self.changed()
 
     def changed(self) -> list[tuple[int, TrialState, dict[str, Any]]]:
-        """The same of those that are new, run, or have moved on since the last call.
+        """The same of those that are new or whose state is another than at the last call.
 
-        What waits is as it was added, and what has ended stays as it is.
+        What is noted of one that waits or runs counts once it runs or has ended.
         """
         followed = self._followed or Following(self.study)
         with reading(self.storage) as connection:
             rows = followed.read(connection, _TRIALS.number)
-            moved = [
-                row
-                for row in rows
-                if (row.state, TrialState.WAITING)
-                != (TrialState.WAITING, followed.unfinished.get(row.trial_id))
-            ]
+            moved = [row for row in rows if row.state != followed.unfinished.get(row.trial_id)]
             attributes = _attributes(connection, [row.trial_id for row in moved])
             query = select(_STUDIES.key, _STUDIES.value_json)
             noted = connection.execute(query.where(_STUDIES.study_id == self.study)).all()

@@ -54,8 +54,9 @@ _log = logging.getLogger(__name__)
 Execute = Callable[..., TrialOutcome | Ended]
 Notify = Callable[[Notice], None]
 
-#: Seconds between two looks at the storage while others run what is left.
-_LOOK = 0.5
+#: Seconds between two looks at the storage while others run what is left; more, as a share of the
+#: time for which there was nothing to do, so that many who wait do not keep the storage busy.
+_LOOK, _SHARE = 0.5, 0.05
 
 #: Units that wait at most, ahead of workers; more where more of them run.
 _AHEAD = 16
@@ -196,12 +197,15 @@ class _Worker:
             self.tally.total = work_units.standing(
                 self.file, self.queue.known, self.queue.read()
             ).trials_left
+        longest = max(_LOOK, self.file.config.sweep.heartbeat_interval / 4)
+        idle = time.monotonic()
         while not self.stop.is_set():
             unit, others = self._patiently(self._next)
             if unit is not None:
                 self._run_claimed(unit)
+                idle = time.monotonic()
             elif others:
-                self.stop.wait(_LOOK)
+                self.stop.wait(min(max(_LOOK, _SHARE * (time.monotonic() - idle)), longest))
             else:
                 return
         raise KeyboardInterrupt
@@ -220,13 +224,13 @@ class _Worker:
         waiting = [unit for unit in mine if unit.state == "waiting"]
         waiting = budget.whose_turn_it_is(self.file.config.sweep, waiting)
         waiting.sort(key=lambda unit: (not unit.key, unit.number))
-        place = 0
+        # Others want the first ones too, so each begins at a place of its own; draws have an order.
+        among = 1 if self.file.config.sweep.sampler.samples else running + 1
         while waiting:
-            unit = waiting.pop(place)
+            unit = waiting.pop(random.randrange(min(among, len(waiting))))
             if queue.claim(unit):
                 return unit, True
-            # Others want the first ones too, so each goes on from a place of its own.
-            place = random.randrange(min(running + 1, len(waiting))) if waiting else 0
+            among = running + 1
         return None, bool(mine)
 
     def _standing(self, units: Sequence[Unit]) -> Standing:
