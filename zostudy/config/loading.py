@@ -83,13 +83,6 @@ class StudyFile:
 _TRIAL_KEYS = frozenset(TrialConfig.model_fields)
 
 
-def sharing(config: TrialConfig, other: TrialConfig) -> TrialConfig:
-    """The same settings, held once where those of another point are equal."""
-    sections = {name: getattr(other, name) for name in _TRIAL_KEYS}
-    equal = {name: own for name, own in sections.items() if own == getattr(config, name)}
-    return config.model_copy(update=equal)
-
-
 def load(path: Path, assignments: tuple[str, ...] = ()) -> StudyFile:
     """Read and validate a study file.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from zostudy.config.limits import as_document as limits_document
-from zostudy.config.loading import StudyFile, canonical, digest, sharing
+from zostudy.config.loading import StudyFile, canonical, digest
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.errors import ConfigError
@@ -328,9 +328,24 @@ def grid(file: StudyFile) -> list[Point]:
         if old:
             new = replace(old, coinciding=old.coinciding + 1)
         elif before:
-            new = replace(new, config=sharing(new.config, before.config))
+            new = replace(new, config=_sharing(new.config, before.config))
         found[new.key] = before = new
     return list(found.values())
+
+
+def _sharing(config: TrialConfig, other: TrialConfig) -> TrialConfig:
+    """The same settings, held once where those of another point are equal."""
+    sections = {name: getattr(other, name) for name in TrialConfig.model_fields}
+    equal = {name: own for name, own in sections.items() if own == getattr(config, name)}
+    return config.model_copy(update=equal)
+
+
+def in_order(file: StudyFile, known: Mapping[str, Point]) -> Iterator[tuple[Point, int]]:
+    """The points and seeds of a grid in the order in which they are run."""
+    sweep = file.config.sweep
+    if sweep.budget is not None:
+        return ((point, seed) for seed in sweep.seeds for point in known.values())
+    return itertools.product(known.values(), sweep.seeds)
 
 
 def alternatives(

@@ -22,7 +22,6 @@ Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only,
 """
 
 import functools
-import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -307,14 +306,6 @@ def attempt_at(
     return Attempt(point, numbers, outcomes, made_of)
 
 
-def in_order(file: StudyFile, known: Mapping[str, Point]) -> Iterator[tuple[Point, int]]:
-    """The points and seeds of a grid in the order in which they are run."""
-    sweep = file.config.sweep
-    if sweep.budget is not None:
-        return ((point, seed) for seed in sweep.seeds for point in known.values())
-    return itertools.product(known.values(), sweep.seeds)
-
-
 def due(
     file: StudyFile,
     known: Mapping[str, Point],
@@ -396,7 +387,7 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    of_grid = in_order(file, known)
+    of_grid = points.in_order(file, known)
     if left is not None:
         of_grid = ((point, seed) for (_, seed), point in left.items())
     for point, seed in of_grid:

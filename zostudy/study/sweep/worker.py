@@ -12,20 +12,17 @@ every complete unit has the value 0, which means nothing.
 import functools
 import json
 import logging
-import math
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.metrics import METRICS
 from zostudy.redaction import redacted
@@ -40,7 +37,7 @@ from zostudy.study.points import (
     Standing,
     TrialOutcome,
 )
-from zostudy.study.sweep import beginning, budget, made_of, work_units
+from zostudy.study.sweep import beginning, budget, made_of, objectives, work_units
 from zostudy.study.sweep.crashes import hopeless
 from zostudy.study.sweep.optuna_storage import created
 from zostudy.study.sweep.queue import Queue, TakenAwayError
@@ -324,10 +321,10 @@ class _Worker:
         failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
         reasons = failed + [o.reason for o in outcomes.values() if isinstance(o, Ended)]
         complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
-        values = None if reasons else _values(self.file.config, complete)
+        values = None if reasons else objectives.values(self.file.config, complete)
         if reasons:
             entries["reason"] = reasons[0]
-        excesses = _excesses(self.file.config, list(outcomes.values()))
+        excesses = objectives.excesses(self.file.config, list(outcomes.values()))
         self._patiently(lambda: self.queue.constrain(unit, excesses))
         self._patiently(lambda: self.queue.end(unit, values, entries, by_rule=not failed))
 
@@ -366,7 +363,7 @@ class _Worker:
         try:
             outcome = self.execute(point, seed, number, **judging)
             if isinstance(outcome, TrialOutcome):
-                _check_objectives(self.file.config, outcome)
+                objectives.check(self.file.config, outcome)
         except ZostudyError as error:
             crash, phase = (error.crash, error.phase) if isinstance(error, CrashError) else ("", "")
             return Failure(_one_line(error), isinstance(error, LostError), crash, phase)
@@ -383,25 +380,3 @@ def _noted(seed: int, outcome: Outcome) -> dict[str, str]:
 
 def _one_line(error: Exception) -> str:
     return redacted("; ".join(str(error).split("\n"))) or type(error).__name__
-
-
-def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:
-    for objective in config.sweep.objectives:
-        value = outcome.metrics.get(objective.metric, math.nan)
-        if not math.isfinite(value):
-            raise ZostudyError(f"objective {objective.metric} is {value}; needs a finite number")
-
-
-def _excesses(config: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """By which part of its limit each constrained figure is above it, at the worst of the seeds."""
-    known = [o.metrics for o in outcomes if not isinstance(o, Failure)]
-    return {
-        name: max(metrics[name] / limit.most - 1 for metrics in known if name in metrics)
-        for name, limit in config.sweep.constraints.items()
-        if any(name in metrics for metrics in known)
-    }
-
-
-def _values(config: StudyConfig, outcomes: list[TrialOutcome]) -> list[float]:
-    objectives = config.sweep.objectives
-    return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in objectives] or [0.0]
