@@ -61,8 +61,14 @@ def fill(file: StudyFile, count: int) -> None:
         trials, attributes, values = [], [], []
         for record, number in zip(work_units.due(file, known, []), range(count), strict=False):
             point = known[record["point"]]
-            done = points.to_json(outcome(point, 0, number))
-            noted = {**record, "made_of": dict(today.of(point)), "worker": "x", "seed:0": done}
+            (seed,) = record["seeds"]
+            done = points.to_json(outcome(point, seed, number))
+            noted = {
+                **record,
+                "made_of": dict(today.of(point)),
+                "worker": "x",
+                f"seed:{seed}": done,
+            }
             trial = {"trial_id": number + 1, "number": number, "study_id": study_id}
             trials.append(trial | {"state": "COMPLETE"})
             attributes += [

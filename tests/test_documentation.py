@@ -110,7 +110,7 @@ def test_every_study_file_and_passage_of_one_is_valid(page, text, tmp_path, monk
         (tmp_path / given["dataset"]["root"]).mkdir()
     document = given if "study" in given else merge(parse(SURROUNDINGS), given)
     loading.from_document(document)
-    registry.scan.cache_clear()
+    registry.forget()
 
 
 def test_the_readmes_study_file_has_about_fifteen_lines():

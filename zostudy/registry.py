@@ -216,6 +216,12 @@ def scan(module: str) -> tuple[Component, ...]:
     return tuple(found)
 
 
+def forget() -> None:
+    """Read sources anew, as a process does that begins now."""
+    scan.cache_clear()
+    components.cache_clear()
+
+
 def _declared(
     module: str, node: ast.FunctionDef | ast.ClassDef, decorator: ast.expr
 ) -> Component | None:
@@ -235,7 +241,8 @@ def _declared(
     return Component(kind, name, module, node.name, _options(node), facts, summary)
 
 
-def components(kind: Kind, extensions: tuple[str, ...] = ()) -> dict[str, Component]:
+@functools.lru_cache(maxsize=64)
+def components(kind: Kind, extensions: tuple[str, ...] = ()) -> Mapping[str, Component]:
     """Every component of a kind by name, zostudy's own first.
 
     Raises:

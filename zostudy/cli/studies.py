@@ -19,6 +19,7 @@ from zostudy.cli.app import (
     print_json,
     stopping,
 )
+from zostudy.cli.workers import Launch, launch
 from zostudy.config.sizes import counted
 from zostudy.errors import ConfigError
 
@@ -116,10 +117,13 @@ def plan(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  # one parameter an option
     study: StudyPath,
     assignments: Assignments,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials to run at a time.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Trials to run at a time; 1, or cluster.workers."),
+    ] = None,
     device: Device = "study",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
@@ -131,16 +135,31 @@ def run(
             "--renew", help="Run again what another engine or type of device ran, kept apart."
         ),
     ] = False,
+    on: Annotated[
+        str,
+        typer.Option("--on", metavar="ENGINE", help="Where: local, slurm or kubernetes."),
+    ] = "local",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what a cluster would be told, and start nothing."),
+    ] = False,
 ) -> None:
-    """Run what is missing of a study; run again, it continues."""
+    """Run what is missing of a study, here or on a cluster; run again, it continues."""
     from zostudy.study.sweep import budget
     from zostudy.study.sweep.beginning import check_same_engine
 
     file = load_study(study, assignments, device)
     budget.check(file)
+    if on != "local" or dry_run:
+        if renew:
+            raise ConfigError("--renew: is for the machine that runs the trials; leave out --on")
+        further = [f"--set={text}" for text in assignments]
+        further += [f"--device={device}"] * (device != "study") + ["--skip-check"] * skip_check
+        launch(file, study, Launch(on, workers, tuple(further), dry_run), again=retry_failed)
+        return
     check_same_engine(file, renew=renew)
     with stopping():
-        failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
+        failures = _run(file, Workers(workers or 1, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
     end_with(failures)
 

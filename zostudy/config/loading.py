@@ -312,9 +312,8 @@ def to_document(config: BaseModel) -> Document:
 
 def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     if isinstance(value, dict):
-        options = value.get("options", {}) if "options" in value else {}
-        rest = {key: _flattened(inner) for key, inner in value.items() if key != "options"}
-        return rest | options
+        rest = {k: _flattened(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+        return rest | value["options"] if rest.pop("options", None) is not None else rest
     return [_flattened(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -332,7 +331,7 @@ def canonical(config: TrialConfig) -> Document:
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
-    kept["evaluate"] = evaluation_document(config.evaluate)
+    kept["evaluate"] = _followed(config.evaluate, document["evaluate"])
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
@@ -342,7 +341,10 @@ def canonical(config: TrialConfig) -> Document:
 
 def evaluation_document(settings: EvaluateSettings) -> Document:
     """The settings that an evaluation follows."""
-    document = to_document(settings)
+    return _followed(settings, to_document(settings))
+
+
+def _followed(settings: EvaluateSettings, document: Document) -> Document:
     return {name: document[name] for name in followed(settings.evaluator, list(document))}
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_v
 
 from zostudy import host
 from zostudy.config.base import Settings
+from zostudy.config.cluster import ClusterSettings
 from zostudy.config.evaluators import EVALUATORS, Evaluator
 from zostudy.config.mask_source import MaskSource, to_genotype
 from zostudy.config.names import (
@@ -254,6 +255,8 @@ class StudyConfig(TrialConfig):
     """MLflow."""
     storage: StorageSettings = StorageSettings()
     """Storage."""
+    cluster: ClusterSettings = ClusterSettings()
+    """What workers get that ``zostudy run --on`` starts on a cluster; it changes no result."""
 
     @property
     def experiment(self) -> str:

@@ -321,12 +321,31 @@ def grid(file: StudyFile) -> list[Point]:
         ConfigError: The settings are wrong at some point.
     """
     found: dict[str, Point] = {}
+    before: Point | None = None
     for values in _combinations(file):
         new = point(file, values)
         old = found.get(new.key)
-        kept = Point(old.values, old.config, old.key, old.coinciding + 1) if old else new
-        found[new.key] = kept
+        if old:
+            new = replace(old, coinciding=old.coinciding + 1)
+        elif before:
+            new = replace(new, config=_sharing(new.config, before.config))
+        found[new.key] = before = new
     return list(found.values())
+
+
+def _sharing(config: TrialConfig, other: TrialConfig) -> TrialConfig:
+    """The same settings, held once where those of another point are equal."""
+    sections = {name: getattr(other, name) for name in TrialConfig.model_fields}
+    equal = {name: own for name, own in sections.items() if own == getattr(config, name)}
+    return config.model_copy(update=equal)
+
+
+def in_order(file: StudyFile, known: Mapping[str, Point]) -> Iterator[tuple[Point, int]]:
+    """The points and seeds of a grid in the order in which they are run."""
+    sweep = file.config.sweep
+    if sweep.budget is not None:
+        return ((point, seed) for seed in sweep.seeds for point in known.values())
+    return itertools.product(known.values(), sweep.seeds)
 
 
 def alternatives(

@@ -22,10 +22,9 @@ Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only,
 """
 
 import functools
-import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -307,16 +306,27 @@ def attempt_at(
     return Attempt(point, numbers, outcomes, made_of)
 
 
-def due(file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]) -> Iterator[Record]:
+def due(
+    file: StudyFile,
+    known: Mapping[str, Point],
+    units: Sequence[Unit],
+    left: Mapping[tuple[str, int], Point] | None = None,
+) -> Iterator[Record]:
     """The records of the units that are missing, in the order in which they are to be run.
 
     Those of a grid are found as they are asked for.
+
+    Args:
+        file: The study file.
+        known: The points that are known.
+        units: All units, or those that are not settled.
+        left: What of a grid is not settled, by point's key and seed; nothing for all.
 
     Of the draws that were never begun only one waits at a time: a sampler learns from trials in the
     order of their numbers, in which one that is tried again comes before those not yet begun.
     """
     draw_waits = any(unit.state == "waiting" and not unit.key for unit in units)
-    for work, seed_courses in _works(file, known, units):
+    for work, seed_courses in _works(file, known, units, left):
         waited_for = [c for c in seed_courses if c.outcome is None]
         if not waited_for or any(c.live for c in seed_courses):
             continue
@@ -355,7 +365,10 @@ def _next(seed_courses: Sequence[SeedProgress]) -> dict[str, int]:
 
 
 def _works(
-    file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]
+    file: StudyFile,
+    known: Mapping[str, Point],
+    units: Sequence[Unit],
+    left: Mapping[tuple[str, int], Point] | None = None,
 ) -> Iterator[tuple[dict[str, Any], list[SeedProgress]]]:
     """All work of a study: what a record says of it, and how far its seeds have come."""
     sweep = file.config.sweep
@@ -374,9 +387,9 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    of_grid: Iterable[tuple[Point, int]] = itertools.product(known.values(), sweep.seeds)
-    if sweep.budget is not None:
-        of_grid = ((point, seed) for seed in sweep.seeds for point in known.values())
+    of_grid = points.in_order(file, known)
+    if left is not None:
+        of_grid = ((point, seed) for (_, seed), point in left.items())
     for point, seed in of_grid:
         history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
         work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
