@@ -41,6 +41,8 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "freezing": ("Freezing of operations", "search.freezing.name"),
     "search_schedule": ("Schedules of a search", "search.schedule.name"),
     "selection": ("Selections", "search.selection.name"),
+    "search_algorithm": ("Algorithms of a search by score", "search.algorithm.name"),
+    "architecture_score": ("Scores of architectures", "search.score.name"),
 }
 
 #: Packages and modules of the Python API, and what a reader finds in them.

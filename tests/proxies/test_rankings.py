@@ -12,8 +12,9 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.proxies.inputs import Ranking
 from zostudy.proxies.ranking import naswot, nngp
+from zostudy.proxies.values import values
 from zostudy.pruning import exact, first_order
-from zostudy.pruning.scoring import removable, uniform_mixing, values
+from zostudy.pruning.scoring import removable, uniform_mixing
 from zostudy.registry import components
 from zostudy.space.mask import OperationMask
 

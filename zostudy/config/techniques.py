@@ -75,6 +75,37 @@ TECHNIQUES |= {
     name: {"supernet": _WHOLE, "search": {**_PLAIN, **search}} for name, search in _METHODS.items()
 }
 
+_BY_SCORE: dict[str, dict[str, Any]] = {
+    "random-search": {"algorithm": {"name": "random"}},
+    "regularized-evolution": {"algorithm": {"name": "evolution"}},
+    "local-search": {"algorithm": {"name": "local"}},
+    "free-rea": {
+        "algorithm": {"name": "free_rea"},
+        "score": {
+            "name": "proxies",
+            "ranking": ["naswot", {"name": "synflow", "gradients": "log"}],
+            "skip_reach": True,
+            "combined": "shares",
+            "repeats": 3,
+        },
+    },
+    "zen-nas": {
+        "algorithm": {
+            "name": "evolution",
+            "population": 512,
+            "initial": 11,
+            "sample": 1,
+            "changes": 2,
+            "removes": "worst",
+        },
+        "score": {"name": "proxies", "ranking": ["zen"]},
+    },
+}
+TECHNIQUES |= {
+    name: {"supernet": _WHOLE, "search": {"strategy": "score", **search}}
+    for name, search in _BY_SCORE.items()
+}
+
 #: Techniques whose pruning ends with a genotype; they search nothing.
 WITHOUT_SEARCH = frozenset(
     name for name, settings in TECHNIQUES.items() if settings["search"] == _NO_SEARCH

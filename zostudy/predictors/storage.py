@@ -18,7 +18,7 @@ from zostudy.predictors.encodings import ENCODINGS
 from zostudy.predictors.models import MODELS
 from zostudy.predictors.predictor import Examples, Predictor, Settings
 from zostudy.space import genotype as genotypes
-from zostudy.space.search_space import search_space
+from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.space.text import shown
 
 _FORMAT = "zostudy predictor 1"
@@ -93,6 +93,36 @@ def read(path: Path) -> Predictor:
         raise ConfigError(
             f"{path}: predicts other accuracies here than where it was fitted (by {apart:.2g} "
             "percentage points): versions of scikit-learn or numpy differ; fit it again"
+        )
+    return predictor
+
+
+def of_space(path: Path, place: str, space: SearchSpace) -> Predictor:
+    """The predictor of a file, for architectures of a space and nothing else known of them.
+
+    Args:
+        path: The file.
+        place: The setting that names it.
+        space: The search space.
+
+    Raises:
+        ConfigError: The file cannot be read, or its predictor is for another space or reads
+            further columns.
+    """
+    try:
+        predictor = read(path)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    examples = predictor.examples
+    if examples.space.name != space.name:
+        raise ConfigError(
+            f"{place}: {path} predicts architectures of {examples.space.name!r}; the study has "
+            f"{space.name!r}"
+        )
+    if examples.names:
+        raise ConfigError(
+            f"{place}: {path} reads columns ({', '.join(examples.names)}) that are not known of a "
+            "genotype; needs a predictor that was fitted without --feature"
         )
     return predictor
 

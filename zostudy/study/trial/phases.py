@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from zostudy.config.loading import digest, evaluation_document, to_document
+from zostudy.config.loading import digest, evaluation_document, search_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import cost
@@ -21,7 +21,8 @@ from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
-from zostudy.search.bilevel import SearchResult, search
+from zostudy.search.result import SearchResult
+from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
@@ -141,12 +142,13 @@ class TrialPhases:
         """From a mask to a genotype."""
         config = self.config
         settings = {
-            "search": to_document(config.search),
+            "search": search_document(config.search),
             "supernet": to_document(config.supernet),
             "mask": mask.digest(),
         } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
+            search = STRATEGIES[config.search.strategy].search
             result = search(mask, self.dataset, config.supernet, config.search, stage)
             return Computed(result.to_dict())
 

@@ -14,6 +14,7 @@ from zostudy.evaluation.table import Table, read
 from zostudy.metrics import measured, readable
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
+from zostudy.search import scored
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
@@ -112,7 +113,13 @@ class Trials:
             check_batches(point.config, dataset)
             stage = StageContext(self._runtime, seed=0)
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
+            self._check_search(point.config, dataset)
             self._table(point.config)
+
+    def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
+        if config.search.strategy == "score":
+            space = search_space(config.search_space.name, config.extensions)
+            scored.check(dataset, config.supernet, config.search, space, self._runtime)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
