@@ -273,9 +273,10 @@ def metrics() -> str:
             metric.better if metric.better != "neither" else "–",
             "yes" if metric.objective else "–",
             "yes" if metric.constraint else "–",
-            metric.meaning + (" Only with `evaluate.by: table`." if metric.by == "table" else ""),
+            metric.meaning + (f" Only with `evaluate.by: {metric.by[0]}`." if own else ""),
         )
         for metric in METRICS.values()
+        for own in [metric.by in (("table",), ("predictor",))]
     ]
     head = ("metric", "unit", "better", "objective", "constraint", "meaning")
     return "\n".join(

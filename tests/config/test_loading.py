@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zostudy.config import document, loading
-from zostudy.config.loading import canonical, digest, from_document, load, schema, to_document
+from zostudy.config.loading import canonical, digest, from_document, load, to_document
+from zostudy.config.schema import schema
 from zostudy.config.settings import TrialConfig
 from zostudy.config.techniques import TECHNIQUES
 from zostudy.errors import ConfigError

@@ -58,7 +58,7 @@ def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False
 @app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for an editor."""
-    from zostudy.config.loading import schema as study_schema
+    from zostudy.config.schema import schema as study_schema
 
     print_json(study_schema())
 

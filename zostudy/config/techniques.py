@@ -1,8 +1,8 @@
-"""Techniques as plain settings: the eight of the paper's Table 1, then other one-shot methods.
+"""Techniques as plain settings: the eight of the paper's Table 1, then other methods.
 
 The eight are those of docs/method.md, sections 4, 5 and 7; the others are described, with their
-papers, in docs/concepts/search-methods.md. Each of them can be pruned and can have partial
-channels.
+papers, in docs/concepts/search-methods.md. Each of them can be pruned, and each that trains a
+supernet can have partial channels.
 
 A technique supplies settings that the study file leaves out; whatever the file says wins.
 """

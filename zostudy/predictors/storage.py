@@ -55,8 +55,12 @@ def written(predictor: Predictor) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def read(path: Path) -> Predictor:
+def read(path: Path, extensions: tuple[str, ...] = ()) -> Predictor:
     """Fit the predictor of a file again.
+
+    Args:
+        path: The file.
+        extensions: Modules that may declare its search space.
 
     Raises:
         ConfigError: The file cannot be read, is of another format, or does not give the same
@@ -77,7 +81,7 @@ def read(path: Path) -> Predictor:
             f"needs {_FORMAT!r}; fit it again"
         )
     try:
-        examples, settings = _parts(document)
+        examples, settings = _parts(document, extensions)
         weights = {str(name): float(weight) for name, weight in document["weights"].items()}
         check(replace(settings, models=tuple(weights)))
         margin, tau = float(document["margin"]), float(document["kendall_tau"])
@@ -110,7 +114,7 @@ def of_space(path: Path, place: str, space: SearchSpace) -> Predictor:
             further columns.
     """
     try:
-        predictor = read(path)
+        predictor = read(path, space.extensions)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
     examples = predictor.examples
@@ -127,8 +131,8 @@ def of_space(path: Path, place: str, space: SearchSpace) -> Predictor:
     return predictor
 
 
-def _parts(document: dict[str, Any]) -> tuple[Examples, Settings]:
-    space = search_space(document["space"])
+def _parts(document: dict[str, Any], extensions: tuple[str, ...]) -> tuple[Examples, Settings]:
+    space = search_space(document["space"], extensions)
     rows = document["examples"]
     names = tuple(str(name) for name in document["columns"])
     given = document["settings"]
@@ -136,7 +140,8 @@ def _parts(document: dict[str, Any]) -> tuple[Examples, Settings]:
         **given | {"encodings": tuple(given["encodings"]), "models": tuple(given["models"])}
     )
     check(settings)
-    cells = [genotypes.from_dict({"search_space": space.name, "cells": row[0]}) for row in rows]
+    found = [{"search_space": space.name, "cells": row[0]} for row in rows]
+    cells = [genotypes.from_dict(one, extensions) for one in found]
     columns = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), len(names))
     accuracies = np.array([row[1] for row in rows], dtype=np.float64)
     return Examples(tuple(cells), accuracies, columns, names), settings

@@ -8,8 +8,9 @@ scores that its checkpoint has.
 import json
 import random as pseudo_random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import SupernetSettings
@@ -19,7 +20,14 @@ from zostudy.networks.dry_run import predicted_peak
 from zostudy.networks.memory import PeakMemory
 from zostudy.runtime import Runtime, seeded
 from zostudy.search.result import SearchResult
-from zostudy.search.scores import Score, ScoreContext, builds_networks, check_score, score_of
+from zostudy.search.scores import (
+    Score,
+    ScoreContext,
+    Values,
+    builds_networks,
+    check_score,
+    score_of,
+)
 from zostudy.space import enumeration
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
@@ -62,14 +70,11 @@ def search(
     Raises:
         NumericalError: No architecture has a value.
     """
-    space, state = mask.space, context.checkpoint.load() or {}
-    memory = PeakMemory(context.runtime.device, state.get("peak_bytes", 0))
-    given = ScoreContext(space, supernet, dataset, settings, context.runtime, context.seed, memory)
+    state = context.checkpoint.load() or {}
+    runtime, stored = context.runtime, _stored(state, mask.space)
+    memory = PeakMemory(runtime.device, state.get("peak_bytes", 0))
+    given = ScoreContext(mask.space, supernet, dataset, settings, runtime, context.seed, memory)
     score = score_of(given)
-    stored = {
-        _genotype(cells, space): None if values is None else tuple(values)
-        for cells, values in json.loads(state.get("scored", "[]"))
-    }
     most = min(settings.evaluations, enumeration.count(mask))
     before, began = state.get("seconds", 0.0), time.perf_counter()
     history: list[dict[str, float]] = []
@@ -91,12 +96,6 @@ def search(
     best, done = score.best(), len(score.known)
     if score.known[best] is None:
         raise NumericalError(f"search: no architecture has a value{_why(score)}")
-    notes = []
-    if done < most:
-        notes.append(
-            f"the search ended after {done:,} of {most:,} architectures: "
-            f"{_STALE:,} proposals brought no new one"
-        )
     return SearchResult(
         genotype=best,
         history=history,
@@ -104,7 +103,7 @@ def search(
         seconds=before + time.perf_counter() - began,
         peak_bytes=memory.peak_bytes,
         metrics={"evaluated": float(done)} | (history[-1] if history else _course(score)),
-        notes=notes,
+        notes=_notes(done, most),
         scored=[(genotype, values and list(values)) for genotype, values in score.known.items()],
     )
 
@@ -153,8 +152,24 @@ def _text(score: Score) -> str:
     return json.dumps([[one.to_dict()["cells"], values] for one, values in score.known.items()])
 
 
-def _genotype(cells: object, space: SearchSpace) -> Genotype:
-    return genotypes.from_dict({"search_space": space.name, "cells": cells}, space.extensions)
+def _stored(state: Mapping[str, Any], space: SearchSpace) -> dict[Genotype, Values | None]:
+    """What an interrupted session has scored."""
+    found = {}
+    for cells, values in json.loads(state.get("scored", "[]")):
+        document = {"search_space": space.name, "cells": cells}
+        genotype = genotypes.from_dict(document, space.extensions)
+        found[genotype] = None if values is None else tuple(values)
+    return found
+
+
+def _notes(done: int, most: int) -> list[str]:
+    """That a search ended before it has scored as many as it may."""
+    if done == most:
+        return []
+    return [
+        f"the search ended after {done:,} of {most:,} architectures: "
+        f"{_STALE:,} proposals brought no new one"
+    ]
 
 
 def check(
