@@ -36,6 +36,8 @@ CASES += [
     ("zico", {"parts": 3}),
     ("ntk_condition", {"pictures": 4}),
     ("linear_regions", {"steps": 2}),
+    ("synflow", {"gradients": "log"}),
+    ("zen", {"norm": "removed"}),
 ]
 
 
@@ -66,7 +68,7 @@ def expected(name, run, given, options):
         generator = given.generator()
         redrawn(run.supernet, generator)
         shape = given.images.shape
-        options = {"noise": [torch.randn(shape, generator=generator) for _ in range(2)]}
+        options = options | {"noise": [torch.randn(shape, generator=generator) for _ in range(2)]}
     return getattr(reference, name)(run, **options)
 
 

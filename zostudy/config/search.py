@@ -85,7 +85,8 @@ class AlgorithmSettings(Settings):
     """Which architecture is scored next, in a search by score alone."""
 
     name: str = "evolution"
-    """Algorithm: random, evolution, local, or one of an extension."""
+    """Algorithm: random, evolution, local, free_rea, expected_improvement, or one of an
+    extension."""
     options: dict[str, Any] = Field(default={})
     """The algorithm's own options."""
 

@@ -79,6 +79,7 @@ _BY_SCORE: dict[str, dict[str, Any]] = {
     "random-search": {"algorithm": {"name": "random"}},
     "regularized-evolution": {"algorithm": {"name": "evolution"}},
     "local-search": {"algorithm": {"name": "local"}},
+    "expected-improvement": {"algorithm": {"name": "expected_improvement"}},
     "free-rea": {
         "algorithm": {"name": "free_rea"},
         "score": {

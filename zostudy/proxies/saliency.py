@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.inputs import Convolved, Images, Network, PlainNorm, WithoutNorm, holds
+from zostudy.proxies.inputs import Images, Network, holds
+from zostudy.proxies.norms import Convolved, PlainNorm, WithoutNorm
 from zostudy.registry import ranking_function
 
 Labels = Int64[Tensor, " batch"]

@@ -6,9 +6,16 @@ that were scored, how good each is among them; larger is better. One that propos
 again gets on without another score. It is asked until the search has scored as many as it may.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
+from jaxtyping import Float64
+from scipy.stats import norm, rankdata
+
+from zostudy.predictors.encodings import Encoder
+from zostudy.predictors.models import gaussian_posterior
 from zostudy.registry import search_algorithm
 from zostudy.space.genotype import Genotype
 from zostudy.space.variation import Variation
@@ -140,6 +147,71 @@ def free_rea(
         if len(ages) > population:
             del ages[min(ages, key=lambda one: ages[one])]
             ages = {one: ages[one] for one in _best_first(list(ages), fitness)[:population]}
+
+
+@search_algorithm("expected_improvement")
+def expected_improvement(
+    variation: Variation,
+    fitness: Fitness,
+    *,
+    initial: Annotated[int, "[2, 100000]"] = 40,
+    batch: Annotated[int, "[1, 10000]"] = 10,
+    parents: Annotated[int, "[1, 10000]"] = 10,
+    others: Annotated[int, "[0, 100000]"] = 100,
+) -> Iterator[Genotype]:
+    """What a Gaussian process expects most of, among neighbours of the best and random others.
+
+    It is fitted to the normal scores of all that is known, on the architectures' graph statistics
+    and operations, and again after every batch.
+
+    Args:
+        variation: Draws and changes architectures.
+        fitness: How good they are.
+        initial: Random ones at the start.
+        batch: Architectures that are scored between two fits.
+        parents: The best ones, whose neighbours are candidates.
+        others: Random candidates beside them.
+
+    References:
+        The scheme of "BANANAS", Algorithm 1 (White et al. 2021): a predictor, and candidates from
+        mutations of the best; with a Gaussian process in place of its ensemble of networks.
+    """
+    known: dict[Genotype, None] = {}
+    for _ in range(initial):
+        known[variation.random()] = None
+        yield list(known)[-1]
+    while True:
+        best = _best_first(list(known), fitness)
+        drawn = [variation.random() for _ in range(others)]
+        near = [one for parent in best[:parents] for one in variation.neighbours(parent)]
+        candidates = [one for one in dict.fromkeys([*near, *drawn]) if one not in known]
+        for one in _most_expected(best, fitness(best), candidates)[:batch] or drawn[:1]:
+            known[one] = None
+            yield one
+
+
+def _most_expected(
+    known: Sequence[Genotype], values: Sequence[float], candidates: Sequence[Genotype]
+) -> list[Genotype]:
+    """Candidates by their expected improvement on the best, on the scale of normal scores."""
+    if not candidates:
+        return []
+    scores = norm.ppf((rankdata(values) - 0.5) / len(values))
+    rows, others = (np.array([_features(one) for one in own]) for own in (known, candidates))
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    deviation[deviation == 0] = 1.0
+    posterior = gaussian_posterior((rows - mean) / deviation, scores)
+    expected, spread = posterior((others - mean) / deviation)
+    gain, spread = expected - scores.max(), np.maximum(spread, 1e-9)
+    ratio = gain / spread
+    improvement = gain * norm.cdf(ratio) + spread * norm.pdf(ratio)
+    return [candidates[index] for index in np.argsort(-improvement, kind="stable")]
+
+
+@functools.lru_cache(maxsize=100_000)
+def _features(genotype: Genotype) -> Float64[np.ndarray, " features"]:
+    """Graph statistics and operations of an architecture."""
+    return np.asarray(Encoder(genotype.space, ("graph", "adjacency"), ())([genotype])[0])
 
 
 def _best_first(genotypes: Sequence[Genotype], fitness: Fitness) -> list[Genotype]:

@@ -78,7 +78,7 @@ def search(
     most = min(settings.evaluations, enumeration.count(mask))
     before, began = state.get("seconds", 0.0), time.perf_counter()
     history: list[dict[str, float]] = []
-    for genotype in _new(mask, settings, score, context.seed, most):
+    for genotype in proposals(mask, settings, score, context.seed, most):
         if genotype in stored:
             score.known[genotype] = stored[genotype]
         elif score(genotype) is None:
@@ -108,10 +108,18 @@ def search(
     )
 
 
-def _new(
+def proposals(
     mask: OperationMask, settings: SearchSettings, score: Score, seed: int, most: int
 ) -> Iterator[Genotype]:
-    """Architectures that the algorithm proposes for the first time."""
+    """Architectures that the algorithm proposes for the first time.
+
+    Args:
+        mask: What is searched.
+        settings: Their algorithm counts.
+        score: Knows the values of each before the next is asked for.
+        seed: The trial's seed.
+        most: How many there are to be.
+    """
     chosen = settings.algorithm
     component = mask.space.find("search_algorithm", chosen.name, "search.algorithm.name")
     draw = pseudo_random.Random(seeded("cpu", seed, _ALGORITHM).initial_seed())

@@ -19,13 +19,12 @@ STUDY = {
     "search_space": {"name": "nasbench201"},
     "search": {
         "strategy": "score",
-        "evaluations": 60,
-        "algorithm": {"name": "evolution", "population": 10, "sample": 4},
+        "evaluations": 150,
         "score": {"name": "predictor", "path": "predictor.json"},
     },
     "evaluate": {"by": "predictor", "path": "predictor.json", "cells": 1, "channels": 4},
     "sweep": {
-        "parameters": {"technique": ["random-search", "regularized-evolution"]},
+        "parameters": {"search.algorithm.name": ["random", "local"]},
         "objectives": [
             {"metric": "predicted_accuracy"},
             {"metric": "parameters", "direction": "minimize"},
