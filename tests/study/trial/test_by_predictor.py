@@ -58,7 +58,7 @@ def prepared(folder, predictor=None, **changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = prepared(tmp_path_factory.mktemp("finished"))
-    code, out, err = zostudy(folder, "run", "study.yaml")
+    code, out, err = zostudy(folder, "run", "study.yaml", "--skip-check")
     assert code == 0, err
     return folder, out
 
