@@ -175,10 +175,9 @@ def test_docstrings_cite_sections_of_the_method_that_exist():
 def test_the_reference_has_every_setting_with_its_default(generated):
     page = generated["reference/settings.md"]
     config = loading.from_document({"study": "s"}).config
-    for path in loading.flat(loading.to_document(config)):
-        last = path.rsplit(".", 1)[-1]
-        if path.startswith("sweep.objectives") or last == "options":
-            continue
+    for path in loading.flat(config.model_dump(mode="json")):
+        if path.startswith("sweep.objectives") or "options" in path.split("."):
+            continue  # options are in the reference of components
         assert f"| `{path}` |" in page, path
     assert "| `search.epochs` | `50` | a whole number, at least 1 and at most 1,000,000 |" in page
 

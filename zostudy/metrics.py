@@ -34,6 +34,10 @@ _SHOWN: dict[Unit, tuple[float, str]] = {
 _READABLE = {"bytes": ("MB", 2**20), "seconds": ("minutes", 60)}
 
 
+#: The ways of evaluation, as study files name them; and those that measure an accuracy.
+EVERY_WAY, MEASURING = ("training", "table", "predictor"), ("training", "table")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number that a trial has.
@@ -50,7 +54,7 @@ class Metric:
         objective: Whether a sweep may optimize it.
         constraint: Whether a sweep may limit it, because it is known before a trial is paid for.
         hardware: Whether it depends on the machine.
-        by: The way of evaluation that has it (``evaluate.by``); ``any`` where each has it.
+        by: The ways of evaluation that have it (``evaluate.by``).
         wide: Whether the results table leaves it out where it has a row for random choice.
         compared: Whether it is among MLflow's first columns.
     """
@@ -64,7 +68,7 @@ class Metric:
     objective: bool = False
     constraint: bool = False
     hardware: bool = False
-    by: Literal["any", "training", "table"] = "any"
+    by: tuple[str, ...] = EVERY_WAY
     wide: bool = False
     compared: bool = False
 
@@ -76,7 +80,7 @@ class Metric:
 
     def measured_by(self, evaluator: str) -> bool:
         """Whether a way of evaluation has it."""
-        return self.by in ("any", evaluator)
+        return evaluator in self.by
 
     @property
     def divisor(self) -> float:
@@ -92,7 +96,7 @@ class Metric:
 def _of_phase(phase: Literal["prune", "search", "evaluate"], verb: str) -> tuple[Metric, ...]:
     """What is measured of every phase."""
     searched = phase == "search"
-    by: Literal["any", "training"] = "training" if phase == "evaluate" else "any"
+    by = ("training",) if phase == "evaluate" else EVERY_WAY
     return (
         Metric(
             f"{phase}_seconds",
@@ -148,6 +152,7 @@ _DECLARED = (
         "evaluate",
         better="larger",
         objective=True,
+        by=MEASURING,
         compared=True,
     ),
     Metric(
@@ -157,7 +162,37 @@ _DECLARED = (
         "Accuracy on the test part after the last epoch; never used to select.",
         "evaluate",
         better="larger",
+        by=MEASURING,
         compared=True,
+    ),
+    Metric(
+        "predicted_accuracy",
+        "percent",
+        "predicted %",
+        "Accuracy that a predictor expects of the genotype; nothing was measured.",
+        "evaluate",
+        better="larger",
+        objective=True,
+        by=("predictor",),
+        compared=True,
+    ),
+    Metric(
+        "predicted_low",
+        "percent",
+        "predicted from",
+        "Lower end of the interval of the predicted accuracy.",
+        "evaluate",
+        better="larger",
+        by=("predictor",),
+    ),
+    Metric(
+        "predicted_high",
+        "percent",
+        "predicted to",
+        "Upper end of the interval of the predicted accuracy.",
+        "evaluate",
+        better="larger",
+        by=("predictor",),
     ),
     Metric(
         "regret",
@@ -166,7 +201,7 @@ _DECLARED = (
         "How far the test accuracy lies below the best one of the table.",
         "evaluate",
         better="smaller",
-        by="table",
+        by=("table",),
         compared=True,
     ),
     Metric(
@@ -176,7 +211,7 @@ _DECLARED = (
         "The place of the genotype in the table by test accuracy; 1 is the best.",
         "evaluate",
         better="smaller",
-        by="table",
+        by=("table",),
     ),
     Metric(
         "percentile",
@@ -185,7 +220,7 @@ _DECLARED = (
         "The share of the table's architectures whose test accuracy is lower.",
         "evaluate",
         better="larger",
-        by="table",
+        by=("table",),
         compared=True,
     ),
     Metric(

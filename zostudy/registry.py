@@ -36,6 +36,8 @@ Kind = Literal[
     "freezing",
     "search_schedule",
     "selection",
+    "search_algorithm",
+    "architecture_score",
 ]
 
 #: Where zostudy's own components are declared.
@@ -57,6 +59,8 @@ BUILTIN_MODULES = (
     "zostudy.search.freezing",
     "zostudy.search.schedules",
     "zostudy.search.selections",
+    "zostudy.search.algorithms",
+    "zostudy.search.scores",
 )
 
 
@@ -82,6 +86,8 @@ regularizer = _marker("regularizer")
 freezing = _marker("freezing")
 search_schedule = _marker("search_schedule")
 selection = _marker("selection")
+search_algorithm = _marker("search_algorithm")
+architecture_score = _marker("architecture_score")
 
 
 @dataclass(frozen=True)

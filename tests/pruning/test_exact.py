@@ -8,8 +8,9 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import exact
-from zostudy.pruning.scoring import uniform_mixing, values
+from zostudy.pruning.scoring import uniform_mixing
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 

@@ -16,6 +16,7 @@ from zostudy.evaluation import training
 from zostudy.networks.dry_run import ShapeKernels, make_state
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import scoring
 from zostudy.runtime import Runtime, sent
 from zostudy.search.learner import Learner
@@ -136,7 +137,7 @@ def test_the_passes_of_scores_wait_for_no_more_than_the_scores(name, device, wat
     rankings = [Ranking.of({"name": name}, SPACES["darts"])]
     given = ProxyInputs(*batch(device), 0)
     with watch():
-        scoring.values(supernet, mixing, rankings, given, twice=True)
+        values(supernet, mixing, rankings, given, twice=True)
 
 
 @pytest.mark.parametrize(

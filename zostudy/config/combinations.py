@@ -27,7 +27,7 @@ def check_search(config: TrialConfig) -> None:
     """
     _check_split(config)
     search = config.search
-    if search.strategy == "none":
+    if search.strategy != "bilevel":
         return
     found = {kind: _component(kind, section, config) for kind, section in _SECTIONS.items()}
     relaxation = found["relaxation"]

@@ -16,6 +16,7 @@ from zostudy.config import messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
 from zostudy.config.evaluators import SOURCES, followed
+from zostudy.config.search import SearchSettings
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
@@ -36,6 +37,8 @@ _COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
     (("search", "freezing"), "name", "freezing"),
     (("search", "schedule"), "name", "search_schedule"),
     (("search", "selection"), "name", "selection"),
+    (("search", "algorithm"), "name", "search_algorithm"),
+    (("search", "score"), "name", "architecture_score"),
 )
 
 
@@ -329,14 +332,30 @@ def canonical(config: TrialConfig) -> Document:
     """What determines a result, equal for equal points: no labels, nothing without effect."""
     document = to_document(config)
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
-    if config.search.strategy == "none":
-        kept["search"] = {"strategy": "none"}
+    kept["search"] = _searched(config.search, document["search"])
     kept["evaluate"] = _followed(config.evaluate, document["evaluate"])
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
             del kept[section][name]
     return kept
+
+
+#: Settings of a search by score alone, which no other follows, and the others that it follows.
+_BY_SCORE, _SHARED = ("algorithm", "score", "evaluations"), ("strategy", "architecture_fraction")
+
+
+def search_document(settings: SearchSettings) -> Document:
+    """The settings that a search follows."""
+    return _searched(settings, to_document(settings))
+
+
+def _searched(settings: SearchSettings, document: Document) -> Document:
+    if settings.strategy == "none":
+        return {"strategy": "none"}
+    if settings.strategy == "score":
+        return {name: document[name] for name in (*_SHARED, *_BY_SCORE)}
+    return {name: value for name, value in document.items() if name not in _BY_SCORE}
 
 
 def evaluation_document(settings: EvaluateSettings) -> Document:

@@ -1,4 +1,4 @@
-"""The JSON schema of a study file."""
+"""The JSON schema of a study file, for editors."""
 
 import functools
 
@@ -23,6 +23,8 @@ def schema() -> Document:
         "freezing": "FreezingSettings",
         "search_schedule": "ScheduleSettings",
         "selection": "SelectionSettings",
+        "search_algorithm": "AlgorithmSettings",
+        "architecture_score": "ScoreSettings",
     }
     for kind, title in sections.items():
         properties = whole["$defs"][title]["properties"]

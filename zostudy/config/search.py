@@ -1,4 +1,4 @@
-"""Settings of a one-shot search; each component of it has a section of its own."""
+"""Settings of a search; each component of it has a section of its own."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -81,11 +81,38 @@ class FreezingSettings(Settings):
     """The freezing's own options."""
 
 
-class SearchSettings(Settings):
-    """One-shot search on the pruned supernet."""
+class AlgorithmSettings(Settings):
+    """Which architecture is scored next, in a search by score alone."""
 
-    strategy: Literal["bilevel", "none"] = "bilevel"
-    """``none`` where pruning itself ends with a genotype (ETENAS)."""
+    name: str = "evolution"
+    """Algorithm: random, evolution, local, free_rea, expected_improvement, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The algorithm's own options."""
+
+
+class ScoreSettings(Settings):
+    """What architectures are scored by, in a search by score alone."""
+
+    name: str = "proxies"
+    """Score: proxies, predictor, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The score's own options."""
+
+
+class SearchSettings(Settings):
+    """The search in what pruning leaves."""
+
+    strategy: Literal["bilevel", "score", "none"] = "bilevel"
+    """``bilevel`` trains a supernet, and α with it; ``score`` trains nothing and goes by a score of
+    single architectures; ``none`` where pruning itself ends with a genotype (ETENAS). Settings that
+    belong to the other strategy have no effect."""
+    algorithm: AlgorithmSettings = AlgorithmSettings()
+    """Of ``score``: which architecture comes next."""
+    score: ScoreSettings = ScoreSettings()
+    """Of ``score``: what architectures are scored by."""
+    evaluations: int = Field(default=1000, ge=1, le=10_000_000)
+    """Of ``score``: how many different architectures are scored."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
@@ -146,7 +173,7 @@ class SearchSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy == "none":
+        if self.strategy != "bilevel":
             return self
         if self.warmup_epochs >= self.epochs:
             raise ValueError(

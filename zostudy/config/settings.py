@@ -98,13 +98,15 @@ class PruneSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """How the accuracy of the genotype is found; settings of the other way have no effect."""
+    """How the accuracy of the genotype is found; settings of other ways have no effect."""
 
-    by: Literal["training", "table"] = "training"
+    by: Literal["training", "table", "predictor"] = "training"
     """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
-    all architectures, and trains nothing."""
+    all architectures, and ``predictor`` asks a predictor for it, with an interval; these two train
+    nothing."""
     path: FileName = ""
-    """The table: a CSV file with a row for every architecture of the search space."""
+    """The table: a CSV file with a row for every architecture of the search space. The predictor:
+    a file of ``zostudy predictor fit``."""
     column: str = ""
     """Column of the table that holds test accuracies, in percent."""
     validation_column: str = ""
@@ -140,6 +142,11 @@ class EvaluateSettings(Settings):
     def evaluator(self) -> Evaluator:
         """The way by which it is found."""
         return EVALUATORS[self.by]
+
+
+def _others(evaluator: Evaluator) -> str:
+    """What may be optimized in place of an accuracy that there is not."""
+    return "another metric" if evaluator.selects_by else "predicted_accuracy, another metric"
 
 
 class TrackingSettings(Settings):
@@ -268,8 +275,9 @@ class StudyConfig(TrialConfig):
     def _selection_has_accuracies(self) -> Self:
         evaluator = self.evaluate.evaluator
         metrics = [objective.metric for objective in self.sweep.objectives]
-        section, setting = evaluator.selects_by.split(".")
-        if "validation_accuracy" in metrics and not getattr(getattr(self, section), setting):
+        section, _, setting = evaluator.selects_by.partition(".")
+        needed = section and "validation_accuracy" in metrics
+        if needed and not getattr(getattr(self, section), setting):
             raise ValueError(
                 f"sweep.objectives: validation_accuracy needs {evaluator.selection}; "
                 "or compare without selecting: objectives: []"
@@ -279,6 +287,6 @@ class StudyConfig(TrialConfig):
                 why = "" if evaluator.trains else ", which trains nothing"
                 raise ValueError(
                     f"sweep.objectives: {metric} does not exist where evaluate.by is "
-                    f"{evaluator.name!r}{why}; allowed: another metric, or objectives: []"
+                    f"{evaluator.name!r}{why}; allowed: {_others(evaluator)}, or objectives: []"
                 )
         return self

@@ -20,8 +20,8 @@ def count(mask: OperationMask) -> int:
     """How many architectures a mask leaves, N; without listing them."""
     return math.prod(
         sum(
-            math.prod(len(_operations(mask, kind, edge)) for edge in chosen)
-            for chosen in _choices(mask, target)
+            math.prod(len(_kept(mask, kind, edge)) for edge in chosen)
+            for chosen in choices(mask, target)
         )
         for kind in mask.space.cell_types
         for target in mask.space.targets
@@ -60,11 +60,17 @@ def _of_nodes(nodes: tuple[Node, ...], space: SearchSpace) -> Genotype:
     return Genotype(space, dict(zip(space.cell_types, cells, strict=True)))
 
 
-def _choices(mask: OperationMask, target: int) -> Iterator[tuple[int, ...]]:
+def choices(mask: OperationMask, target: int) -> Iterator[tuple[int, ...]]:
+    """Every choice of as many incoming edges as a node keeps."""
     return itertools.combinations(mask.space.incoming(target), mask.space.kept(target))
 
 
-def _operations(mask: OperationMask, kind: str, edge: int) -> list[str]:
+def operations(mask: OperationMask, kind: str, target: int) -> dict[int, list[str]]:
+    """For each incoming edge of a node, the operations left that a genotype may keep."""
+    return {edge: _kept(mask, kind, edge) for edge in mask.space.incoming(target)}
+
+
+def _kept(mask: OperationMask, kind: str, edge: int) -> list[str]:
     space, row = mask.space, mask.rows[kind][edge]
     named = zip(space.operations, row, strict=True)
     return [name for name, kept in named if kept and name in space.keepable]
@@ -72,7 +78,7 @@ def _operations(mask: OperationMask, kind: str, edge: int) -> list[str]:
 
 def _nodes(mask: OperationMask, kind: str, target: int) -> Iterator[Node]:
     """Every way to make a node."""
-    for chosen in _choices(mask, target):
+    for chosen in choices(mask, target):
         sources = [mask.space.edges[edge][0] for edge in chosen]
-        for names in itertools.product(*(_operations(mask, kind, edge) for edge in chosen)):
+        for names in itertools.product(*(_kept(mask, kind, edge) for edge in chosen)):
             yield tuple(zip(names, sources, strict=True))

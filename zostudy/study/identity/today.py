@@ -61,8 +61,8 @@ def made_of(config: TrialConfig, data: str, device: str) -> dict[str, str]:
 def files(config: TrialConfig) -> dict[str, str]:
     """The content of every file that settings name, by the path of the setting, but for data.
 
-    These are those of the evaluation, and each option of a mask source or regularizer that is a
-    text and names a file or a folder that is there. A component whose decorator says
+    These are those of the evaluation, and each option of a mask source, score or regularizer that
+    is a text and names a file or a folder that is there. A component whose decorator says
     ``files=(…)`` reads only those of its options. A file that is missing where one is needed has
     an empty value.
     """
@@ -74,7 +74,13 @@ def files(config: TrialConfig) -> dict[str, str]:
     prune, regularizer = config.prune, config.search.regularizer
     for option, path in _named("mask_source", prune.source, prune.options, config.extensions):
         found[f"prune.{option}"] = content(path)
-    if config.search.strategy != "none":
+    if config.search.strategy == "score":
+        score = config.search.score
+        for option, path in _named(
+            "architecture_score", score.name, score.options, config.extensions
+        ):
+            found[f"search.score.{option}"] = content(path)
+    if config.search.strategy == "bilevel":
         own = regularizer.options
         for option, path in _named("regularizer", regularizer.name, own, config.extensions):
             found[f"search.regularizer.{option}"] = content(path)

@@ -13,7 +13,7 @@ from zostudy.study.report.results_table import mean_and_spread
 Document = Mapping[str, Any]
 
 #: What a study is judged by, where it has no objective: the first of these that its trials have.
-_JUDGED_BY = ("validation_accuracy", "test_accuracy")
+_JUDGED_BY = ("validation_accuracy", "test_accuracy", "predicted_accuracy")
 
 
 def judged_by(document: Document, objectives: Sequence[str]) -> Metric | None:
@@ -87,8 +87,10 @@ def _best(document: Document, metric: Metric) -> str:
         f"{short_paths(list(best['params']))[p]} = {v}" for p, v in best["params"].items()
     )
     value = mean_and_spread(metric, best["metrics"].get(metric.name))
-    test = mean_and_spread(METRICS["test_accuracy"], best["metrics"].get("test_accuracy"))
-    told = "" if metric.name == "test_accuracy" else f"; test accuracy {test}"
+    told = ""
+    if metric.name != "test_accuracy" and "test_accuracy" in best["metrics"]:
+        test = mean_and_spread(METRICS["test_accuracy"], best["metrics"]["test_accuracy"])
+        told = f"; test accuracy {test}"
     return f"Best by {metric.title or metric.name}: {at or 'nothing swept'} with {value}{told}."
 
 

@@ -54,6 +54,8 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
             not table or not config.sweep.objectives,
             "evaluated by a table of test accuracies; nothing is selected by them"
             if table
+            else "accuracies are predicted, and none was measured"
+            if config.evaluate.by == "predictor"
             else f"selected on {100 * config.dataset.validation_fraction:g} % held out of training",
         ),
         Item(

@@ -15,7 +15,7 @@ from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.ingredients import trials_named
 from zostudy.study.points import Standing, short_paths
 from zostudy.study.report.results_table import fitting_table
-from zostudy.study.report.trust import undecided, warning_of
+from zostudy.study.report.trust import predictions, undecided, warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.
 PLAIN_WIDTH = 160
@@ -52,7 +52,7 @@ def print_results(
     else:
         console.print(_without_results(document), markup=False, soft_wrap=True)
     points = [point["metrics"] for point in document["points"]]
-    for text in (sentences(document), warning_of(points), undecided(points)):
+    for text in (sentences(document), warning_of(points), undecided(points), predictions(points)):
         if text:
             console.print(text, markup=False, soft_wrap=True)
     _print_notes(document.get("notes", ()), console)
@@ -61,9 +61,10 @@ def print_results(
     if best is None:
         _print_front(document["pareto"], console)
     else:
+        kind = "predicted" if "predicted_accuracy" in best["metrics"] else "validation"
         console.print(
             f"\nbest point: {_described(best['params'])}\n"
-            f"its best trial by validation accuracy: number {best['number']}, "
+            f"its best trial by {kind} accuracy: number {best['number']}, "
             f"seed {best['seed']}, genotype:",
             markup=False,
             soft_wrap=True,

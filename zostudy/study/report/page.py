@@ -17,7 +17,7 @@ from zostudy.study.report.checklist import checklist
 from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
 from zostudy.study.report.results_table import mean_and_spread
-from zostudy.study.report.trust import undecided, warning_of
+from zostudy.study.report.trust import predictions, undecided, warning_of
 
 Document = Mapping[str, Any]
 
@@ -130,6 +130,7 @@ def _page(
         sentences(document),
         warning_of(metrics),
         undecided(metrics),
+        predictions(metrics),
         *document.get("notes", ()),
     ]
     settings, columns = tables.settings_of(document), tables.titled(document)

@@ -164,9 +164,12 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _with_trial(attempt: Attempt, seeds: Sequence[int]) -> Document:
-    """A point, with the trial of it that has the highest validation accuracy."""
-    trial = max(
-        _trials(attempt, seeds), key=lambda trial: trial["metrics"].get("validation_accuracy", 0.0)
-    )
+    """A point, with the trial of it that has the highest validation or predicted accuracy."""
+
+    def accuracy(trial: Document) -> float:
+        metrics = trial["metrics"]
+        return float(metrics.get("validation_accuracy", metrics.get("predicted_accuracy", 0.0)))
+
+    trial = max(_trials(attempt, seeds), key=accuracy)
     kept = ("number", "seed", "genotype", "mlflow_run_id")
     return _point(attempt) | {key: trial[key] for key in kept}

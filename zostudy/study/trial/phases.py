@@ -12,16 +12,18 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from zostudy.config.loading import digest, evaluation_document, to_document
+from zostudy.config.loading import digest, evaluation_document, search_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import cost
+from zostudy.evaluation.predicted import Predicted
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
-from zostudy.search.bilevel import SearchResult, search
+from zostudy.search.result import SearchResult
+from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
@@ -88,7 +90,7 @@ class TrialPhases:
         seed: Its seed.
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
-        table: Accuracies of the search space, where nothing is trained.
+        source: Gives accuracies where nothing is trained: a table, or a predictor.
         elsewhere: What of its ingredients is not that of this process: of a trial that was run by
             another engine or on another type of device, and is looked up.
     """
@@ -97,7 +99,7 @@ class TrialPhases:
     seed: int
     dataset: Dataset
     predictions: Predictions
-    table: Table | None = None
+    source: Table | Predicted | None = None
     elsewhere: Ingredients = field(default_factory=dict)
 
     @property
@@ -141,12 +143,13 @@ class TrialPhases:
         """From a mask to a genotype."""
         config = self.config
         settings = {
-            "search": to_document(config.search),
+            "search": search_document(config.search),
             "supernet": to_document(config.supernet),
             "mask": mask.digest(),
         } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
+            search = STRATEGIES[config.search.strategy].search
             result = search(mask, self.dataset, config.supernet, config.search, stage)
             return Computed(result.to_dict())
 
@@ -167,14 +170,14 @@ class TrialPhases:
         )
 
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
-        """From a genotype to a trained network, or to its row in the table."""
+        """From a genotype to a trained network, or to its row in a table, or to a prediction."""
         config = self.config
         settings = {
             "evaluate": evaluation_document(config.evaluate),
             "genotype": genotype.to_dict(),
         }
-        if self.table is not None:
-            return self._lookup(genotype, self.table, settings)
+        if self.source is not None:
+            return self._lookup(genotype, self.source, settings)
 
         def compute(stage: StageContext) -> Computed:
             result = evaluate(genotype, self.dataset, config.evaluate, stage)
@@ -189,13 +192,15 @@ class TrialPhases:
         key = self._key("evaluate", settings)
         return self._evaluation(key, settings, compute, predict)
 
-    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase[Metrics]:
-        """From a genotype to its row in the table; neither seed nor arithmetic matters."""
+    def _lookup(
+        self, genotype: Genotype, source: Table | Predicted, settings: dict[str, Any]
+    ) -> Phase[Metrics]:
+        """From a genotype to what a source says of it; neither seed nor arithmetic matters."""
         dataset, evaluate = self.dataset, self.config.evaluate
         pictures = [dataset.channels, dataset.height, dataset.width, len(dataset.classes)]
         determined = settings | {
             "engine": self._engine,
-            "evaluate": settings["evaluate"] | {"path": table.digest},
+            "evaluate": settings["evaluate"] | {"path": source.digest},
             "pictures": pictures,
         }
 
@@ -203,7 +208,7 @@ class TrialPhases:
             del stage
             network = standalone(genotype, dataset, evaluate)
             size = cost.of_genotype(genotype, network, dataset)
-            return Computed(asdict(table(genotype)) | size | {"figures": {}})
+            return Computed(asdict(source(genotype)) | size | {"figures": {}})
 
         key = digest({"phase": "evaluate"} | determined)
         return self._evaluation(key, settings, compute, lambda: 0)
@@ -226,8 +231,8 @@ class TrialPhases:
     def made_of(self) -> Ingredients:
         """What the trial is made of beside its settings and seed."""
         own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
-        if self.table is not None:
-            own["evaluate.path"] = self.table.digest
+        if self.source is not None:
+            own["evaluate.path"] = self.source.digest
         return own | dict(self.elsewhere)
 
     @property

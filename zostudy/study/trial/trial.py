@@ -10,10 +10,11 @@ from zostudy.config.loading import StudyFile, canonical, digest, flat, to_docume
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, LostError
-from zostudy.evaluation.table import Table, read
+from zostudy.evaluation import predicted, table
 from zostudy.metrics import measured, readable
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
+from zostudy.search import scored
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
@@ -94,7 +95,7 @@ class Trials:
         self._computing = Computing(Store(folder), self._runtime, self._budget, report)
         self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
-        self._tables: dict[str, Table] = {}
+        self._sources: dict[str, table.Table | predicted.Predicted] = {}
 
     @property
     def known(self) -> dict[str, int]:
@@ -112,7 +113,13 @@ class Trials:
             check_batches(point.config, dataset)
             stage = StageContext(self._runtime, seed=0)
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
-            self._table(point.config)
+            self._check_search(point.config, dataset)
+            self._source(point.config)
+
+    def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
+        if config.search.strategy == "score":
+            space = search_space(config.search_space.name, config.extensions)
+            scored.check(dataset, config.supernet, config.search, space, self._runtime)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
@@ -253,18 +260,19 @@ class Trials:
             self._datasets[key] = loaded(settings, extensions, folder)
         return self._datasets[key]
 
-    def _table(self, config: TrialConfig) -> Table | None:
-        if not config.evaluate.evaluator.knows_all:
+    def _source(self, config: TrialConfig) -> table.Table | predicted.Predicted | None:
+        if config.evaluate.evaluator.trains:
             return None
         key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
-        if key not in self._tables:
+        if key not in self._sources:
             space = search_space(config.search_space.name, config.extensions)
-            self._tables[key] = read(config.evaluate, space)
-        return self._tables[key]
+            read = table.read if config.evaluate.evaluator.knows_all else predicted.read
+            self._sources[key] = read(config.evaluate, space)
+        return self._sources[key]
 
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
-        dataset, table = self._dataset(config.dataset), self._table(config)
-        return TrialPhases(config, seed, dataset, self._predictions, table)
+        dataset, source = self._dataset(config.dataset), self._source(config)
+        return TrialPhases(config, seed, dataset, self._predictions, source)
 
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
@@ -275,8 +283,8 @@ class Trials:
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
-        if phases.table is not None:
-            run.tags({"zostudy.table": phases.table.digest})
+        if phases.source is not None:
+            run.tags({f"zostudy.{config.evaluate.by}": phases.source.digest})
 
     def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase[Any]]]) -> Genotype:
         """Prune and search."""
