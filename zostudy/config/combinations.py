@@ -25,7 +25,7 @@ def check_search(config: TrialConfig) -> None:
         ConfigError: With the setting, its value, why not, and what to set instead.
     """
     search = config.search
-    if search.strategy == "none":
+    if not search.searches:
         return
     found = {kind: _component(kind, section, config) for kind, section in _SECTIONS.items()}
     relaxation = found["relaxation"]

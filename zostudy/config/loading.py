@@ -16,6 +16,7 @@ from zostudy.config import document as documents
 from zostudy.config import messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
+from zostudy.config.effect import leave_search_out
 from zostudy.config.evaluators import SOURCES, followed
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
@@ -319,20 +320,24 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 
 
 #: Later settings, and the value at which they change nothing: stored points keep their keys.
-_LATER = (("search", "freezing", {"name": "none"}), ("runtime", "deterministic", True))
+_LATER = (
+    ("search", "freezing", {"name": "none"}),
+    ("search", "draw", 0),
+    ("runtime", "deterministic", True),
+)
 
 
 def canonical(config: TrialConfig) -> Document:
     """What determines a result, equal for equal points: no labels, nothing without effect."""
     document = to_document(config)
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
-    if config.search.strategy == "none":
-        kept["search"] = {"strategy": "none"}
     kept["evaluate"] = evaluation_document(config.evaluate)
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
             del kept[section][name]
+    if not config.search.searches:
+        leave_search_out(config, kept)
     return kept
 
 
@@ -386,13 +391,8 @@ def _option_schema(component: Component, option: options.Option) -> Document:
     described: Document = {"description": f"Option of {component.name}: {component.summary}"}
     if option.choices:
         return described | {"enum": list(option.choices)}
-    kinds = {
-        "int": "integer",
-        "float": "number",
-        "bool": "boolean",
-        "str": "string",
-        "dict": "object",
-    }
+    names = {int: "integer", float: "number", bool: "boolean", str: "string", dict: "object"}
+    kinds = {kind.__name__: name for kind, name in names.items()}
     types = [kinds.get(allowed, "array") for allowed in option.allowed]
     bounds = options.bounds(option.interval) if option.interval else {}
     return described | {"type": types if len(types) > 1 else types[0]} | bounds

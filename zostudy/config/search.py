@@ -84,8 +84,11 @@ class FreezingSettings(Settings):
 class SearchSettings(Settings):
     """One-shot search on the pruned supernet."""
 
-    strategy: Literal["bilevel", "none"] = "bilevel"
-    """``none`` where pruning itself ends with a genotype (ETENAS)."""
+    strategy: Literal["bilevel", "random", "none"] = "bilevel"
+    """``random`` searches nothing and draws a genotype that the mask allows, each equally likely;
+    ``none`` where pruning itself ends with a genotype (ETENAS)."""
+    draw: int = Field(default=0, ge=0, le=1_000_000)
+    """Which of the random genotypes of a seed; for ``random``."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
@@ -145,7 +148,9 @@ class SearchSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy == "none":
+        if self.draw and self.strategy != "random":
+            raise ValueError(f"draw: {self.draw} has no effect unless strategy is 'random'")
+        if not self.searches:
             return self
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
@@ -164,6 +169,11 @@ class SearchSettings(Settings):
                 f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
             )
         return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether a supernet is trained at all."""
+        return self.strategy == "bilevel"
 
     @property
     def pictures_at_once(self) -> int:

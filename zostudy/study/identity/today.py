@@ -74,7 +74,7 @@ def files(config: TrialConfig) -> dict[str, str]:
     prune, regularizer = config.prune, config.search.regularizer
     for option, path in _named("mask_source", prune.source, prune.options, config.extensions):
         found[f"prune.{option}"] = content(path)
-    if config.search.strategy != "none":
+    if config.search.searches:
         own = regularizer.options
         for option, path in _named("regularizer", regularizer.name, own, config.extensions):
             found[f"search.regularizer.{option}"] = content(path)

@@ -158,7 +158,7 @@ class PlannedSearch(PlannedPhase):
 
     def steps(self, outlook: Outlook) -> int:
         """Steps of the weights."""
-        if outlook.expected[0].to_genotype:
+        if outlook.expected[0].to_genotype or not outlook.config.search.searches:
             return 0
         settings = outlook.config.search
         pictures, _ = search_part_sizes(outlook.dataset, settings.architecture_fraction)

@@ -7,7 +7,7 @@ from zostudy.config.sizes import counted
 from zostudy.metrics import METRICS, Metric
 from zostudy.study.analysis.factors import Comparison, comparisons
 from zostudy.study.analysis.significance import MOST_RUNS
-from zostudy.study.points import short_paths
+from zostudy.study.points import described, short_paths
 from zostudy.study.report.results_table import mean_and_spread
 
 Document = Mapping[str, Any]
@@ -47,7 +47,65 @@ def answers(
             "Each point has one seed, so nothing can be told from noise: the differences below "
             "may be chance. Set sweep.seeds to five or more."
         )
-    found += [difference(one, metric) for one in own]
+    over = over_random(document, metric)
+    found += [over] if over else []
+    return found + [difference(one, metric) for one in own]
+
+
+def over_random(document: Document, metric: Metric | None = None) -> str:
+    """What the search gives over random genotypes; empty where the study has none.
+
+    Args:
+        document: The results.
+        metric: The metric that the study is judged by; else an accuracy.
+    """
+    random = document.get("random_baseline")
+    if random is None:
+        return ""
+    known = _over_random_by(random, metric)
+    if known is None:
+        return "Random genotypes: no seed has both a searched and a random one that is complete."
+    gain = random["gain"][known.name]
+    best = ((document["best"] or {}).get("over_random") or {}).get(known.name)
+    place = f"; the best point is above {best['percentile']:.0f} % of its own" if best else ""
+    return (
+        f"Beside {counted(gain['genotypes'], 'random genotype')} of the same space and masks, "
+        f"trained and measured in the same way, search gives {_gained(known, gain)} in the mean "
+        f"over points{place}."
+    )
+
+
+def _over_random_by(random: Document, metric: Metric | None) -> Metric | None:
+    named = [*([metric.name] if metric else []), *_JUDGED_BY]
+    return next((METRICS[name] for name in named if name in random["gain"]), None)
+
+
+def _gained(metric: Metric, gain: Mapping[str, Any]) -> str:
+    """A difference to random genotypes, with what is known of it."""
+    what = f"{metric.title or metric.name} {_signed(metric, gain['difference'])}"
+    if gain["p"] is None:
+        return f"{what} (one seed: no interval)"
+    low, high = (_signed(metric, bound) for bound in gain["interval"])
+    told = "told from noise" if gain["differs"] else "not told from noise"
+    return (
+        f"{what} (95 % interval {low} to {high}, {gain['seeds']} seeds, "
+        f"p = {probability(gain['p'])}: {told})"
+    )
+
+
+def points_over_random(document: Document, metric: Metric | None) -> list[tuple[bool, str]]:
+    """For every point whether its gain over random genotypes is told from noise, and what it is."""
+    known = _over_random_by(document.get("random_baseline", {"gain": {}}), metric)
+    if known is None:
+        return []
+    found = []
+    for point in document["points"]:
+        gain = point.get("over_random", {}).get(known.name)
+        if gain:
+            at = described(point["params"])
+            beside = counted(gain["genotypes"], "random genotype")
+            text = f"{at}: {_gained(known, gain)}; above {gain['percentile']:.0f} % of {beside}."
+            found.append((gain["differs"], text))
     return found
 
 

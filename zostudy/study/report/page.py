@@ -16,7 +16,7 @@ from zostudy.study.report import answers, charts, tables
 from zostudy.study.report.checklist import checklist
 from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
-from zostudy.study.report.results_table import mean_and_spread
+from zostudy.study.report.results_table import KIND, mean_and_spread, rows_of
 from zostudy.study.report.trust import undecided, warning_of
 
 Document = Mapping[str, Any]
@@ -133,6 +133,8 @@ def _page(
         *document.get("notes", ()),
     ]
     settings, columns = tables.settings_of(document), tables.titled(document)
+    kinds = [KIND] * ("random_baseline" in document)
+    random = document.get("random_baseline", {}).get("trials", [])
     return rendered(
         "page.html",
         config=file.config,
@@ -140,21 +142,25 @@ def _page(
         states=_states(document),
         answers=answers.answers(document, metric, by_metric),
         doubts=[f"{doubt[:1].upper()}{doubt[1:]}" for doubt in doubts if doubt],
-        settings=settings,
         heads=[
-            *((name, "") for name in (*settings.values(), "n")),
+            *((name, "") for name in (*kinds, *settings.values(), "n")),
             *((metric.title, metric.meaning) for metric in columns),
         ],
-        rows=[_row(point, settings, columns) for point in document["points"]],
+        rows=[
+            [*((kind, kind) for _ in kinds), *_row(point, settings, columns)]
+            for kind, point in rows_of(document)
+        ],
+        words=len(kinds) + len(settings),
         figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
         metric=metric,
         compared=[
-            (one, answers.difference(one, METRICS[name]))
+            (one.differs, answers.difference(one, METRICS[name]))
             for name, found in by_metric.items()
             for one in found
         ],
-        trials=[_trial(trial, file.config.extensions) for trial in document["trials"]],
+        over_random=answers.points_over_random(document, metric),
+        trials=[_trial(t, file.config.extensions) for t in (*document["trials"], *random)],
         checklist=checklist(file.config, document),
     )
 

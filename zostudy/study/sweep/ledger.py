@@ -107,7 +107,7 @@ class Ledger:
         sweep = self.file.config.sweep
         return key not in self.left or all(
             work_units.course([u for u in counted if seed in u.seeds], seed, sweep.retries).outcome
-            for seed in sweep.seeds
+            for seed in self.left[key].seeds_among(sweep.seeds)
         )
 
 

@@ -14,18 +14,17 @@ without a lock:
   unless it is asked for.
 
 A unit's record (the user attributes of its Optuna trial) holds ``point`` (the point's key) and
-``values``, ``seeds``, ``draw`` in a sampled sweep, ``attempt``, ``losses`` (of earlier attempts),
-``again`` where it was asked for, ``made_of`` (:mod:`zostudy.study.ingredients`); then ``worker``;
-and at its end, for a seed N, ``seed:N``, its outcome, ``reason`` where it failed, and
-``given_back`` where its worker was told to stop.
+``values``, ``seeds``, ``draw`` in a sampled sweep, ``random_genotype`` of one beside the points,
+``attempt``, ``losses`` (of earlier attempts), ``again`` where it was asked for, ``made_of``
+(:mod:`zostudy.study.ingredients`); then ``worker``; and at its end, for a seed N, ``seed:N``, its
+outcome, ``reason`` where it failed, and ``given_back`` where its worker was told to stop.
 Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only, and all seeds.
 """
 
 import functools
-import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.study import points
 from zostudy.study.ingredients import Difference, Ingredients
 from zostudy.study.points import Attempt, Ended, Failure, Outcome, Point, Standing, TrialOutcome
+from zostudy.study.sweep import random_baseline
 
 State = Literal["waiting", "running", "complete", "failed"]
 Record = Mapping[str, Any]
@@ -247,13 +247,17 @@ def course(history: Sequence[Unit], seed: int, retries: int) -> SeedProgress:
 
 
 def grid(file: StudyFile) -> dict[str, Point]:
-    """The points of a grid by their keys; of a sampled sweep none are known beforehand.
+    """The points of a grid by their keys, then those of its random genotypes.
+
+    Of a sampled sweep none are known beforehand.
 
     Raises:
         ConfigError: The settings are wrong at some point.
     """
-    sampled = file.config.sweep.sampler.samples
-    return {} if sampled else {point.key: point for point in points.grid(file)}
+    if file.config.sweep.sampler.samples:
+        return {}
+    searched = points.grid(file)
+    return {point.key: point for point in (*searched, *random_baseline.points_of(file, searched))}
 
 
 def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) -> Standing:
@@ -295,7 +299,7 @@ def attempt_at(
     numbers: dict[int, int] = {}
     outcomes: dict[int, Outcome] = {}
     made_of: dict[int, Ingredients] = {}
-    for seed in seeds:
+    for seed in point.seeds_among(seeds):
         running = [unit for unit in history if seed in unit.seeds]
         if running:
             numbers[seed] = running[0].first + running[0].seeds.index(seed)
@@ -374,12 +378,14 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    of_grid: Iterable[tuple[Point, int]] = itertools.product(known.values(), sweep.seeds)
+    of_grid = ((p, seed) for p in known.values() for seed in p.seeds_among(sweep.seeds))
     if sweep.budget is not None:
-        of_grid = ((point, seed) for seed in sweep.seeds for point in known.values())
+        every = ((p, seed) for seed in sweep.seeds for p in known.values())
+        of_grid = ((p, seed) for p, seed in every if seed in p.seeds_among(sweep.seeds))
     for point, seed in of_grid:
         history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
         work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
+        work |= {random_baseline.MARK: point.config.search.draw} if point.baseline else {}
         yield work, [course(history, seed, sweep.retries)]
 
 

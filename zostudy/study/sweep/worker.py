@@ -358,7 +358,8 @@ class _Worker:
 
     def _outcome(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome:
         stopping = self.file.config.sweep.early_stopping.name != "none"
-        judging = {"judge": functools.partial(self._judge, unit)} if stopping else {}
+        judged = stopping and not point.baseline  # of random genotypes the mean over all is wanted
+        judging = {"judge": functools.partial(self._judge, unit)} if judged else {}
         try:
             outcome = self.execute(point, seed, number, **judging)
             if isinstance(outcome, TrialOutcome):

@@ -22,6 +22,7 @@ from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
 from zostudy.search.bilevel import SearchResult, search
+from zostudy.search.random_choice import random_genotype
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
@@ -165,6 +166,12 @@ class TrialPhases:
             lambda values: SearchResult.of(values, self.space),
             logs.log_search,
         )
+
+    def unsearched(self, pruned: PruneResult) -> Genotype | None:
+        """The genotype that is there without a search: pruned to, or drawn from the mask."""
+        if self.config.search.strategy == "random":
+            return random_genotype(pruned.mask, self.seed, self.config.search.draw)
+        return pruned.genotype
 
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
         """From a genotype to a trained network, or to its row in the table."""
