@@ -82,10 +82,10 @@ def _over_random_by(random: Document, metric: Metric | None) -> Metric | None:
 
 def _gained(metric: Metric, gain: Mapping[str, Any]) -> str:
     """A difference to random genotypes, with what is known of it."""
-    what = f"{metric.title or metric.name} {_signed(metric, gain['difference'])}"
+    what = f"{metric.title or metric.name} {signed(metric, gain['difference'])}"
     if gain["p"] is None:
         return f"{what} (one seed: no interval)"
-    low, high = (_signed(metric, bound) for bound in gain["interval"])
+    low, high = (signed(metric, bound) for bound in gain["interval"])
     told = "told from noise" if gain["differs"] else "not told from noise"
     return (
         f"{what} (95 % interval {low} to {high}, {gain['seeds']} seeds, "
@@ -113,11 +113,11 @@ def difference(one: Comparison, metric: Metric) -> str:
     """What going from one value of a setting to another does, and whether it is told from noise."""
     setting = short_paths([one.setting])[one.setting]
     title = metric.title or metric.name
-    change = _signed(metric, one.difference)
+    change = signed(metric, one.difference)
     what = f"{setting} {one.first} → {one.second}: {title} {change}"
     if one.interval is None or one.p is None:
         return f"{what} ({counted(one.pairs, 'pair')} of trials, one seed: no interval)."
-    low, high = (_signed(metric, bound) for bound in one.interval)
+    low, high = (signed(metric, bound) for bound in one.interval)
     known = f"(95 % interval {low} to {high}, {one.seeds} seeds, p = {probability(one.p)})"
     if one.differs:
         return f"{what} {known}: told from noise."
@@ -150,7 +150,8 @@ def _best(document: Document, metric: Metric) -> str:
     return f"Best by {metric.title or metric.name}: {at or 'nothing swept'} with {value}{told}."
 
 
-def _signed(metric: Metric, value: float) -> str:
+def signed(metric: Metric, value: float) -> str:
+    """A difference as people write it, with its sign."""
     shown = metric.shown(abs(value))
     return f"{'−' if value < 0 else '+'}{shown}"
 
