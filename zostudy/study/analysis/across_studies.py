@@ -182,9 +182,9 @@ def compared(studies: Sequence[Study]) -> Comparison:
     if not shared:
         raise ConfigError(f"compare: {_nothing_shared(studies, factors, found)}")
     settings = _differing(shared, paths)
-    same, notes = _pictures(studies, settings)
-    notes = [*_other_factors(factors), *_alone(studies, found), *notes, *_made_of(studies)]
-    return Comparison(tuple(s.name for s in studies), shared, settings, tuple(notes), same)
+    same, other_data = _pictures(studies, settings)
+    notes = (*_other_factors(factors), *_alone(studies, found), *other_data, *_made_of(studies))
+    return Comparison(tuple(s.name for s in studies), shared, settings, notes, same)
 
 
 def _swept(study: Study) -> list[str]:
@@ -311,14 +311,16 @@ def _ingredients(study: Study, name: str) -> list[str]:
 
 
 def _nothing_shared(
-    studies: Sequence[Study], factors: Mapping[str, Sequence[str]], found: Mapping[str, object]
+    studies: Sequence[Study],
+    factors: Mapping[str, Sequence[str]],
+    found: Mapping[str, Mapping[str, object]],
 ) -> str:
     names = " and ".join(repr(study.name) for study in studies)
     for path in dict.fromkeys(p for swept in factors.values() for p in swept):
         values = {
             study.name: {
                 str(json.loads(key)[path]) for key, own in found.items() if study.name in own
-            }  # type: ignore[operator]  # by name
+            }
             for study in studies
         }
         if not set.intersection(*values.values()):

@@ -6,6 +6,7 @@ from typing import Any
 from zostudy.config.sizes import counted
 from zostudy.metrics import METRICS, Metric
 from zostudy.study.analysis.factors import Comparison, comparisons
+from zostudy.study.analysis.importances import Importances, importances
 from zostudy.study.analysis.significance import MOST_RUNS
 from zostudy.study.points import described, short_paths
 from zostudy.study.report.results_table import mean_and_spread
@@ -49,7 +50,26 @@ def answers(
         )
     over = over_random(document, metric)
     found += [over] if over else []
+    shares = importances(document["trials"], metric.name)
+    found += [importance(shares, metric)] if shares else []
     return found + [difference(one, metric) for one in own]
+
+
+def importance(found: Importances, metric: Metric) -> str:
+    """How much of a metric's variance each setting explains, the largest shares first."""
+    short = short_paths([path for name in found.shares for path in name if len(name) == 1])
+    ordered = sorted(found.shares.items(), key=lambda one: -one[1])
+    told = [(" × ".join(short[p] for p in name), share) for name, share in ordered]
+    shown = [f"{name} {100 * share:.0f} %" for name, share in told if share >= 0.005]
+    pairs = any(len(name) > 1 for name in found.shares)
+    rest = "noise and larger interactions" if pairs else "interactions and noise"
+    cut = ", ".join(short[path] for path in found.cut)
+    parts = f" ({cut}: values in four parts)" if cut else ""
+    return (
+        f"Of the variance of {metric.title or metric.name} between {found.trials} trials, seeds "
+        f"taken out, these explain: {', '.join(shown) or 'no setting anything'}{parts}; "
+        f"{100 * found.rest:.0f} % is left to {rest}."
+    )
 
 
 def over_random(document: Document, metric: Metric | None = None) -> str:

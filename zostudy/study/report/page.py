@@ -10,6 +10,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.metrics import METRICS, Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.factors import Comparison
+from zostudy.study.analysis.importances import importances
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.pictures.drawing import genotype_figure
 from zostudy.study.report import answers, charts, tables
@@ -90,6 +91,10 @@ def _figures(
             f"curve-{index + 1}",
             (f"{title} over {path}", charts.curve_figure(complete, path, metric)),
         )
+    shares = importances(document["trials"], metric.name)
+    if shares:
+        words = f"how much of the variance of {title} each setting explains"
+        yield "importances", (words, charts.importances_figure(shares, metric))
     for name, compared in by_metric.items():
         one = METRICS[name]
         words = f"what each setting does to {one.title or one.name}"
