@@ -190,6 +190,22 @@ def intervals_figure(rows: Sequence[Interval], title: str) -> Figure:
 
 
 @rc_context(_STYLE)
+def courses_figure(courses: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Figure:
+    """Accuracies by epoch: a panel for each phase, a line for each part of the pictures."""
+    figure = Figure(figsize=(3.2 * max(2, len(courses)), 2.6), layout="constrained")
+    panels = figure.subplots(1, len(courses), squeeze=False)[0]
+    for axes, (phase, figures) in zip(panels, courses.items(), strict=True):
+        for index, (name, course) in enumerate(figures.items()):
+            epochs, values = zip(*course, strict=True)
+            label = name.removesuffix("_accuracy")
+            axes.plot(epochs, values, color=_COLOURS[index], linewidth=1.2, label=label)
+        axes.set_title(phase, size=9)
+        axes.set(xlabel="epoch", ylabel="accuracy, %")
+        axes.legend(fontsize=8)
+    return figure
+
+
+@rc_context(_STYLE)
 def importances_figure(found: Importances, metric: Metric) -> Figure:
     """Shares of a metric's variance as bars, settings before pairs of them, then what is left."""
     short = short_paths([path for name in found.shares for path in name if len(name) == 1])

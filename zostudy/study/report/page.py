@@ -18,6 +18,7 @@ from zostudy.study.report.checklist import checklist
 from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
 from zostudy.study.report.results_table import KIND, mean_and_spread, rows_of
+from zostudy.study.report.trial_pictures import TrialPictures
 from zostudy.study.report.trust import undecided, warning_of
 
 Document = Mapping[str, Any]
@@ -32,7 +33,14 @@ _CELLS = "genotype-"
 _COST = "search_peak_bytes"
 
 
-def write(file: StudyFile, document: Document, folder: Path, *, force: bool = False) -> list[Path]:
+def write(
+    file: StudyFile,
+    document: Document,
+    folder: Path,
+    *,
+    force: bool = False,
+    seen: TrialPictures | None = None,
+) -> list[Path]:
     """Write the report into a folder that appears whole or not at all.
 
     Args:
@@ -40,6 +48,7 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
         document: Its results.
         folder: What it is called; new or empty, unless an earlier report may be replaced.
         force: Replace a report that is there.
+        seen: Pictures of single trials.
 
     Returns:
         The files, the page first.
@@ -48,10 +57,10 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
         ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
     check_output(folder, force=force)
-    return write_report(folder, _contents(file, document))
+    return write_report(folder, _contents(file, document, seen or TrialPictures()))
 
 
-def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
+def _contents(file: StudyFile, document: Document, seen: TrialPictures) -> dict[str, bytes]:
     """The page, pictures and tables, by the names of their files."""
     metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
     by_metric = answers.compared(document, metric)
@@ -64,7 +73,7 @@ def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
         written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
         written[f"{name}.png"] = charts.png(figure)
     return {
-        "index.html": _page(file, document, metric, by_metric, pictures).encode(),
+        "index.html": _page(file, document, metric, by_metric, pictures, seen).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
         **written,
@@ -129,6 +138,7 @@ def _page(
     metric: Metric | None,
     by_metric: Mapping[str, Sequence[Comparison]],
     pictures: Mapping[str, tuple[str, str]],
+    seen: TrialPictures,
 ) -> str:
     metrics = [point["metrics"] for point in document["points"]]
     doubts = [
@@ -136,6 +146,7 @@ def _page(
         warning_of(metrics),
         undecided(metrics),
         *document.get("notes", ()),
+        seen.note,
     ]
     settings, columns = tables.settings_of(document), tables.titled(document)
     kinds = [KIND] * ("random_baseline" in document)
@@ -165,7 +176,10 @@ def _page(
             for one in found
         ],
         over_random=answers.points_over_random(document, metric),
-        trials=[_trial(t, file.config.extensions) for t in (*document["trials"], *random)],
+        trials=[
+            _trial(t, file.config.extensions) | {"pictures": seen.of.get(t["number"], ())}
+            for t in (*document["trials"], *random)
+        ],
         checklist=checklist(file.config, document),
     )
 
