@@ -51,8 +51,8 @@ def answers(
     over = over_random(document, metric)
     found += [over] if over else []
     shares = importances(document["trials"], metric.name)
-    found += [importance(shares, metric)] if shares else []
-    return found + [difference(one, metric) for one in own]
+    found += [difference(one, metric) for one in own]
+    return [*found, importance(shares, metric)] if shares else found
 
 
 def importance(found: Importances, metric: Metric) -> str:
