@@ -105,7 +105,9 @@ def test_a_browser_without_network_shows_all_of_it(written, width, scheme):
         pictures = [path for path in files if path.suffix == ".svg"]
         assert shown.locator("figure svg").count() == len(pictures)
         if name == "complete":
-            assert len(pictures) == 8  # two charts, importances, three of differences, two genotypes
+            assert (
+                len(pictures) == 8
+            )  # two charts, importances, three of differences, two genotypes
             sorts_and_filters(shown)
 
 

@@ -68,8 +68,10 @@ def importances(trials: Sequence[Mapping[str, Any]], metric: str) -> Importances
         return None
     values = np.array([trial["metrics"][metric] for trial in known], dtype=float)
     seeds = _columns([str(trial["seed"]) for trial in known])
-    single = {(path,): _columns(found) for path, found in several.items()}
-    pairs = {
+    single: dict[tuple[str, ...], Matrix] = {
+        (path,): _columns(found) for path, found in several.items()
+    }
+    pairs: dict[tuple[str, ...], Matrix] = {
         (a, b): _columns(list(zip(several[a], several[b], strict=True)))
         for a, b in itertools.combinations(several, 2)
     }
@@ -83,7 +85,7 @@ def importances(trials: Sequence[Mapping[str, Any]], metric: str) -> Importances
         return None
     error = everything if fits else settings
     noise = error[0] / error[1]
-    shares = {}
+    shares: dict[tuple[str, ...], float] = {}
     for name in single:
         without = _left(values, [seeds, *(c for other, c in single.items() if other != name)])
         shares[name] = _share(without, settings, noise, total)
