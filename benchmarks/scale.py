@@ -31,7 +31,7 @@ from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import points
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import made_of, optuna_storage, work_units, worker
+from zostudy.study.sweep import grid, made_of, optuna_storage, work_units, worker
 
 _CLAIMS = 20
 _LEFT = 25
@@ -54,7 +54,7 @@ def outcome(point: Point, seed: int, number: int) -> TrialOutcome:
 
 def fill(file: StudyFile, count: int) -> None:
     """Write a study's first trials into its storage as complete ones."""
-    known = work_units.grid(file)
+    known = grid.of_study(file)
     today = made_of.Today(file)
     with optuna_storage.created(file) as found:
         study_id = found.storage.get_study_id_from_name(file.config.study)

@@ -163,6 +163,8 @@ class Scene:
         (text,) = blocks(ROOT / "README.md", "yaml")
         for name in ("mine", "study"):
             self._write(f"{name}.yaml", parse(text) | {"study": name})
+        longer = parse((ROOT / "studies" / "ablation.yaml").read_text(encoding="utf-8"))
+        self._write("longer.yaml", longer | {"study": "longer"})
         draw(folder / "pictures", 30)
         draw(folder / "data" / "cifar10_jpeg" / "train", 20)
         draw(folder / "data" / "cifar10_jpeg" / "test", 4)
@@ -234,6 +236,9 @@ def test_the_command_runs(command, scene, monkeypatch):
     name, *given = arguments(text)
     if name in ("export", "reproduce"):
         run_study(text, scene)
+    if name == "compare":
+        for study in given:
+            scene.run(f"zostudy run {study}")
     if name == "predictor" and given[0] != "fit":
         scene.run(smaller(next(c for c in OURS if c.startswith("zostudy predictor fit"))))
     if name in ("predict", "latency", "serve"):  # of a bundle that another command writes

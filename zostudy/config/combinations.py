@@ -27,7 +27,7 @@ def check_search(config: TrialConfig) -> None:
     """
     _check_split(config)
     search = config.search
-    if search.strategy != "bilevel":
+    if not search.trains_supernet:
         return
     found = {kind: _component(kind, section, config) for kind, section in _SECTIONS.items()}
     relaxation = found["relaxation"]

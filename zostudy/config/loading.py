@@ -15,6 +15,7 @@ from zostudy.config import document as documents
 from zostudy.config import messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
+from zostudy.config.effect import leave_search_out
 from zostudy.config.evaluators import SOURCES, followed
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
@@ -324,6 +325,7 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 _LATER = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
+    ("search", "draw", 0),
     ("runtime", "deterministic", True),
 )
 
@@ -338,6 +340,8 @@ def canonical(config: TrialConfig) -> Document:
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
             del kept[section][name]
+    if config.search.strategy == "random":
+        leave_search_out(config, kept)
     return kept
 
 

@@ -103,10 +103,13 @@ class ScoreSettings(Settings):
 class SearchSettings(Settings):
     """The search in what pruning leaves."""
 
-    strategy: Literal["bilevel", "score", "none"] = "bilevel"
+    strategy: Literal["bilevel", "score", "random", "none"] = "bilevel"
     """``bilevel`` trains a supernet, and α with it; ``score`` trains nothing and goes by a score of
-    single architectures; ``none`` where pruning itself ends with a genotype (ETENAS). Settings that
-    belong to the other strategy have no effect."""
+    single architectures; ``random`` draws a genotype that the mask allows, each equally likely;
+    ``none`` where pruning itself ends with a genotype (ETENAS). Settings that belong to another
+    strategy have no effect."""
+    draw: int = Field(default=0, ge=0, le=1_000_000)
+    """Of ``random``: which of the random genotypes of a seed."""
     algorithm: AlgorithmSettings = AlgorithmSettings()
     """Of ``score``: which architecture comes next."""
     score: ScoreSettings = ScoreSettings()
@@ -173,7 +176,9 @@ class SearchSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy != "bilevel":
+        if self.draw and self.strategy != "random":
+            raise ValueError(f"draw: {self.draw} has no effect unless strategy is 'random'")
+        if not self.trains_supernet:
             return self
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
@@ -192,6 +197,16 @@ class SearchSettings(Settings):
                 f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
             )
         return self
+
+    @property
+    def trains_supernet(self) -> bool:
+        """Whether a supernet is trained."""
+        return self.strategy == "bilevel"
+
+    @property
+    def searches(self) -> bool:
+        """Whether architectures are compared at all."""
+        return self.strategy in {"bilevel", "score"}
 
     @property
     def pictures_at_once(self) -> int:

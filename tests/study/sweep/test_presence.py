@@ -5,14 +5,14 @@ import socket
 
 from tests.study.sweep.engine import Engine
 from tests.study.sweep.test_queue import fall_silent
-from zostudy.study.sweep import optuna_storage, presence, queue, work_units
+from zostudy.study.sweep import grid, optuna_storage, presence, queue, work_units
 
 
 def test_workers_are_seen_while_they_run_something(make):
     file = make({"prune.xi": [0.25, 0.5, 0.75]})
     assert presence.workers(file) == []
     with optuna_storage.created(file) as found:
-        there = queue.Queue(file, found, work_units.grid(file))
+        there = queue.Queue(file, found, grid.of_study(file))
         there.add(list(work_units.due(file, there.known, [])))
         one, other, _ = there.read()
         assert there.claim(one)

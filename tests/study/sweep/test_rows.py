@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.study.sweep.engine import stored
-from zostudy.study.sweep import optuna_storage, queue, rows, work_units
+from zostudy.study.sweep import grid, optuna_storage, queue, rows, work_units
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def three(make):
     """A study of three units that wait, and its storage."""
     file = make({"prune.xi": [0.25, 0.5, 0.75]})
     with optuna_storage.created(file) as found:
-        there = queue.Queue(file, found, work_units.grid(file))
+        there = queue.Queue(file, found, grid.of_study(file))
         there.add(list(work_units.due(file, there.known, [])))
         yield file, found
 
@@ -62,7 +62,7 @@ def test_trials_of_other_studies_are_not_read(make):
     file, other = make({"prune.xi": [0.5]}), make({"prune.xi": [0.25]}, trial={"study": "other"})
     for one in (file, other):
         with optuna_storage.created(one) as found:
-            there = queue.Queue(one, found, work_units.grid(one))
+            there = queue.Queue(one, found, grid.of_study(one))
             assert there.add(list(work_units.due(one, there.known, there.look())))
             follower = rows.Rows(found.storage, found.number)
             assert [number for number, _, _ in follower.changed()] == [0]

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine as Database
 from benchmarks import scale
 from tests.study.sweep.engine import Engine
 from zostudy.config.loading import from_document
-from zostudy.study.sweep import optuna_storage, queue, rows, standings, work_units, worker
+from zostudy.study.sweep import grid, optuna_storage, queue, rows, standings, work_units, worker
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_heartbeat_costs_as_many_statements_in_a_large_study(folder, statement
         file = scale.study(f"sqlite:///{folder}/new/{trials}.db", trials)
         scale.fill(file, trials - 1)
         with optuna_storage.created(file) as found:
-            there = queue.Queue(file, found, work_units.grid(file))
+            there = queue.Queue(file, found, grid.of_study(file))
             there.look()
             (unit,) = (u for u in there.add_due(16) if u.state == "waiting")
             assert there.claim(unit)
@@ -77,7 +77,7 @@ def test_a_look_at_a_study_with_a_budget_and_seeds_leaves_out_what_has_ended(fol
     file = from_document(file.document | {"sweep": sweep})
     scale.fill(file, 60)  # all with one seed, and 20 with the other
     with optuna_storage.created(file) as found:
-        there = queue.Queue(file, found, work_units.grid(file))
+        there = queue.Queue(file, found, grid.of_study(file))
         assert len(there.look()) == 60
         assert len(there.look()) == 1  # the latest complete one
         added = [unit for unit in there.add_due(16) if unit.state == "waiting"]
@@ -112,7 +112,7 @@ def test_trials_are_added_as_workers_come_to_them(make):
 def test_nothing_is_added_where_another_process_was_faster(make):
     file = make({"prune.xi": [0.25, 0.5]})
     with optuna_storage.created(file) as found:
-        one, other = (queue.Queue(file, found, work_units.grid(file)) for _ in range(2))
+        one, other = (queue.Queue(file, found, grid.of_study(file)) for _ in range(2))
         records = [list(work_units.due(file, q.known, q.look())) for q in (one, other)]
         assert one.add(records[0])
         assert not other.add(records[1])

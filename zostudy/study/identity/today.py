@@ -80,7 +80,7 @@ def files(config: TrialConfig) -> dict[str, str]:
             "architecture_score", score.name, score.options, config.extensions
         ):
             found[f"search.score.{option}"] = content(path)
-    if config.search.strategy == "bilevel":
+    if config.search.trains_supernet:
         own = regularizer.options
         for option, path in _named("regularizer", regularizer.name, own, config.extensions):
             found[f"search.regularizer.{option}"] = content(path)

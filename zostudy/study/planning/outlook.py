@@ -158,7 +158,7 @@ class PlannedSearch(PlannedPhase):
 
     def steps(self, outlook: Outlook) -> int:
         """Steps of the weights, or architectures that are scored."""
-        if outlook.expected[0].to_genotype:
+        if outlook.expected[0].to_genotype or not outlook.config.search.searches:
             return 0
         settings = outlook.config.search
         if settings.strategy == "score":

@@ -176,16 +176,19 @@ def left_out(standing: Standing) -> str:
     for point in standing.points:
         for seed in standing.left(point):
             lacking[seed] += 1
-    points = len(standing.points)
+    points = dict.fromkeys(standing.seeds, 0)
+    for point in standing.points:
+        for seed in point.seeds_among(standing.seeds):
+            points[seed] += 1
     whole = [seed for seed, count in lacking.items() if not count]
     parts = [
-        f"seed {seed} lacks {count} of {counted(points, 'point')}"
+        f"seed {seed} lacks {count} of {counted(points[seed], 'point')}"
         for seed, count in lacking.items()
         if count
     ]
     if len(parts) > _TOLD:
         parts[_TOLD:] = [f"and {counted(len(parts) - _TOLD, 'seed')} more"]
-    if whole and points:
+    if whole and standing.points:
         names = ", ".join(map(str, whole[:_TOLD])) + (", …" if len(whole) > _TOLD else "")
         parts.insert(0, f"every point has seed{'s' * (len(whole) > 1)} {names}")
     if standing.to_sample:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zostudy.config.loading import StudyFile
-from zostudy.study import points
 from zostudy.study.points import Point
-from zostudy.study.sweep import made_of, work_units
+from zostudy.study.sweep import grid, made_of, work_units
 from zostudy.study.sweep.work_units import Record, State, Unit
 
 Held = tuple[int, State, Record]
@@ -77,7 +76,7 @@ class Ledger:
         self._reader = work_units.Reader(self.file)
         self._noted = dict(noted)
         self._machines = noted.get(made_of.RENEWED, {})
-        in_order = points.in_order(self.file, self.known)
+        in_order = grid.in_order(self.file, self.known)
         self._units, self.left = {}, {(point.key, seed): point for point, seed in in_order}
         self._read(self._reader, held)
         found = self._sorted_out()

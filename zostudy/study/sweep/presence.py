@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from zostudy.config.loading import StudyFile
 from zostudy.study.points import described
-from zostudy.study.sweep import rows, work_units
+from zostudy.study.sweep import grid, rows
 from zostudy.study.sweep.optuna_storage import stored
 from zostudy.study.sweep.queue import Queue
 
@@ -41,7 +41,7 @@ def workers(file: StudyFile) -> list[Worker]:
     with stored(file.config) as found:
         if found is None:
             return []
-        queue = Queue(file, found, work_units.grid(file))
+        queue = Queue(file, found, grid.of_study(file))
         running = [unit for unit in queue.read() if unit.state == "running"]
         alive = {unit.number for unit in queue.alive_now(running)}
         ids = {unit.number: queue.id(unit) for unit in running}

@@ -152,8 +152,9 @@ class Queue:
         distributions = {}
         if "values" in record:
             values = json.loads(record["values"])
-            params = {path: proposals.held_value(value) for path, value in values.items()}
-            distributions = proposals.distributions(self.file.config)
+            swept = proposals.distributions(self.file.config)
+            distributions = {path: swept[path] for path in values if path in swept}
+            params = {path: proposals.held_value(values[path]) for path in distributions}
         return optuna.create_trial(
             state=TrialState.WAITING,
             params=params,

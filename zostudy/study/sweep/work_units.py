@@ -14,10 +14,10 @@ without a lock:
   unless it is asked for.
 
 A unit's record (the user attributes of its Optuna trial) holds ``point`` (the point's key) and
-``values``, ``seeds``, ``draw`` in a sampled sweep, ``attempt``, ``losses`` (of earlier attempts),
-``again`` where it was asked for, ``made_of`` (:mod:`zostudy.study.ingredients`); then ``worker``;
-and at its end, for a seed N, ``seed:N``, its outcome, ``reason`` where it failed, and
-``given_back`` where its worker was told to stop.
+``values``, ``seeds``, ``draw`` in a sampled sweep, ``random_genotype`` of one beside the points,
+``attempt``, ``losses`` (of earlier attempts), ``again`` where it was asked for, ``made_of``
+(:mod:`zostudy.study.ingredients`); then ``worker``; and at its end, for a seed N, ``seed:N``, its
+outcome, ``reason`` where it failed, and ``given_back`` where its worker was told to stop.
 Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only, and all seeds.
 """
 
@@ -32,6 +32,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.study import points
 from zostudy.study.ingredients import Difference, Ingredients
 from zostudy.study.points import Attempt, Ended, Failure, Outcome, Point, Standing, TrialOutcome
+from zostudy.study.sweep import grid, random_baseline
 
 State = Literal["waiting", "running", "complete", "failed"]
 Record = Mapping[str, Any]
@@ -245,16 +246,6 @@ def course(history: Sequence[Unit], seed: int, retries: int) -> SeedProgress:
     return SeedProgress(failure, last.live, last.attempt + 1, last.losses)
 
 
-def grid(file: StudyFile) -> dict[str, Point]:
-    """The points of a grid by their keys; of a sampled sweep none are known beforehand.
-
-    Raises:
-        ConfigError: The settings are wrong at some point.
-    """
-    sampled = file.config.sweep.sampler.samples
-    return {} if sampled else {point.key: point for point in points.grid(file)}
-
-
 def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) -> Standing:
     """Where a study stands.
 
@@ -294,7 +285,7 @@ def attempt_at(
     numbers: dict[int, int] = {}
     outcomes: dict[int, Outcome] = {}
     made_of: dict[int, Ingredients] = {}
-    for seed in seeds:
+    for seed in point.seeds_among(seeds):
         running = [unit for unit in history if seed in unit.seeds]
         if running:
             numbers[seed] = running[0].first + running[0].seeds.index(seed)
@@ -387,12 +378,13 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    of_grid = points.in_order(file, known)
+    of_grid = grid.in_order(file, known)
     if left is not None:
         of_grid = ((point, seed) for (_, seed), point in left.items())
     for point, seed in of_grid:
         history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
         work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
+        work |= {random_baseline.MARK: point.config.search.draw} if point.baseline else {}
         yield work, [course(history, seed, sweep.retries)]
 
 

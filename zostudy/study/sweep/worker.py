@@ -37,7 +37,7 @@ from zostudy.study.points import (
     Standing,
     TrialOutcome,
 )
-from zostudy.study.sweep import beginning, budget, made_of, objectives, work_units
+from zostudy.study.sweep import beginning, budget, grid, made_of, objectives, work_units
 from zostudy.study.sweep.crashes import hopeless
 from zostudy.study.sweep.optuna_storage import created
 from zostudy.study.sweep.queue import Queue, TakenAwayError
@@ -131,7 +131,7 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
     with created(file) as found:
-        queue = Queue(file, found, work_units.grid(file))
+        queue = Queue(file, found, grid.of_study(file))
         known = queue.read()
         if queue.end_lost(known):
             known = queue.read()
@@ -171,7 +171,7 @@ def run(
         KeyboardInterrupt: The user stopped it; the next call continues.
     """
     with created(file) as found:
-        queue = Queue(file, found, work_units.grid(file))
+        queue = Queue(file, found, grid.of_study(file))
         worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
         with budget.kept(file.config.sweep.budget, found, worker.tally, worker.stop):
             worker.run()
@@ -359,7 +359,8 @@ class _Worker:
 
     def _outcome(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome:
         stopping = self.file.config.sweep.early_stopping.name != "none"
-        judging = {"judge": functools.partial(self._judge, unit)} if stopping else {}
+        judged = stopping and not point.baseline  # of random genotypes the mean over all is wanted
+        judging = {"judge": functools.partial(self._judge, unit)} if judged else {}
         try:
             outcome = self.execute(point, seed, number, **judging)
             if isinstance(outcome, TrialOutcome):

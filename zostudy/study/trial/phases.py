@@ -22,6 +22,7 @@ from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
+from zostudy.search.random_choice import random_genotype
 from zostudy.search.result import SearchResult
 from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
@@ -168,6 +169,12 @@ class TrialPhases:
             lambda values: SearchResult.of(values, self.space),
             logs.log_search,
         )
+
+    def unsearched(self, pruned: PruneResult) -> Genotype | None:
+        """The genotype that is there without a search: pruned to, or drawn from the mask."""
+        if self.config.search.strategy == "random":
+            return random_genotype(pruned.mask, self.seed, self.config.search.draw)
+        return pruned.genotype
 
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
         """From a genotype to a trained network, or to its row in a table, or to a prediction."""

@@ -26,6 +26,7 @@ from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.records import Record, Store
+from zostudy.study.sweep.random_baseline import MARK
 from zostudy.study.tracking.runs import MACHINE, Run, Tracker
 from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
@@ -159,6 +160,8 @@ class Trials:
             "zostudy.study": self._config.study,
             "zostudy.trial": str(number),
         } | {f"zostudy.{ingredient}": value for ingredient, value in phases.made_of.items()}
+        if point.baseline:
+            tags[f"zostudy.{MARK}"] = str(config.search.draw)
         if self._machine:
             tags[MACHINE] = self._machine
         shown = label(point.values, seed)
@@ -195,7 +198,7 @@ class Trials:
             return phase.result(record.values)
 
         pruned = kept(phases.prune())
-        genotype = None if pruned is None else pruned.genotype
+        genotype = None if pruned is None else phases.unsearched(pruned)
         if pruned is not None and genotype is None:
             searched = kept(phases.search(pruned.mask))
             genotype = None if searched is None else searched.genotype
@@ -291,10 +294,10 @@ class Trials:
         phases, run, metrics = trial.phases, trial.run, trial.metrics
         pruned = self._phase(phases.prune(), trial, relatives)
         run.json(pruned.mask.to_dict(), "mask.json")
-        if pruned.genotype is None:
+        genotype = phases.unsearched(pruned)
+        if genotype is None:
             genotype = self._phase(phases.search(pruned.mask), trial).genotype
         else:
-            genotype = pruned.genotype
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         self._keep_genotype(run, genotype)
         run.metrics(readable(metrics))
