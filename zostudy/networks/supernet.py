@@ -183,12 +183,12 @@ class SearchCell(nn.Module):
         terms = self.nodes[source](active, weights.groups, computed)
         if mixing.drop:
             terms = self._dropped(terms, mixing.cell, edges, mixing.drop)
-        for alike in together(terms, active):
-            own = [targets[term.row] for term in alike]
-            if alike[0].weight is None:
-                add(sums.mixed, *own, alike[0].images)
+        for rows, images, scales in together(terms, active):
+            entered = [targets[row] for row in rows]
+            if scales:
+                spread(sums.mixed, entered, images, scales)
             else:
-                spread(sums.mixed, own, alike[0].images, [term.weight for term in alike])
+                add(sums.mixed, entered[0], images)
 
     @staticmethod
     def _dropped(
