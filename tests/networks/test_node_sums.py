@@ -68,5 +68,5 @@ def test_terms_of_the_same_pictures_come_together():
         Term(0, node, weight),
         Term(1, node, weight),
     ]
-    rows = [[term.row for term in alike] for alike in together(iter(terms), node)]
+    rows = [rows for rows, _, _ in together(iter(terms), node)]
     assert rows == [[0], [0, 2], [0], [1]]

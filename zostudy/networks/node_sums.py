@@ -86,35 +86,39 @@ def add_terms(
         node: What they made it of.
         targets: The node that each edge enters, by the rows of terms.
     """
-    for alike in together(terms, node):
-        own, images = [targets[term.row] for term in alike], alike[0].images
-        weights = [term.weight for term in alike if term.weight is not None]
+    for rows, images, weights in together(terms, node):
+        entered = [targets[row] for row in rows]
         if weights:
-            spread(sums, own, images, weights)
+            spread(sums, entered, images, weights)
         else:
-            add(sums, own[0], images)
+            add(sums, entered[0], images)
 
 
-def together(terms: Iterable[Term], node: Tensor) -> Iterator[list[Term]]:
-    """Terms of the same pictures, one behind the other, in one list; all others alone.
+def together(
+    terms: Iterable[Term], node: Tensor
+) -> Iterator[tuple[list[int], Images, list[Tensor]]]:
+    """Rows, pictures and weights of terms; several rows where the same pictures come in a row.
 
     Args:
-        terms: The terms.
-        node: What they are made of. Others read it too, and torch adds their gradients one by one:
-            that of a sum would be added in another order.
+        terms: The terms. One without a weight comes alone, with no weights.
+        node: What they are made of; it comes one row at a time. Others read it too, and torch adds
+            their gradients one by one: that of a sum would be added in another order.
     """
-    found: list[Term] = []
-    for term in terms:
-        alone = term.weight is None or term.images is node
-        if found and (alone or term.images is not found[0].images):
-            yield found
-            found = []
-        if alone:
-            yield [term]
+    rows: list[int] = []
+    weights: list[Tensor] = []
+    images = node
+    for row, own, weight, _ in terms:
+        if rows and (weight is None or own is node or own is not images):
+            yield rows, images, weights
+            rows, weights = [], []
+        if weight is None:
+            yield [row], own, []
         else:
-            found.append(term)
-    if found:
-        yield found
+            images = own
+            rows.append(row)
+            weights.append(weight)
+    if rows:
+        yield rows, images, weights
 
 
 class _Spread(torch.autograd.Function):
