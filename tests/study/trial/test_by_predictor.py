@@ -71,11 +71,9 @@ def test_the_accuracy_is_the_prediction_with_its_interval_and_nothing_is_measure
     for trial in document["trials"]:
         found = predictor([genotypes.from_dict(trial["genotype"])])
         metrics = trial["metrics"]
-        assert metrics["predicted_accuracy"] == found.accuracies[0]
-        assert [metrics["predicted_low"], metrics["predicted_high"]] == [
-            found.low[0],
-            found.high[0],
-        ]
+        assert metrics["predicted_accuracy"] == pytest.approx(found.accuracies[0])
+        ends = [metrics["predicted_low"], metrics["predicted_high"]]
+        assert ends == pytest.approx([found.low[0], found.high[0]])
         assert not {"test_accuracy", "validation_accuracy", "regret"} & set(metrics)
         assert convolutions(genotypes.from_dict(trial["genotype"])) >= 5
     assert len(document["trials"]) == 2
