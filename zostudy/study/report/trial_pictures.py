@@ -97,9 +97,7 @@ def _elements(number: int, seen: Seen) -> list[tuple[str, str]]:
         if small:
             data = base64.b64encode(small).decode()
             text = html.escape(title)
-            found.append(
-                (title, f'<img loading="lazy" alt="{text}" src="data:image/png;base64,{data}">')
-            )
+            found.append((title, f'<img alt="{text}" src="data:image/png;base64,{data}">'))
     if seen.courses:
         title = f"accuracies of trial {number} by epoch"
         found.append((title, charts.svg(charts.courses_figure(seen.courses), title)))
