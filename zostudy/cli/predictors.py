@@ -75,6 +75,11 @@ def fit(  # noqa: PLR0913  # one parameter an option
             lambda done, total: reporter.report(Progress("fit", done, total)),
         )
     write_whole(output, storage.written(fitted))
+    _say(output, fitted, as_json=as_json)
+
+
+def _say(output: Path, fitted: "Predictor", *, as_json: bool) -> None:
+    """Print what was fitted."""
     weights, count = dict(fitted.blend.weights), len(fitted.examples.genotypes)
     if as_json:
         found = {"architectures": count, "weights": weights, "kendall_tau": fitted.tau}

@@ -49,12 +49,7 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
         raise ConfigError("space-statistics: needs either --table and --column, or --predictor")
     if output is not None:
         check_picture(output)
-    given: dict[str, Any] = {
-        "study": "space-statistics",
-        "search_space": {"name": space},
-        "prune": {"source": mask, "xi": xi},
-        "sweep": {"seeds": list(range(seeds)), "objectives": []},
-    }
+    given = _study(space, {"source": mask, "xi": xi}, seeds)
     if table:
         given["evaluate"] = {"by": "table", "path": table, "column": column}
     changes = dict(document.assignment(text) for text in assignments)
@@ -70,3 +65,13 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
         print_json(found)
     else:
         print_statistics(found, console.output())
+
+
+def _study(space: str, prune: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """The study file whose masks are looked at."""
+    return {
+        "study": "space-statistics",
+        "search_space": {"name": space},
+        "prune": prune,
+        "sweep": {"seeds": list(range(seeds)), "objectives": []},
+    }

@@ -140,15 +140,6 @@ def _page(
     pictures: Mapping[str, tuple[str, str]],
     seen: TrialPictures,
 ) -> str:
-    metrics = [point["metrics"] for point in document["points"]]
-    doubts = [
-        sentences(document),
-        warning_of(metrics),
-        undecided(metrics),
-        predictions(metrics),
-        *document.get("notes", ()),
-        seen.note,
-    ]
     settings, columns = tables.settings_of(document), tables.titled(document)
     kinds = [KIND] * ("random_baseline" in document)
     random = document.get("random_baseline", {}).get("trials", [])
@@ -158,7 +149,7 @@ def _page(
         document=document,
         states=_states(document),
         answers=answers.answers(document, metric, by_metric),
-        doubts=[f"{doubt[:1].upper()}{doubt[1:]}" for doubt in doubts if doubt],
+        doubts=_doubts(document, seen.note),
         heads=[
             *((name, "") for name in (*kinds, *settings.values(), "n")),
             *((metric.title, metric.meaning) for metric in columns),
@@ -183,6 +174,20 @@ def _page(
         ],
         checklist=checklist(file.config, document),
     )
+
+
+def _doubts(document: Document, note: str) -> list[str]:
+    """What is to be kept in mind, in sentences."""
+    metrics = [point["metrics"] for point in document["points"]]
+    found = [
+        sentences(document),
+        warning_of(metrics),
+        undecided(metrics),
+        predictions(metrics),
+        *document.get("notes", ()),
+        note,
+    ]
+    return [f"{doubt[:1].upper()}{doubt[1:]}" for doubt in found if doubt]
 
 
 def _states(document: Document) -> dict[str, int]:
