@@ -49,9 +49,8 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
         raise ConfigError("space-statistics: needs either --table and --column, or --predictor")
     if output is not None:
         check_picture(output)
-    given = _study(space, {"source": mask, "xi": xi}, seeds)
-    if table:
-        given["evaluate"] = {"by": "table", "path": table, "column": column}
+    evaluate = {"by": "table", "path": table, "column": column} if table else {}
+    given = _study(space, {"source": mask, "xi": xi}, evaluate, seeds)
     changes = dict(document.assignment(text) for text in assignments)
     file = loading.from_document(document.override(given, changes))
     with progress.reporter(console.output(stderr=True)) as reporter:
@@ -67,11 +66,14 @@ def space_statistics(  # noqa: PLR0913  # one parameter an option
         print_statistics(found, console.output())
 
 
-def _study(space: str, prune: dict[str, Any], seeds: int) -> dict[str, Any]:
+def _study(
+    space: str, prune: dict[str, Any], evaluate: dict[str, Any], seeds: int
+) -> dict[str, Any]:
     """The study file whose masks are looked at."""
     return {
         "study": "space-statistics",
         "search_space": {"name": space},
         "prune": prune,
+        "evaluate": evaluate,
         "sweep": {"seeds": list(range(seeds)), "objectives": []},
     }
