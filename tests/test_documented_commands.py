@@ -32,6 +32,8 @@ SMALLER = {
     "--seeds 20": "--seeds 2",
     "--seeds 5": "--seeds 2",
     "--workers 4": "--workers 2",
+    "--on slurm": "--on slurm --dry-run --set storage.optuna=postgresql+psycopg://me@db/optuna "
+    "--set tracking.uri=http://db:5000",  # as no cluster is here
     "--trial 3": "--trial 1",
     "cat.png dog.png": "pictures/a/0.png pictures/b/0.png",
     "dataset.resize=32": "dataset.resize=8",
@@ -55,8 +57,6 @@ OTHERS = {
     "createdb": "tests/test_distributed.py::"
     "test_optuna_and_mlflow_have_a_database_each_that_is_made",
     "mlflow": "tests/test_distributed.py::test_mlflow_is_started_as_it_takes_it",
-    "export": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
-    "sbatch": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
     "docker": "tests/test_distributed.py::test_workers_are_started_as_the_command_line_takes_it",
     "torchrun": "tests/study/trial/test_collective.py::"
     "test_evaluate_under_torchrun_is_one_run_of_mlflow_and_found_when_it_is_asked_again",
