@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zostudy.config.settings import ChannelSplitSettings
+from zostudy.networks.convolution import ChannelConvolution
 from zostudy.registry import channel_split
 from zostudy.space.search_space import SearchSpace
 
@@ -66,7 +67,7 @@ class EfficientAttention(nn.Module):
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+        self.convolution = ChannelConvolution(kernel)
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels"]:
         """The attention of each channel of each picture, between 0 and 1."""
