@@ -43,6 +43,9 @@ SMALLER = {
     "prune.repeats=32": "prune.repeats=1",
     "--filter prune.source=random": "--filter prune.source=zero_shot",
     "--rows 128": "--rows 30 --model gaussian_process",
+    "--column predicted_accuracy": "--column predicted_accuracy --model gaussian_process "
+    "--output darts.json",
+    "--predictor predictor.json --samples 100000": "--predictor darts.json --samples 200",
 }
 
 #: Commands that are not zostudy's, and the test that runs them or what stands for them.
@@ -172,6 +175,7 @@ class Scene:
         header = ["ArchitectureString", "CIFAR10TestAccuracy200Epochs", "validation"]
         tables.write(folder / "data" / "nasbench201.csv", [header, *rows])
         tables.write(folder / "others.csv", [header, *rows[:5]])
+        tables.write(folder / "data" / "darts_nb301_predicted.csv", tables.darts(60))
         runs = [
             ["x", method, str(run), str(90 + gain + run)]
             for method, gain in (("DARTS", 1), ("Random DARTS", 0))

@@ -3,10 +3,8 @@ import json
 
 import pytest
 
+from tests import tables
 from tests.predictors.test_predictors import examples
-from zostudy.space import enumeration
-from zostudy.space.mask import OperationMask
-from zostudy.space.search_space import search_space
 
 FITTED = ("predictor", "fit", "table.csv", "--space", "nasbench201", "--column", "accuracy")
 MODEL = ("--model", "gaussian_process")
@@ -49,17 +47,7 @@ def test_wrong_options_are_one_line_and_write_nothing(zostudy, tmp_path):
 
 
 def write_darts(path, count=30):
-    """Cells of the DARTS space, a column a cell type; accuracies grow with the convolutions."""
-    space = search_space("darts")
-    rows = []
-    for genotype in enumeration.drawn(OperationMask.full(space), count, seed=0):
-        cells = [
-            " ".join(f"{name}:{source}" for node in genotype.cells[kind] for name, source in node)
-            for kind in space.cell_types
-        ]
-        rows.append([*cells, 80 + sum("conv" in name for *_, name in genotype.operations())])
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("normal", "reduce", "accuracy"), *rows])
+    tables.write(path, tables.darts(count, "accuracy"))
 
 
 DARTS = ("predictor", "fit", "table.csv", "--space", "darts", "--column", "accuracy")
