@@ -74,9 +74,14 @@ def importance(found: Importances, metric: Metric) -> str:
     rest = "noise and larger interactions" if pairs else "interactions and noise"
     cut = ", ".join(short[path] for path in found.cut)
     parts = f" ({cut}: values in four parts)" if cut else ""
+    if not shown:
+        return (
+            f"No setting{parts} explains more of the variance of {metric.title or metric.name} "
+            f"between {found.trials} trials than chance would."
+        )
     return (
         f"Of the variance of {metric.title or metric.name} between {found.trials} trials, seeds "
-        f"taken out, these explain: {', '.join(shown) or 'no setting anything'}{parts}; "
+        f"taken out, these explain: {', '.join(shown)}{parts}; "
         f"{100 * found.rest:.0f} % is left to {rest}."
     )
 

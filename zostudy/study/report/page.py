@@ -105,7 +105,7 @@ def _figures(
             f"curve-{index + 1}",
             (f"{title} over {path}", charts.curve_figure(complete, path, metric)),
         )
-    if shares:
+    if shares and any(shares.shares.values()):
         words = f"how much of the variance of {title} each setting explains"
         yield "importances", (words, charts.importances_figure(shares, metric))
     for name, compared in by_metric.items():
