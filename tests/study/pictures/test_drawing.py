@@ -1,5 +1,4 @@
 import functools
-import io
 import random
 
 import matplotlib as mpl
@@ -7,33 +6,10 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch
 
-from zostudy.pruning.greedy import Round
-from zostudy.registry import components
+from tests.drawn import SPACES, crowded, png
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
-from zostudy.space.search_space import SearchSpace, search_space
-from zostudy.study.pictures.drawing import alpha_figure, genotype_figure, mask_figure, scores_figure
-
-SPACES = {
-    **{name: search_space(name) for name in components("search_space")},
-    "wide": SearchSpace(
-        "wide", ("a", "b", "c"), (), 3, 5, ("zero", "conv_1x1", "conv_3x3"), "zero", 3
-    ),
-    "one edge a node": SearchSpace(
-        "narrow", ("only",), (), 1, 6, ("a_very_long_operation_name_7x7", "zero", "id"), "zero", 1
-    ),
-    "one node": SearchSpace("tiny", ("only",), (), 2, 1, ("zero", "id"), "zero", 1),
-}
-
-
-@pytest.fixture(params=SPACES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture
-def space(name):
-    return SPACES[name]
+from zostudy.study.pictures.drawing import genotype_figure, mask_figure
 
 
 def genotype_of(space, seed):
@@ -52,27 +28,6 @@ def genotype_of(space, seed):
     return Genotype(space, cells)
 
 
-def history_of(space, epochs, mask=None):
-    draw = random.Random(0)
-    mask = mask or OperationMask.full(space)
-    history = []
-    for _ in range(epochs):
-        weights = {
-            kind: [[kept * draw.random() for kept in row] for row in rows]
-            for kind, rows in mask.rows.items()
-        }
-        history.append(
-            {kind: [[w / sum(row) for w in row] for row in rows] for kind, rows in weights.items()}
-        )
-    return history
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
 # Figures that tests only look at are drawn once; no test changes them.
 
 
@@ -83,26 +38,6 @@ def genotype_drawn(name, seed):
     return figure
 
 
-@functools.cache
-def course_drawn(name, epochs):
-    figure = alpha_figure(history_of(SPACES[name], epochs), SPACES[name])
-    png(figure)
-    return figure
-
-
-@functools.cache
-def scores_drawn(name, repeats):
-    figure = scores_figure(round_of(SPACES[name], repeats))
-    png(figure)
-    return figure
-
-
-def overlap(first, second):
-    return first.x0 < second.x1 and second.x0 < first.x1 and first.y0 < second.y1 and (
-        second.y0 < first.y1
-    )  # fmt: skip
-
-
 def labels(axes):
     return {text: text.get_window_extent() for text in axes.texts}
 
@@ -110,13 +45,8 @@ def labels(axes):
 @pytest.mark.parametrize("seed", range(5))
 def test_no_label_of_a_genotype_overlaps_another_or_leaves_the_picture(name, seed):
     figure = genotype_drawn(name, seed)
-    frame = figure.bbox
     for axes in figure.axes:
-        boxes = list(labels(axes).values())
-        for index, box in enumerate(boxes):
-            assert frame.x0 <= box.x0 and box.x1 <= frame.x1  # noqa: PT018  # one fact
-            assert frame.y0 <= box.y0 and box.y1 <= frame.y1  # noqa: PT018  # one fact
-            assert not any(overlap(box, other) for other in boxes[index + 1 :])
+        assert not crowded(figure, list(labels(axes).values()))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -175,25 +105,6 @@ def test_a_mask_s_picture_fills_what_remains(space):
     assert figure.axes[0].get_title() == title
 
 
-@pytest.mark.parametrize("epochs", [1, 4])
-def test_the_course_has_a_panel_for_every_edge_and_a_line_for_every_operation(name, space, epochs):
-    figure = course_drawn(name, epochs)
-    panels = [axes for axes in figure.axes if axes.lines]
-    assert len(panels) == len(space.cell_types) * len(space.edges)
-    for axes in panels:
-        assert [len(line.get_ydata()) for line in axes.lines] == [epochs] * len(space.operations)
-        assert axes.get_ylim()[0] == 0
-
-
-def test_the_legend_names_every_operation_inside_the_picture(name, space):
-    for figure in (course_drawn(name, 4), scores_drawn(name, 8)):
-        (legend,) = (part.legends[0] for part in figure.subfigs if part.legends)
-        box = legend.get_window_extent()
-        assert figure.bbox.x0 <= box.x0
-        assert box.x1 <= figure.bbox.x1
-        assert len(legend.get_texts()) >= len(space.operations)
-
-
 def test_only_the_nodes_that_a_cell_gives_lead_to_its_output():
     def lines_below(figure):
         paths = [p for p in figure.axes[0].patches if type(p) is PathPatch]
@@ -206,20 +117,6 @@ def test_only_the_nodes_that_a_cell_gives_lead_to_its_output():
         assert ("concatenated" in shown) == (count > 1)
 
 
-def test_a_masked_operation_has_no_line_in_the_course():
-    space = SPACES["darts"]
-    mask = OperationMask.full(space).changed(remove=[("normal", 0, 3)])
-    figure = alpha_figure(history_of(space, 3, mask), space)
-    first = next(axes for axes in figure.axes if axes.lines)
-    drawn = [any(y == y for y in line.get_ydata()) for line in first.lines]  # NaN is not drawn
-    assert drawn == [column != 3 for column in range(8)]
-
-
-def test_a_course_without_epochs_is_refused():
-    with pytest.raises(ValueError, match="needs at least one"):
-        alpha_figure([], SPACES["darts"])
-
-
 def test_the_same_genotype_gives_the_same_picture():
     genotype = genotype_of(SPACES["darts"], 0)
     assert png(genotype_figure(genotype)) == png(genotype_figure(genotype))
@@ -228,23 +125,3 @@ def test_the_same_genotype_gives_the_same_picture():
 def test_no_global_figure_is_left_behind():
     genotype_figure(genotype_of(SPACES["darts"], 0))
     assert mpl._pylab_helpers.Gcf.get_all_fig_managers() == []
-
-
-def round_of(space, repeats):
-    mask = OperationMask.full(space)
-    scores = {place: 0.01 * index for index, place in enumerate(mask.places())}
-    removed = tuple((kind, 0, 0) for kind in space.cell_types)
-    errors = dict.fromkeys(scores, 0.004) if repeats > 1 else {}
-    return Round(mask, scores, removed, 1.0, 1, repeats, errors)
-
-
-@pytest.mark.parametrize("repeats", [1, 8])
-def test_scores_are_drawn_by_edge_and_operation_with_their_errors(name, space, repeats):
-    figure = scores_drawn(name, repeats)
-    panels = [axes for axes in figure.axes if axes.axison]
-    assert len(panels) == len(space.cell_types) * len(space.edges)
-    for axes in panels:
-        assert len(axes.containers) == len(space.operations)
-        assert all(bool(c.has_yerr) == (repeats > 1) for c in axes.containers)
-    crosses = [c for axes in panels for c in axes.containers if c.lines[0].get_marker() == "x"]
-    assert len(crosses) == len(space.cell_types)

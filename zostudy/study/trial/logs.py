@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from zostudy.pruning.mask_sources import PruneResult
 from zostudy.search.result import SearchResult
-from zostudy.study.pictures import drawing
+from zostudy.study.pictures import drawing, edge_panels
 from zostudy.study.store.records import Record
 from zostudy.study.tracking.runs import CACHE_FROM, CACHE_HIT, Run
 
@@ -35,7 +35,7 @@ def log_pruning(run: Run, result: PruneResult) -> None:
     run.json({name: values[name] for name in ("rounds", "edges", "added")}, "trajectory.json")
     run.figure(drawing.mask_figure(result.mask), "mask.png")
     if result.rounds:
-        run.figure(drawing.scores_figure(result.rounds[0]), "scores.png")
+        run.figure(edge_panels.scores_figure(result.rounds[0]), "scores.png")
 
 
 def log_search(run: Run, result: SearchResult) -> None:
@@ -49,7 +49,7 @@ def log_search(run: Run, result: SearchResult) -> None:
     run.json(genotype.to_dict(), "genotype.json")
     if course:
         run.json(course, "alpha_history.json")
-        run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
+        run.figure(edge_panels.alpha_figure(course, genotype.space), "alpha.png")
     if result.scored:
         named = genotype.space.notation is not None
         scored = [
