@@ -95,7 +95,7 @@ def test_the_schema_is_json(zostudy):
         (["schema"], ["torch", "mlflow", "optuna", "numpy"]),
         (["new", "other"], ["torch", "mlflow", "optuna", "numpy"]),
         (["results", "small.yaml"], ["torch", "mlflow"]),
-        (["plan", "small.yaml"], ["mlflow"]),
+        pytest.param(["plan", "small.yaml"], ["mlflow"], marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("study")

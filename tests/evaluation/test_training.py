@@ -141,7 +141,11 @@ def test_same_seed_gives_the_same_bits_and_another_seed_others():
 
 @pytest.mark.parametrize(
     ("stops", "precision"),
-    [((1,), "fp32"), ((2,), "fp32"), ((1, 2), "fp32"), ((3,), "fp32"), ((2,), "bf16")],
+    [
+        ((1, 2), "fp32"),
+        *(pytest.param((epoch,), "fp32", marks=pytest.mark.slow) for epoch in (1, 2, 3)),
+        pytest.param((2,), "bf16", marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(stops, precision):
     runtime = Runtime(torch.device("cpu"), precision)

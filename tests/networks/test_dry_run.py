@@ -75,15 +75,15 @@ def slow(*values):
 @pytest.mark.parametrize(
     ("dataset", "changes", "precision"),
     [
-        ("odd_dataset", {}, "fp32"),
-        ("odd_dataset", {"recompute": "full"}, "bf16"),
+        slow("odd_dataset", {}, "fp32"),
+        slow("odd_dataset", {"recompute": "full"}, "bf16"),
         ("odd_dataset", {"recompute": "full", "accumulate": 2}, "fp32"),
-        ("small_dataset", {}, "bf16"),
+        slow("small_dataset", {}, "bf16"),
         ("small_dataset", {"order": "second", "recompute": "partial"}, "fp32"),
         slow("small_dataset", {"order": "second"}, "bf16"),
         slow("small_dataset", {"recompute": "full"}, "fp32"),
-        ("small_dataset", {"accumulate": 4}, "fp32"),
-        ("small_dataset", {"batch_size": 30}, "fp32"),
+        slow("small_dataset", {"accumulate": 4}, "fp32"),
+        slow("small_dataset", {"batch_size": 30}, "fp32"),
     ],
 )
 def test_a_searchs_peak_is_known_beforehand(dataset, changes, precision, request):
@@ -109,10 +109,10 @@ def test_a_searchs_peak_is_known_beforehand(dataset, changes, precision, request
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"recompute": "partial"},
+        slow({}),
+        slow({"recompute": "partial"}),
         {"recompute": "full", "accumulate": 2},
-        {"recompute": "full", "precision": "bf16"},
+        slow({"recompute": "full", "precision": "bf16"}),
         slow({"precision": "bf16"}),
     ],
 )
@@ -141,7 +141,7 @@ def test_the_peak_of_training_a_topology_is_known_beforehand(odd_dataset, auxili
     assert_predicted(found.peak_bytes, predicted)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", slow("bf16")])
 @pytest.mark.parametrize(
     "changes", [{}, slow({"auxiliary_weight": 0.0, "drop_path": 0.0}), slow({"epochs": 1})]
 )
@@ -158,8 +158,8 @@ def test_an_evaluations_peak_is_known_beforehand(odd_dataset, changes, precision
     "changes",
     [
         {},
-        {"none_operation": "removed", "operations_per_round": 3},
-        {"scorer": "exact"},
+        slow({"none_operation": "removed", "operations_per_round": 3}),
+        slow({"scorer": "exact"}),
         {"ranking": ("entropic_score", "jacobian_covariance", "synflow")},
     ],
 )

@@ -264,7 +264,13 @@ TOPOLOGY = from_notation(
 )
 
 
-@pytest.mark.parametrize("genotype", [EVERY_OPERATION, TOPOLOGY], ids=["darts", "nasbench201"])
+@pytest.mark.parametrize(
+    "genotype",
+    [
+        pytest.param(EVERY_OPERATION, id="darts", marks=pytest.mark.slow),
+        pytest.param(TOPOLOGY, id="nasbench201"),
+    ],
+)
 def test_network_exports_with_any_batch_size(genotype):
     network = build(genotype, cells=3, channels=1, auxiliary=True).eval()
     batch = torch.export.Dim("batch", min=1, max=64)

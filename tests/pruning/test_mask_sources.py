@@ -69,6 +69,7 @@ def test_zero_shot_stops_at_its_level(prune, measure):
     assert result.peak_bytes > 0
 
 
+@pytest.mark.slow
 def test_one_trajectory_serves_every_xi_bit_for_bit(prune):
     shared = MemoryCheckpoint()
     together = [
@@ -154,6 +155,7 @@ def test_scores_of_several_repeats_carry_their_reliability(prune):
     assert 0 <= many.metrics["pruned_again"] <= 1
 
 
+@pytest.mark.slow
 def test_repeats_end_when_they_are_reliable_enough(prune):
     def taken(until, at_most):
         repeats = {"until_reliability": until, "at_most": at_most}
@@ -172,7 +174,9 @@ def whole(prune):
     return prune("zero_shot", **IN_ROUNDS)
 
 
-@pytest.mark.parametrize("stopped_after", [2, 3, 5])
+@pytest.mark.parametrize(
+    "stopped_after", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 5))]
+)
 def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(
     prune, whole, stopped_after
 ):
@@ -194,6 +198,7 @@ def test_a_prune_that_is_interrupted_in_a_round_takes_its_samples_up_again(
     assert [done.scores for done in resumed.rounds] == [done.scores for done in whole.rounds]
 
 
+@pytest.mark.slow
 def test_both_scorers_run_to_a_genotype(prune):
     for scorer in ("exact", "first_order"):
         result = prune(

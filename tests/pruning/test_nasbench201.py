@@ -79,6 +79,7 @@ def test_first_order_scores_are_slopes():
         assert scores[place] == pytest.approx(found, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.usefixtures("double")
 def test_a_ranking_is_that_of_an_independent_formulation(name, options):
@@ -108,6 +109,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", ["first_order", "exact"])
 @pytest.mark.parametrize(
     ("measure", "xi", "left"), [("operations", 0.4, 12), ("architectures", 0.5, 24)]

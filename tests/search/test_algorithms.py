@@ -27,7 +27,7 @@ def proposals(name, count, seed=0, space="nasbench201", **options):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", [pytest.param("darts", marks=pytest.mark.slow), "nasbench201"])
 def test_an_algorithm_follows_its_draws_alone(name, space):
     first = proposals(name, 120, space=space)
     assert first == proposals(name, 120, space=space)

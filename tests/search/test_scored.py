@@ -43,7 +43,13 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("algorithm", components("search_algorithm"))
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        name if name == "evolution" else pytest.param(name, marks=pytest.mark.slow)
+        for name in components("search_algorithm")
+    ],
+)
 def test_a_search_that_is_killed_goes_on_bit_for_bit(algorithm, small_dataset, monkeypatch):
     monkeypatch.setattr(scored, "_EVERY", 4)
     chosen = settings(algorithm, 12, ranking=["synflow", "naswot"])

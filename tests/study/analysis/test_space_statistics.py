@@ -204,6 +204,7 @@ def test_the_table_has_shares_in_percent_and_the_range_over_seeds(document, caps
     assert cells[:2] == ["100.00", f"{100 * kept['mean']:.2f} ± {100 * kept['sd']:.2f}"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not NASBENCH201.exists(), reason=f"{NASBENCH201} is not there; ZOSTUDY_DATA names its folder"
 )

@@ -141,6 +141,7 @@ def run_example(folder, argument):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_card_s_example_classifies_a_picture_without_zostudy(folder, bundle, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")

@@ -59,6 +59,10 @@ class Kept:
         )
 
 
+#: A network that is trained and exported comes before the first of them.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("registering")
@@ -215,7 +219,6 @@ def test_a_store_without_the_run_or_away_is_told(kept, tmp_path):
         Registry(f"http://127.0.0.1:{free_port()}", "ablation", "m", kept.run)
 
 
-@pytest.mark.slow
 def test_a_server_takes_a_bundle(server, tmp_path):
     kept = Kept(tmp_path, f"http://127.0.0.1:{server[0]}")
     assert [kept.register("served"), kept.register("served")] == ["1", "2"]

@@ -92,6 +92,7 @@ def test_the_environment_s_tracking_uri_is_honoured(monkeypatch, store):
     assert MlflowStore("default", "ablation").uri == store.uri
 
 
+@pytest.mark.slow
 def test_a_fresh_store_is_made_without_a_word(tmp_path):
     code = (
         "from zostudy.study.delivery.mlflow_store import MlflowStore\nMlflowStore('default', 'x')\n"

@@ -25,6 +25,10 @@ from zostudy.study.trial.trial import Trials
 SMALL = {"cells": 1, "channels": 1}
 
 
+#: A study that is run comes before the first of them.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folder():
     """A folder in memory where there is one: SQLite waits for the disk at every commit."""

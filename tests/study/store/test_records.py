@@ -221,6 +221,7 @@ def worker(store: Store, name: str, last: int = -1) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_of_processes_that_need_the_same_phase_one_computes_it_and_the_others_wait(store):
     workers = {name: worker(store, name) for name in "abc"}
     output = {name: process.communicate(timeout=PATIENCE)[0] for name, process in workers.items()}
@@ -231,6 +232,7 @@ def test_of_processes_that_need_the_same_phase_one_computes_it_and_the_others_wa
     assert not [path for path in files(store) if path.startswith("locks")]
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_goes_on_from_the_checkpoint_of_one_that_was_killed(store):
     first = worker(store, "first", last=1)
     assert first.stdout.readline() == "first computed 0\n"

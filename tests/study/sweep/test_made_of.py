@@ -69,7 +69,15 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    ["file added", "extension changed"]
+    + [
+        pytest.param(change, marks=pytest.mark.slow)
+        for change in CHANGES
+        if change not in ("file added", "extension changed")
+    ],
+)
 def test_trials_of_other_inputs_are_kept_apart_and_run_anew(make, change):
     then, now = (TODAY | ingredients for ingredients in CHANGES[change])
     half = {"prune.xi": [0.5]}

@@ -339,6 +339,7 @@ def test_a_disk_that_cannot_be_written_fails_the_trial(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_trial_does_not_import_mlflow():
     code = "import sys, zostudy.study.trial.trial; sys.exit('mlflow' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
