@@ -10,11 +10,25 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 #: The phases of a trial in their order, each with the sources of the metrics that it measures.
-PHASES = {"prune": ("prune",), "search": ("search",), "evaluate": ("evaluate", "genotype")}
+PHASES = {
+    "prune": ("prune",),
+    "search": ("search",),
+    "latency": ("latency",),
+    "evaluate": ("evaluate", "genotype"),
+}
 
 #: What a value is counted in, as it is stored.
 Unit = Literal[
-    "percent", "percentile", "points", "bytes", "seconds", "count", "macs", "fraction", "ratio"
+    "percent",
+    "percentile",
+    "points",
+    "bytes",
+    "seconds",
+    "milliseconds",
+    "count",
+    "macs",
+    "fraction",
+    "ratio",
 ]
 
 #: How values are shown: what they are divided by, and their format.
@@ -24,6 +38,7 @@ _SHOWN: dict[Unit, tuple[float, str]] = {
     "points": (1, ".2f"),
     "bytes": (2**20, ".1f"),
     "seconds": (1, ".1f"),
+    "milliseconds": (1, ".2f"),
     "count": (1, ",.0f"),
     "macs": (1e6, ".2f"),
     "fraction": (1, ".2f"),
@@ -59,7 +74,7 @@ class Metric:
     unit: Unit
     title: str
     meaning: str
-    source: Literal["prune", "search", "evaluate", "genotype"]
+    source: Literal["prune", "search", "latency", "evaluate", "genotype"]
     better: Literal["larger", "smaller", "neither"] = "neither"
     objective: bool = False
     constraint: bool = False
@@ -268,6 +283,28 @@ _DECLARED = (
     ),
     *_of_phase("prune", "pruning"),
     *_of_phase("search", "the search"),
+    Metric(
+        "latency_ms",
+        "milliseconds",
+        "ms",
+        "Milliseconds that the stand-alone network takes for a batch of the first of "
+        "latency.batch_sizes (median), or that a table or predictor says it takes.",
+        "latency",
+        better="smaller",
+        objective=True,
+        constraint=True,
+        hardware=True,
+        compared=True,
+    ),
+    Metric(
+        "latency_p95_ms",
+        "milliseconds",
+        "",
+        "The 95th percentile of these milliseconds, where they are measured.",
+        "latency",
+        better="smaller",
+        hardware=True,
+    ),
     *_of_phase("evaluate", "training the genotype"),
     Metric(
         "parameters",

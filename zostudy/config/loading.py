@@ -17,6 +17,7 @@ from zostudy.config import messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
 from zostudy.config.evaluators import SOURCES, followed
+from zostudy.config.latency import LatencySettings
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
@@ -170,10 +171,16 @@ def _check_path(path: str) -> None:
             f"sweep.parameters.{path}: accuracies from elsewhere cannot be compared; "
             "allowed: settings that leave the source of accuracies as it is"
         )
+    if head == "latency":
+        raise ConfigError(
+            f"sweep.parameters.{path}: latencies that are had in different ways cannot be "
+            "compared; allowed: settings that leave the section 'latency' as it is"
+        )
+    allowed = _TRIAL_KEYS - {"extensions", "latency"}
     if head not in _TRIAL_KEYS:
         raise ConfigError(
             f"sweep.parameters.{path}: cannot be swept{nearest(head, _TRIAL_KEYS)}; "
-            f"allowed: paths that begin with {', '.join(sorted(_TRIAL_KEYS - {'extensions'}))}"
+            f"allowed: paths that begin with {', '.join(sorted(allowed))}"
         )
 
 
@@ -318,7 +325,8 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [_flattened(inner) for inner in value] if isinstance(value, list) else value
 
 
-#: Later settings, and the value at which they change nothing: stored points keep their keys.
+#: Later settings, and the value at which they change nothing: stored points keep their keys. The
+#: section ``latency`` came later too, and is left out where there is none.
 _LATER = (("search", "freezing", {"name": "none"}), ("runtime", "deterministic", True))
 
 
@@ -329,6 +337,9 @@ def canonical(config: TrialConfig) -> Document:
     if config.search.strategy == "none":
         kept["search"] = {"strategy": "none"}
     kept["evaluate"] = evaluation_document(config.evaluate)
+    del kept["latency"]
+    if config.latency.followed:
+        kept["latency"] = latency_document(config.latency)
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
@@ -340,6 +351,12 @@ def evaluation_document(settings: EvaluateSettings) -> Document:
     """The settings that an evaluation follows."""
     document = to_document(settings)
     return {name: document[name] for name in followed(settings.evaluator, list(document))}
+
+
+def latency_document(settings: LatencySettings) -> Document:
+    """The settings that a latency follows."""
+    document = to_document(settings)
+    return {name: document[name] for name in ("by", *settings.followed)}
 
 
 def digest(document: object) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_v
 from zostudy import host
 from zostudy.config.base import Settings
 from zostudy.config.evaluators import EVALUATORS, Evaluator
+from zostudy.config.latency import LatencySettings
 from zostudy.config.mask_source import MaskSource, to_genotype
 from zostudy.config.names import (
     Device,
@@ -26,7 +27,7 @@ from zostudy.config.search import SearchSettings
 from zostudy.config.sizes import size
 from zostudy.config.sweep import LARGEST_SEED, SweepSettings
 from zostudy.config.training import AugmentSettings, SGDSettings
-from zostudy.metrics import METRICS
+from zostudy.metrics import METRICS, Metric
 
 
 class DatasetSettings(Settings):
@@ -204,6 +205,8 @@ class TrialConfig(Settings):
     """Search."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """Evaluation."""
+    latency: LatencySettings = LatencySettings()
+    """Latency."""
     runtime: RuntimeSettings = RuntimeSettings()
     """Machine."""
 
@@ -211,6 +214,12 @@ class TrialConfig(Settings):
         """The settings with some of one section replaced, unchecked."""
         other = getattr(self, section).model_copy(update=values)
         return self.model_copy(update={section: other})
+
+    def measures(self, metric: Metric) -> bool:
+        """Whether a trial of these settings may have a metric."""
+        if metric.source == "latency":
+            return self.latency.by != "none"
+        return metric.measured_by(self.evaluate.by)
 
     @property
     def mask_source(self) -> MaskSource:
@@ -267,4 +276,16 @@ class StudyConfig(TrialConfig):
                     f"sweep.objectives: {metric} does not exist where evaluate.by is "
                     f"{evaluator.name!r}{why}; allowed: another metric, or objectives: []"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _latency_is_known(self) -> Self:
+        objectives = [objective.metric for objective in self.sweep.objectives]
+        for section, names in (("objectives", objectives), ("constraints", self.sweep.constraints)):
+            for name in names:
+                if METRICS[name].source == "latency" and not self.measures(METRICS[name]):
+                    raise ValueError(
+                        f"sweep.{section}: {name} needs latency.by, which is {self.latency.by!r}; "
+                        "allowed with it: measured, table, predictor"
+                    )
         return self

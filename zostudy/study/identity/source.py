@@ -11,7 +11,17 @@ from pathlib import Path
 from zostudy import registry
 
 #: The parts of zostudy that compute results.
-_ENGINE = ("space", "networks", "data", "proxies", "pruning", "search", "evaluation", "runtime.py")
+_ENGINE = (
+    "space",
+    "networks",
+    "data",
+    "proxies",
+    "predictors",
+    "pruning",
+    "search",
+    "evaluation",
+    "runtime.py",
+)
 
 
 @functools.cache

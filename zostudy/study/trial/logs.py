@@ -51,6 +51,6 @@ def log_search(run: Run, result: SearchResult) -> None:
     run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
 
 
-def log_evaluation(run: Run, metrics: Mapping[str, float]) -> None:
+def log_metrics(run: Run, metrics: Mapping[str, float]) -> None:
     """What was measured."""
     run.metrics(dict(metrics))

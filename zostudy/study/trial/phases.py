@@ -12,10 +12,11 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from zostudy.config.loading import digest, evaluation_document, to_document
+from zostudy.config.loading import digest, evaluation_document, latency_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
-from zostudy.evaluation import cost
+from zostudy.evaluation import cost, latency
+from zostudy.evaluation.latency import KnownLatencies
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
@@ -89,6 +90,7 @@ class TrialPhases:
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
         table: Accuracies of the search space, where nothing is trained.
+        latencies: Latencies of the search space, where they are not measured.
         elsewhere: What of its ingredients is not that of this process: of a trial that was run by
             another engine or on another type of device, and is looked up.
     """
@@ -98,6 +100,7 @@ class TrialPhases:
     dataset: Dataset
     predictions: Predictions
     table: Table | None = None
+    latencies: KnownLatencies | None = None
     elsewhere: Ingredients = field(default_factory=dict)
 
     @property
@@ -166,6 +169,45 @@ class TrialPhases:
             logs.log_search,
         )
 
+    def latency(self, genotype: Genotype) -> Phase[Metrics] | None:
+        """From a genotype to the latency of its network, if the study has one.
+
+        Neither seed nor trained weights matter, and of the data only the shape of pictures.
+        """
+        config, settings = self.config.latency, latency_document(self.config.latency)
+        if config.by == "none":
+            return None
+        known, dataset, trained = self.latencies, self.dataset, self.config.evaluate
+        shape = (dataset.channels, dataset.height, dataset.width)
+        determined: dict[str, Any] = {"genotype": genotype.to_dict(), "engine": self._engine}
+        if known is None:
+            determined |= {
+                "latency": settings,
+                "network": [trained.cells, trained.channels, *shape, len(dataset.classes)],
+                "hardware": self.made_of["hardware"],
+            }
+        else:
+            determined["latency"] = settings | {"path": known.digest}
+
+        def compute(stage: StageContext) -> Computed:
+            del stage
+            if known is not None:
+                return Computed({"ms": known.of(genotype), "figures": {}})
+            network = standalone(genotype, dataset, trained)
+            found = latency.measured(network, shape, config)
+            (median, high), *_ = found.values()
+            figures = {
+                f"{name}_batch_{batch}": value
+                for batch, both in found.items()
+                for name, value in zip(("median_ms", "p95_ms"), both, strict=True)
+            }
+            return Computed({"ms": median, "p95_ms": high, "figures": figures})
+
+        name, key = "latency", digest({"phase": "latency"} | determined)
+        shown = {"latency": settings, "genotype": genotype.to_dict()}
+        result = functools.partial(measured, name)
+        return Phase(name, key, key, False, shown, compute, lambda: 0, result, logs.log_metrics)
+
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
         """From a genotype to a trained network, or to its row in the table."""
         config = self.config
@@ -217,7 +259,7 @@ class TrialPhases:
     ) -> Phase[Metrics]:
         name = "evaluate"
         result = functools.partial(measured, name)
-        return Phase(name, key, key, False, settings, compute, predict, result, logs.log_evaluation)
+        return Phase(name, key, key, False, settings, compute, predict, result, logs.log_metrics)
 
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))
@@ -228,6 +270,8 @@ class TrialPhases:
         own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
         if self.table is not None:
             own["evaluate.path"] = self.table.digest
+        if self.latencies is not None:
+            own["latency.path"] = self.latencies.digest
         return own | dict(self.elsewhere)
 
     @property
