@@ -150,7 +150,7 @@ def test_the_best_trial_that_meets_conditions_is_exported(zostudy, study, tmp_pa
     assert zostudy(*given)[0] == 0
     assert json.loads((tmp_path / "picked" / "genotype.json").read_text())["number"] == 2
     code, out, err = zostudy("export", study, "--pick", "validation_accuracy>99")
-    text = "--pick: no complete trial has validation_accuracy>99; nearest: trial 3 with"
+    text = "--pick: no complete point has validation_accuracy>99; nearest: trial 3 with"
     assert (code, out, err) == (2, "", f"error: {text} validation_accuracy 91.5\n")
     code, _, err = zostudy("export", study, "--pick", "macs<1", "--trial", 1)
     assert (code, err) == (2, "error: --pick: is not allowed with --trial; allowed: one of them\n")
