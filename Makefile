@@ -5,6 +5,9 @@ PYTHON_lowest ?= python3.11
 PYTHON_highest ?= python3.13
 BIN := .venv/bin
 
+# Tests start hundreds of processes; each would compile everything anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check versions versions-lowest versions-highest lint format docs clean
 
 demo: .venv/installed  ## Install and run the ablation study.

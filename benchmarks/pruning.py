@@ -25,8 +25,9 @@ from benchmarks.document import Row, main
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import exact, first_order, reliability
-from zostudy.pruning.scoring import Scorer, losses, removable, uniform_mixing, values
+from zostudy.pruning.scoring import Scorer, losses, removable, uniform_mixing
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import search_space
 

@@ -41,13 +41,13 @@ from zostudy import registry
 from zostudy.config.settings import EvaluateSettings, SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.evaluation import cost, table
+from zostudy.networks.mixing import Mixing
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
 from zostudy.predictors.encodings import live_edges
 from zostudy.proxies.inputs import ProxyInputs, Ranking
-from zostudy.pruning.scoring import uniform_mixing, values
+from zostudy.proxies.values import stand_alone, values
 from zostudy.space.genotype import Genotype, parse
-from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
 
 SEED, BOOTSTRAPS = 0, 1000
@@ -80,25 +80,16 @@ def rankings() -> list[Ranking]:
     ]
 
 
-def network(genotype: Genotype, size: SupernetSettings) -> Supernet:
-    """A supernet that holds this one architecture, freshly initialized."""
-    space = genotype.space
-    kept = set(genotype.operations())
-    rows = {
-        kind: tuple(
-            tuple((kind, *edge, name) in kept for name in space.operations) for edge in space.edges
-        )
-        for kind in space.cell_types
-    }
+def network(genotype: Genotype, size: SupernetSettings) -> tuple[Supernet, Mixing]:
+    """A network of this one architecture, freshly initialized, and its mixing."""
     torch.manual_seed(SEED)
-    made = Supernet(space, OperationMask(space, rows), size, in_channels=3, classes=10)
-    return made.requires_grad_(requires_grad=False)
+    return stand_alone(genotype, size, in_channels=3, classes=10)
 
 
-def score(made: Supernet, ranking: Ranking, batch: ProxyInputs) -> float:
+def score(made: Supernet, mixing: Mixing, ranking: Ranking, batch: ProxyInputs) -> float:
     """The signed score of a network; NaN where it means nothing."""
     try:
-        (value,) = values(made, uniform_mixing(made), [ranking], batch, twice=False)
+        (value,) = values(made, mixing, [ranking], batch, twice=False)
     except NumericalError:
         return math.nan
     found = ranking.sign * float(value.detach())
@@ -123,10 +114,10 @@ def scored(
     found = {ranking.name: np.full(len(genotypes), math.nan) for ranking in functions}
     seconds = dict.fromkeys(found, 0.0)
     for index, genotype in enumerate(genotypes):
-        made = network(genotype, settings)
+        made, mixing = network(genotype, settings)
         for ranking in functions:
             started = time.perf_counter()
-            found[ranking.name][index] = score(made, ranking, batch)
+            found[ranking.name][index] = score(made, mixing, ranking, batch)
             seconds[ranking.name] += (time.perf_counter() - started) / len(genotypes)
         line = " ".join(f"{name}={own[index]:.6g}" for name, own in found.items())
         print(f"{index + 1} of {len(genotypes)}: {line}", file=sys.stderr, flush=True)

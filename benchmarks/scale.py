@@ -31,7 +31,7 @@ from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import points
 from zostudy.study.points import Point, TrialOutcome
 from zostudy.study.report import results
-from zostudy.study.sweep import made_of, optuna_storage, work_units, worker
+from zostudy.study.sweep import grid, made_of, optuna_storage, work_units, worker
 
 _CLAIMS = 20
 _LEFT = 25
@@ -54,15 +54,21 @@ def outcome(point: Point, seed: int, number: int) -> TrialOutcome:
 
 def fill(file: StudyFile, count: int) -> None:
     """Write a study's first trials into its storage as complete ones."""
-    known = work_units.grid(file)
+    known = grid.of_study(file)
     today = made_of.Today(file)
     with optuna_storage.created(file) as found:
         study_id = found.storage.get_study_id_from_name(file.config.study)
         trials, attributes, values = [], [], []
         for record, number in zip(work_units.due(file, known, []), range(count), strict=False):
             point = known[record["point"]]
-            done = points.to_json(outcome(point, 0, number))
-            noted = {**record, "made_of": dict(today.of(point)), "worker": "x", "seed:0": done}
+            (seed,) = record["seeds"]
+            done = points.to_json(outcome(point, seed, number))
+            noted = {
+                **record,
+                "made_of": dict(today.of(point)),
+                "worker": "x",
+                f"seed:{seed}": done,
+            }
             trial = {"trial_id": number + 1, "number": number, "study_id": study_id}
             trials.append(trial | {"state": "COMPLETE"})
             attributes += [

@@ -39,6 +39,7 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "dataset": ("Data sets", "dataset.name"),
     "search_space": ("Search spaces", "search_space.name"),
     "operation": ("Operations", ""),
+    "channel_split": ("Channel splits", "supernet.channel_split.name"),
     "mask_source": ("Mask sources", "prune.source"),
     "ranking_function": ("Ranking functions (zero-cost proxies)", "prune.ranking"),
     "relaxation": ("Relaxations", "search.relaxation.name"),
@@ -47,6 +48,8 @@ _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "freezing": ("Freezing of operations", "search.freezing.name"),
     "search_schedule": ("Schedules of a search", "search.schedule.name"),
     "selection": ("Selections", "search.selection.name"),
+    "search_algorithm": ("Algorithms of a search by score", "search.algorithm.name"),
+    "architecture_score": ("Scores of architectures", "search.score.name"),
 }
 
 #: Packages and modules of the Python API, and what a reader finds in them.
@@ -277,9 +280,10 @@ def metrics() -> str:
             metric.better if metric.better != "neither" else "–",
             "yes" if metric.objective else "–",
             "yes" if metric.constraint else "–",
-            metric.meaning + (" Only with `evaluate.by: table`." if metric.by == "table" else ""),
+            metric.meaning + (f" Only with `evaluate.by: {metric.by[0]}`." if own else ""),
         )
         for metric in METRICS.values()
+        for own in [metric.by in (("table",), ("predictor",))]
     ]
     head = ("metric", "unit", "better", "objective", "constraint", "meaning")
     return "\n".join(

@@ -61,7 +61,7 @@ def _forgotten(folder: Path) -> Iterator[None]:
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(f"{folder}/"):
             del sys.modules[name]
-    registry.scan.cache_clear()
+    registry.forget()
 
 
 def line(*arguments: object) -> list[str]:

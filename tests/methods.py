@@ -47,11 +47,21 @@ def mask_of(space, share="half", seed=0):
     return OperationMask(space, rows)
 
 
-def learner(mask, chosen, *, cells=1, channels=4, k=1, seed=0, normalize=False):
+def split_of(name):
+    """A channel split with its default options."""
+    options = resolve_options(components("channel_split")[name], "split", {})
+    return {"name": name, "options": options}
+
+
+def learner(mask, chosen, *, cells=1, channels=4, k=1, seed=0, normalize=False, split="first"):
     """A learner of a small supernet with α of some size, for pictures of one channel."""
     torch.manual_seed(seed)
     size = SupernetSettings(
-        cells=cells, channels=channels, partial_channels=k, edge_normalization=normalize
+        cells=cells,
+        channels=channels,
+        partial_channels=k,
+        edge_normalization=normalize,
+        channel_split=split_of(split),
     )
     supernet = Supernet(
         mask.space,

@@ -9,7 +9,7 @@ from zostudy.config.settings import EvaluateSettings
 from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
 from zostudy.space.notation import EdgeNotation
-from zostudy.space.search_space import SearchSpace, Skeleton
+from zostudy.space.search_space import SearchSpace, Skeleton, search_space
 
 SPACE = SearchSpace(
     name="tiny",
@@ -40,6 +40,20 @@ def made_up(space: SearchSpace = SPACE) -> list[list[str]]:
         for index, genotype in enumerate(found)
     ]
     return [["ArchitectureString", "test", "validation"], *rows]
+
+
+def darts(count: int, name: str = "predicted_accuracy") -> list[list[str]]:
+    """Header and rows of random cells of the DARTS space; accuracies grow with convolutions."""
+    space = search_space("darts")
+    rows = []
+    for genotype in enumeration.drawn(OperationMask.full(space), count, seed=0):
+        cells = [
+            " ".join(f"{name}:{source}" for node in genotype.cells[kind] for name, source in node)
+            for kind in space.cell_types
+        ]
+        convolutions = sum("conv" in operation for *_, operation in genotype.operations())
+        rows.append([*cells, str(80 + convolutions)])
+    return [["normal", "reduce", name], *rows]
 
 
 def write(path: Path, rows: list[list[str]]) -> Path:

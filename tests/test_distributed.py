@@ -103,22 +103,6 @@ def test_the_password_reaches_the_program_from_the_secret_only():
     assert done.stdout == "none\n"
 
 
-def test_the_slurm_script_is_one_and_starts_a_worker(tmp_path):
-    path = FOLDER / "worker.sbatch"
-    subprocess.run(["bash", "-n", path], check=True)
-    settings = {"STUDY": "study.yaml", "ZOSTUDY_STORAGE": "sqlite:///a b.db",
-                "MLFLOW_TRACKING_URI": "http://localhost:5000"}  # fmt: skip
-    fake = tmp_path / "zostudy"
-    fake.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
-    fake.chmod(0o755)
-    done = subprocess.run(
-        ["bash", path], env=settings | {"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = parsed(done.stdout.splitlines())
-    assert (found["storage"], found["tracking_uri"]) == tuple(list(settings.values())[1:])
-
-
 def test_the_commands_of_the_text_are_those_of_the_command_line():
     text = (FOLDER.parent / "DISTRIBUTED.md").read_text()
     lines = re.findall(r"^(?:    )?zostudy (.+)$", text, re.MULTILINE)

@@ -32,6 +32,8 @@ SMALLER = {
     "--seeds 20": "--seeds 2",
     "--seeds 5": "--seeds 2",
     "--workers 4": "--workers 2",
+    "--on slurm": "--on slurm --dry-run --set storage.optuna=postgresql+psycopg://me@db/optuna "
+    "--set tracking.uri=http://db:5000",  # as no cluster is here
     "--trial 3": "--trial 1",
     "cat.png dog.png": "pictures/a/0.png pictures/b/0.png",
     "dataset.resize=32": "dataset.resize=8",
@@ -41,6 +43,9 @@ SMALLER = {
     "prune.repeats=32": "prune.repeats=1",
     "--filter prune.source=random": "--filter prune.source=zero_shot",
     "--rows 128": "--rows 30 --model gaussian_process",
+    "--column predicted_accuracy": "--column predicted_accuracy --model gaussian_process "
+    "--output darts.json",
+    "--predictor predictor.json --samples 100000": "--predictor darts.json --samples 200",
 }
 
 #: Commands that are not zostudy's, and the test that runs them or what stands for them.
@@ -55,8 +60,6 @@ OTHERS = {
     "createdb": "tests/test_distributed.py::"
     "test_optuna_and_mlflow_have_a_database_each_that_is_made",
     "mlflow": "tests/test_distributed.py::test_mlflow_is_started_as_it_takes_it",
-    "export": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
-    "sbatch": "tests/test_distributed.py::test_the_slurm_script_is_one_and_starts_a_worker",
     "docker": "tests/test_distributed.py::test_workers_are_started_as_the_command_line_takes_it",
     "torchrun": "tests/study/trial/test_collective.py::"
     "test_evaluate_under_torchrun_is_one_run_of_mlflow_and_found_when_it_is_asked_again",
@@ -163,6 +166,8 @@ class Scene:
         (text,) = blocks(ROOT / "README.md", "yaml")
         for name in ("mine", "study"):
             self._write(f"{name}.yaml", parse(text) | {"study": name})
+        longer = parse((ROOT / "studies" / "ablation.yaml").read_text(encoding="utf-8"))
+        self._write("longer.yaml", longer | {"study": "longer"})
         draw(folder / "pictures", 30)
         draw(folder / "data" / "cifar10_jpeg" / "train", 20)
         draw(folder / "data" / "cifar10_jpeg" / "test", 4)
@@ -170,6 +175,7 @@ class Scene:
         header = ["ArchitectureString", "CIFAR10TestAccuracy200Epochs", "validation"]
         tables.write(folder / "data" / "nasbench201.csv", [header, *rows])
         tables.write(folder / "others.csv", [header, *rows[:5]])
+        tables.write(folder / "data" / "darts_nb301_predicted.csv", tables.darts(60))
         runs = [
             ["x", method, str(run), str(90 + gain + run)]
             for method, gain in (("DARTS", 1), ("Random DARTS", 0))
@@ -234,6 +240,9 @@ def test_the_command_runs(command, scene, monkeypatch):
     name, *given = arguments(text)
     if name in ("export", "reproduce"):
         run_study(text, scene)
+    if name == "compare":
+        for study in given:
+            scene.run(f"zostudy run {study}")
     if name == "predictor" and given[0] != "fit":
         scene.run(smaller(next(c for c in OURS if c.startswith("zostudy predictor fit"))))
     if name in ("predict", "latency", "serve"):  # of a bundle that another command writes

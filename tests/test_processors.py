@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import here
 from tests.convolutions import old_formulation_environment
 
 #: Seconds that a process of these tests may take on a slow and loaded machine; then it hangs.
@@ -107,7 +108,7 @@ def test_the_arithmetic_fails_with_the_old_formulation(tmp_path):
 SMALL = (
     "search.epochs=2",
     "search.warmup_epochs=1",
-    "evaluate.epochs=2",
+    "evaluate.epochs=1",
     "prune.repeats=2",
     "sweep.parameters={prune.xi: [0.5], prune.source: [zero_shot, random]}",
 )
@@ -120,8 +121,7 @@ def demo(folder, limits):
     variables = limits | {"PYTHONPATH": str(ROOT)}
     done = limited(["-m", *study, *settings], variables, folder)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    listed = limited(["-m", "zostudy", "results", study[2], *settings, "--json"], variables, folder)
-    return json.loads(listed.stdout)
+    return json.loads(here(folder, "results", study[2], *settings, "--json").out)
 
 
 def test_the_demo_completes_with_avx2_alone(tmp_path):

@@ -48,7 +48,7 @@ def extension(tmp_path, monkeypatch) -> str:
     (tmp_path / "my_extension.py").write_text(EXTENSION)
     monkeypatch.syspath_prepend(tmp_path)
     yield "my_extension"
-    registry.scan.cache_clear()
+    registry.forget()
 
 
 def test_declarations_are_read_without_importing_the_module(extension):
@@ -135,7 +135,7 @@ def test_a_module_that_declares_nothing_usable_is_an_error(tmp_path, monkeypatch
         with pytest.raises(ConfigError, match=message):
             registry.components("dataset", ("broken",))
     finally:
-        registry.scan.cache_clear()
+        registry.forget()
 
 
 @pytest.mark.parametrize("name", ["no_such_module", "no.such.module", "sys", "..up", ""])

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from zostudy.units import READABLE, SHOWN, Unit
+
 #: The phases of a trial in their order, each with the sources of the metrics that it measures.
 PHASES = {
     "prune": ("prune",),
@@ -17,36 +19,8 @@ PHASES = {
     "evaluate": ("evaluate", "genotype"),
 }
 
-#: What a value is counted in, as it is stored.
-Unit = Literal[
-    "percent",
-    "percentile",
-    "points",
-    "bytes",
-    "seconds",
-    "milliseconds",
-    "count",
-    "macs",
-    "fraction",
-    "ratio",
-]
-
-#: How values are shown: what they are divided by, and their format.
-_SHOWN: dict[Unit, tuple[float, str]] = {
-    "percent": (1, ".2f"),
-    "percentile": (1, ".1f"),
-    "points": (1, ".2f"),
-    "bytes": (2**20, ".1f"),
-    "seconds": (1, ".1f"),
-    "milliseconds": (1, ".2f"),
-    "count": (1, ",.0f"),
-    "macs": (1e6, ".2f"),
-    "fraction": (1, ".2f"),
-    "ratio": (1, ".2f"),
-}
-
-#: By the end of a metric's name, the unit that people compare it in, and what divides its value.
-_READABLE = {"bytes": ("MB", 2**20), "seconds": ("minutes", 60)}
+#: The ways of evaluation, as study files name them; and those that measure an accuracy.
+EVERY_WAY, MEASURING = ("training", "table", "predictor"), ("training", "table")
 
 
 @dataclass(frozen=True)
@@ -65,7 +39,7 @@ class Metric:
         objective: Whether a sweep may optimize it.
         constraint: Whether a sweep may limit it, because it is known before a trial is paid for.
         hardware: Whether it depends on the machine.
-        by: The way of evaluation that has it (``evaluate.by``); ``any`` where each has it.
+        by: The ways of evaluation that have it (``evaluate.by``).
         wide: Whether the results table leaves it out where it has a row for random choice.
         compared: Whether it is among MLflow's first columns.
     """
@@ -79,7 +53,7 @@ class Metric:
     objective: bool = False
     constraint: bool = False
     hardware: bool = False
-    by: Literal["any", "training", "table"] = "any"
+    by: tuple[str, ...] = EVERY_WAY
     wide: bool = False
     compared: bool = False
 
@@ -87,27 +61,27 @@ class Metric:
     def readable(self) -> str:
         """The name under which MLflow also has it in MB or minutes; else its own."""
         stem, _, suffix = self.name.rpartition("_")
-        return f"{stem}_{_READABLE[suffix][0]}" if suffix in _READABLE else self.name
+        return f"{stem}_{READABLE[suffix][0]}" if suffix in READABLE else self.name
 
     def measured_by(self, evaluator: str) -> bool:
         """Whether a way of evaluation has it."""
-        return self.by in ("any", evaluator)
+        return evaluator in self.by
 
     @property
     def divisor(self) -> float:
         """What a stored value is divided by to be shown."""
-        return _SHOWN[self.unit][0]
+        return SHOWN[self.unit][0]
 
     def shown(self, value: float) -> str:
         """A value as tables have it: MB of 2²⁰ bytes, seconds, millions of MACs."""
-        divisor, form = _SHOWN[self.unit]
+        divisor, form = SHOWN[self.unit]
         return format(value / divisor, form)
 
 
 def _of_phase(phase: Literal["prune", "search", "evaluate"], verb: str) -> tuple[Metric, ...]:
     """What is measured of every phase."""
     searched = phase == "search"
-    by: Literal["any", "training"] = "training" if phase == "evaluate" else "any"
+    by = ("training",) if phase == "evaluate" else EVERY_WAY
     return (
         Metric(
             f"{phase}_seconds",
@@ -163,6 +137,7 @@ _DECLARED = (
         "evaluate",
         better="larger",
         objective=True,
+        by=MEASURING,
         compared=True,
     ),
     Metric(
@@ -172,7 +147,37 @@ _DECLARED = (
         "Accuracy on the test part after the last epoch; never used to select.",
         "evaluate",
         better="larger",
+        by=MEASURING,
         compared=True,
+    ),
+    Metric(
+        "predicted_accuracy",
+        "percent",
+        "predicted %",
+        "Accuracy that a predictor expects of the genotype; nothing was measured.",
+        "evaluate",
+        better="larger",
+        objective=True,
+        by=("predictor",),
+        compared=True,
+    ),
+    Metric(
+        "predicted_low",
+        "percent",
+        "predicted from",
+        "Lower end of the interval of the predicted accuracy.",
+        "evaluate",
+        better="larger",
+        by=("predictor",),
+    ),
+    Metric(
+        "predicted_high",
+        "percent",
+        "predicted to",
+        "Upper end of the interval of the predicted accuracy.",
+        "evaluate",
+        better="larger",
+        by=("predictor",),
     ),
     Metric(
         "regret",
@@ -181,7 +186,7 @@ _DECLARED = (
         "How far the test accuracy lies below the best one of the table.",
         "evaluate",
         better="smaller",
-        by="table",
+        by=("table",),
         compared=True,
     ),
     Metric(
@@ -191,7 +196,7 @@ _DECLARED = (
         "The place of the genotype in the table by test accuracy; 1 is the best.",
         "evaluate",
         better="smaller",
-        by="table",
+        by=("table",),
     ),
     Metric(
         "percentile",
@@ -200,7 +205,7 @@ _DECLARED = (
         "The share of the table's architectures whose test accuracy is lower.",
         "evaluate",
         better="larger",
-        by="table",
+        by=("table",),
         compared=True,
     ),
     Metric(
@@ -346,8 +351,8 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
     found = dict(values)
     for name, value in values.items():
         suffix = name.rpartition("_")[2]
-        if name in METRICS and suffix in _READABLE:
-            found[METRICS[name].readable] = value / _READABLE[suffix][1]
+        if name in METRICS and suffix in READABLE:
+            found[METRICS[name].readable] = value / READABLE[suffix][1]
     return found
 
 

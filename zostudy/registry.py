@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal[
     "search_space",
     "operation",
+    "channel_split",
     "dataset",
     "mask_source",
     "ranking_function",
@@ -35,6 +36,8 @@ Kind = Literal[
     "freezing",
     "search_schedule",
     "selection",
+    "search_algorithm",
+    "architecture_score",
 ]
 
 #: Where zostudy's own components are declared.
@@ -42,6 +45,7 @@ BUILTIN_MODULES = (
     "zostudy.space.darts",
     "zostudy.space.nasbench201",
     "zostudy.networks.operations",
+    "zostudy.networks.channel_splits",
     "zostudy.data.sources",
     "zostudy.data.folders",
     "zostudy.pruning.mask_sources",
@@ -55,6 +59,8 @@ BUILTIN_MODULES = (
     "zostudy.search.freezing",
     "zostudy.search.schedules",
     "zostudy.search.selections",
+    "zostudy.search.algorithms",
+    "zostudy.search.scores",
 )
 
 
@@ -70,6 +76,7 @@ def _marker(kind: Kind) -> Callable[..., Callable[[F], F]]:
 
 search_space = _marker("search_space")
 operation = _marker("operation")
+channel_split = _marker("channel_split")
 dataset = _marker("dataset")
 mask_source = _marker("mask_source")
 ranking_function = _marker("ranking_function")
@@ -79,6 +86,8 @@ regularizer = _marker("regularizer")
 freezing = _marker("freezing")
 search_schedule = _marker("search_schedule")
 selection = _marker("selection")
+search_algorithm = _marker("search_algorithm")
+architecture_score = _marker("architecture_score")
 
 
 @dataclass(frozen=True)
@@ -213,6 +222,12 @@ def scan(module: str) -> tuple[Component, ...]:
     return tuple(found)
 
 
+def forget() -> None:
+    """Read sources anew, as a process does that begins now."""
+    scan.cache_clear()
+    components.cache_clear()
+
+
 def _declared(
     module: str, node: ast.FunctionDef | ast.ClassDef, decorator: ast.expr
 ) -> Component | None:
@@ -232,7 +247,8 @@ def _declared(
     return Component(kind, name, module, node.name, _options(node), facts, summary)
 
 
-def components(kind: Kind, extensions: tuple[str, ...] = ()) -> dict[str, Component]:
+@functools.lru_cache(maxsize=64)
+def components(kind: Kind, extensions: tuple[str, ...] = ()) -> Mapping[str, Component]:
     """Every component of a kind by name, zostudy's own first.
 
     Raises:

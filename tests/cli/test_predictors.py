@@ -1,6 +1,9 @@
 import csv
 import json
 
+import pytest
+
+from tests import tables
 from tests.predictors.test_predictors import examples
 
 FITTED = ("predictor", "fit", "table.csv", "--space", "nasbench201", "--column", "accuracy")
@@ -41,3 +44,77 @@ def test_wrong_options_are_one_line_and_write_nothing(zostudy, tmp_path):
         assert said in done.err
         assert done.err.count("\n") == 1
     assert not list(tmp_path.rglob("*.json"))
+
+
+def write_darts(path, count=30):
+    tables.write(path, tables.darts(count, "accuracy"))
+
+
+DARTS = ("predictor", "fit", "table.csv", "--space", "darts", "--column", "accuracy")
+CELLS = ("--architecture-column", "normal,reduce")
+
+
+def test_architectures_may_stand_in_a_column_for_each_cell_type(zostudy, tmp_path):
+    write_darts(tmp_path / "table.csv", 60)
+    assert zostudy(*DARTS, *CELLS, *MODEL, "--json").code == 0
+    rows = json.loads(
+        zostudy("predictor", "predict", "predictor.json", "table.csv", *CELLS, "--json").out
+    )
+    assert rows[0]["architecture"].startswith("Genotype(normal=[(")
+    arguments = (
+        "--space",
+        "darts",
+        "--predictor",
+        "predictor.json",
+        "--samples",
+        400,
+        "--seeds",
+        3,
+    )
+    done = zostudy("space-statistics", *arguments, "--output", "kept.png", "--json")
+    found = json.loads(done.out)
+    assert (found["architectures"], found["sampled"]) == (400, True)
+    assert found["after"]["wasserstein"]["mean"] > 0
+    assert len({seed["mean"] for seed in found["seeds"]}) == 3
+    assert "top_kept" not in found["after"]
+    assert (tmp_path / "kept.png").stat().st_size > 5000
+    assert "accuracies are predictions" in zostudy("space-statistics", *arguments).out
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("sep_conv_3x3", "sep_conv_9x9"), "operation 'sep_conv_9x9' is not allowed"),
+        ((":1", "-1"), "is no operation:input of the normal cell"),
+        ((":0 ", ":0 skip_connect:0 "), "(operation, input) pairs; 'darts' has 8"),
+    ],
+)
+def test_a_cell_that_is_none_is_named_with_its_line(zostudy, tmp_path, changed, said):
+    write_darts(tmp_path / "table.csv")
+    path = tmp_path / "table.csv"
+    path.write_text(path.read_text().replace(*changed))
+    done = zostudy(*DARTS, *CELLS, *MODEL)
+    assert done.code == 2
+    assert "table.csv:" in done.err
+    assert said in done.err
+
+
+def test_a_column_must_be_named_for_every_cell_type(zostudy, tmp_path):
+    write_darts(tmp_path / "table.csv")
+    done = zostudy(*DARTS, "--architecture-column", "normal,reduce,accuracy", *MODEL)
+    assert done.code == 2
+    assert "names 3 columns; needs one, or one for each cell type of 'darts'" in done.err
+
+
+def test_space_statistics_needs_a_table_or_a_predictor_of_its_space(zostudy, tmp_path):
+    write(tmp_path / "table.csv")
+    assert zostudy(*FITTED, *MODEL).code == 0
+    for arguments, said in (
+        ((), "needs either --table and --column, or --predictor"),
+        (("--predictor", "none.json"), "none.json: cannot be read"),
+        (("--predictor", "predictor.json"), "predicts for 'nasbench201'; the search space is"),
+    ):
+        done = zostudy("space-statistics", "--space", "darts", *arguments)
+        assert done.code == 2
+        assert said in done.err
+        assert done.err.count("\n") == 1

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zostudy.config import document, loading
-from zostudy.config.loading import canonical, digest, from_document, load, schema, to_document
+from zostudy.config.loading import canonical, digest, from_document, load, to_document
+from zostudy.config.schema import schema
 from zostudy.config.settings import TrialConfig
 from zostudy.config.techniques import TECHNIQUES
 from zostudy.errors import ConfigError
@@ -231,6 +232,7 @@ def test_what_the_file_says_wins_over_its_technique():
 def test_a_point_that_was_stored_before_a_setting_came_is_the_same_point_still():
     stored = "6a534f402d4b680f81b742ae040b68f0263c4a18c771adc96016165b2360b2a9"
     assert digest(canonical(trial())) == stored
+    assert digest(canonical(trial(cluster={"workers": 8, "gpus": 1}))) == stored
     assert digest(canonical(trial(search={"freezing": {"name": "operation_early_stop"}}))) != stored
     assert digest(canonical(trial(latency={"runs": 9}))) == stored
     assert digest(canonical(trial(latency={"by": "measured"}))) != stored

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from zostudy import cli
 from zostudy.cli import ending
-from zostudy.config.loading import from_document, schema
+from zostudy.config.loading import from_document
+from zostudy.config.schema import schema
 from zostudy.errors import ConfigError
 
 WHOLE = schema()

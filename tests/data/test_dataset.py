@@ -38,7 +38,7 @@ def stripes(tmp_path, monkeypatch):
     """Loads the data set of an extension with some options."""
     (tmp_path / "striped.py").write_text(EXTENSION)
     monkeypatch.syspath_prepend(tmp_path)
-    registry.scan.cache_clear()
+    registry.forget()
 
     def loaded(**values):
         fields = set(DatasetSettings.model_fields)

@@ -10,8 +10,9 @@ from zostudy.networks.skeleton import ResidualBlock
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import exact
-from zostudy.pruning.scoring import uniform_mixing, values
+from zostudy.pruning.scoring import uniform_mixing
 from zostudy.runtime import seeded
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask

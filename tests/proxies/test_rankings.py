@@ -12,8 +12,9 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.proxies.inputs import Ranking
 from zostudy.proxies.ranking import naswot, nngp
+from zostudy.proxies.values import values
 from zostudy.pruning import exact, first_order
-from zostudy.pruning.scoring import removable, uniform_mixing, values
+from zostudy.pruning.scoring import removable, uniform_mixing
 from zostudy.registry import components
 from zostudy.space.mask import OperationMask
 
@@ -35,6 +36,8 @@ CASES += [
     ("zico", {"parts": 3}),
     ("ntk_condition", {"pictures": 4}),
     ("linear_regions", {"steps": 2}),
+    ("synflow", {"gradients": "log"}),
+    ("zen", {"norm": "removed"}),
 ]
 
 
@@ -65,7 +68,7 @@ def expected(name, run, given, options):
         generator = given.generator()
         redrawn(run.supernet, generator)
         shape = given.images.shape
-        options = {"noise": [torch.randn(shape, generator=generator) for _ in range(2)]}
+        options = options | {"noise": [torch.randn(shape, generator=generator) for _ in range(2)]}
     return getattr(reference, name)(run, **options)
 
 

@@ -1,14 +1,16 @@
 import pytest
 import torch
 
+from tests.methods import split_of
 from tests.reference import pruning as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import exact
-from zostudy.pruning.scoring import uniform_mixing, values
+from zostudy.pruning.scoring import uniform_mixing
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 
@@ -34,11 +36,18 @@ def batch(count=6):
     return ProxyInputs(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 5)
 
 
-@pytest.mark.parametrize(("k", "cells"), [(1, 3), (2, 3), (2, 5)])
+@pytest.mark.parametrize(
+    ("k", "cells", "split"),
+    [(1, 3, "first"), (2, 3, "first"), (2, 5, "first"), (2, 3, "attention")],
+)
 @pytest.mark.usefixtures("double")
-def test_exact_scores_are_those_of_a_plain_loop_of_full_passes(k, cells):
+def test_exact_scores_are_those_of_a_plain_loop_of_full_passes(k, cells, split):
     settings = SupernetSettings(
-        cells=cells, channels=4, partial_channels=k, edge_normalization=k > 1
+        cells=cells,
+        channels=4,
+        partial_channels=k,
+        edge_normalization=k > 1,
+        channel_split=split_of(split),
     )
     supernet = supernet_of(settings)
     batches = [batch(6), batch(5)]
@@ -73,11 +82,17 @@ def test_a_network_that_gives_every_picture_the_same_logits_is_refused():
 
 
 @pytest.mark.parametrize("cells", [2, 4])
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize(
+    ("normalized", "split"), [(True, "first"), (False, "first"), (True, "attention")]
+)
 @pytest.mark.usefixtures("double")
-def test_what_a_removal_leaves_the_same_may_be_kept_whatever_is_read(normalized, cells):
+def test_what_a_removal_leaves_the_same_may_be_kept_whatever_is_read(normalized, split, cells):
     settings = SupernetSettings(
-        cells=cells, channels=4, partial_channels=2, edge_normalization=normalized
+        cells=cells,
+        channels=4,
+        partial_channels=2,
+        edge_normalization=normalized,
+        channel_split=split_of(split),
     )
     supernet = supernet_of(settings)
     given = batch(5)

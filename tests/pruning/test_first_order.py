@@ -4,8 +4,9 @@ import torch
 from tests.pruning.test_exact import NNGP, batch, small_mask, supernet_of
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks.mixing import Mixing
+from zostudy.proxies.values import values
 from zostudy.pruning import exact, first_order
-from zostudy.pruning.scoring import removable, uniform_mixing, values
+from zostudy.pruning.scoring import removable, uniform_mixing
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 

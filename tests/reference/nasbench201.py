@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.reference.channels import in_place
 from tests.reference.supernet import shuffle
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -73,8 +74,11 @@ def build(name, channels):
 
 
 class Cell(nn.Module):
-    def __init__(self, rows, channels, partial_channels):
+    def __init__(self, rows, channels, partial_channels, attention):
         super().__init__()
+        self.attention = nn.ParameterList(
+            torch.zeros(attention) for _ in range(3 * bool(attention))
+        )
         self.partial_channels = partial_channels
         self.active = channels // partial_channels
         self.edges = nn.ModuleList()
@@ -89,11 +93,20 @@ class Cell(nn.Module):
             for edge, (source, target) in enumerate(EDGES):
                 if target != node:
                     continue
-                mixed = 0.0
-                for name, operation in self.edges[edge].items():
-                    weight = mixing[edge, OPERATIONS.index(name)]
-                    mixed = mixed + weight * operation(self.read[source])
-                if self.partial_channels > 1:
+
+                def mixture(active, edge=edge):
+                    mixed = 0.0
+                    for name, operation in self.edges[edge].items():
+                        weight = mixing[edge, OPERATIONS.index(name)]
+                        mixed = mixed + weight * operation(active)
+                    return mixed
+
+                if len(self.attention):
+                    kernel, x = self.attention[source], nodes[source]
+                    mixed = in_place(x, kernel, self.partial_channels, 1, mixture)
+                else:
+                    mixed = mixture(self.read[source])
+                if self.partial_channels > 1 and not len(self.attention):
                     mixed = torch.cat([mixed, nodes[source][:, self.active :]], dim=1)
                     mixed = shuffle(mixed, self.partial_channels)
                 total = total + edge_weights[edge] * mixed
@@ -117,6 +130,7 @@ class ReferenceSupernet(nn.Module):
         in_channels,
         partial_channels=1,
         edge_normalization=False,
+        attention=0,
     ):
         super().__init__()
         self.mask = {"normal": [list(map(bool, row)) for row in mask["normal"]]}
@@ -131,7 +145,7 @@ class ReferenceSupernet(nn.Module):
                 self.blocks[str(len(self.cells))] = Block(channels, 2 * channels)
                 channels *= 2
             for _ in range(cells):
-                self.cells.append(Cell(self.mask["normal"], channels, partial_channels))
+                self.cells.append(Cell(self.mask["normal"], channels, partial_channels, attention))
         self.norm = norm(channels, learned=True)
         self.classifier = nn.Linear(channels, classes)
         self.alpha = nn.ParameterDict({"normal": torch.zeros(len(EDGES), len(OPERATIONS))})

@@ -23,6 +23,7 @@ def reference_of(supernet, settings, in_channels, classes):
         in_channels=in_channels,
         partial_channels=settings.partial_channels,
         edge_normalization=settings.edge_normalization,
+        attention=settings.channel_split.options.get("kernel", 0),
     ).to(supernet.classifier.weight.dtype)
     with torch.no_grad():
         for ours, index, theirs in pairs(supernet, reference):
@@ -50,6 +51,8 @@ def pairs(supernet, reference):
         elif supernet.space.projects:
             yield from _preprocess(ours.preprocess[0], theirs.preprocess0)
             yield from _preprocess(ours.preprocess[1], theirs.preprocess1)
+        for source, split in ours.splits.items():
+            yield split.convolution.weight, everything, theirs.attention[int(source)]
         for source, node in enumerate(ours.nodes):
             leaving = [e for e, edge in enumerate(reference.topology) if edge[0] == source]
             yield from _operations(node, [theirs.edges[e] for e in leaving])

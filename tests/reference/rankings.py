@@ -217,7 +217,7 @@ def fisher(run):
     return total
 
 
-def synflow(run):
+def synflow(run, gradients="plain"):
     start = {name: weight.detach().clone() for name, weight in run.weights.items()}
     run.network.zero_grad()
     with torch.no_grad():
@@ -225,8 +225,11 @@ def synflow(run):
             weight.abs_()
     with other_norm(run, lambda _, images: images):
         run(torch.ones_like(run.images[:1])).sum().backward()
+    taken = {"plain": lambda grad: grad, "log": lambda grad: torch.log(1 + grad)}[gradients]
     total = sum(
-        float((w * w.grad).detach().sum()) for w in run.weights.values() if w.grad is not None
+        float((w * taken(w.grad)).detach().sum())
+        for w in run.weights.values()
+        if w.grad is not None
     )
     with torch.no_grad():
         for name, weight in run.weights.items():
@@ -278,12 +281,57 @@ def ntk_condition(run, pictures=16):
     return float(values[-1] / values[0])
 
 
-def zen(run, noise, step=0.01):
+def zen(run, noise, step=0.01, norm="kept"):
     here, way = noise
+    if norm == "kept":
+        with torch.no_grad():
+            before, logs = pooled_and_deviations(run, here)
+            after, _ = pooled_and_deviations(run, here + step * way)
+        apart = [float((a - b).abs().sum()) for a, b in zip(after, before, strict=True)]
+        return math.log(sum(apart) / len(apart)) + logs
     with torch.no_grad(), other_norm(run, lambda _, images: images):
         moved = run.states(here + step * way)[1] - run.states(here)[1]
     lengths = [math.sqrt(float((one**2).sum())) for one in moved]
     return math.log(sum(lengths) / len(lengths))
+
+
+def pooled_and_deviations(run, images):
+    """What is pooled, and Σ w log √(0.81 + 0.19 mean variance) over the BNs that are passed."""
+    variances = {}
+
+    def keep(module, inputs, _):
+        values = inputs[0].transpose(0, 1).flatten(1)
+        variances[module] = float(values.var(dim=1, correction=0).mean())
+
+    handles = [module.register_forward_hook(keep) for module in run.norms()]
+    last = run.states(images)[1]
+    if hasattr(run.network, "norm"):
+        last = functional.relu(run.network.norm(last))
+    for handle in handles:
+        handle.remove()
+    weights = norm_weights(run)
+    terms = [weights.get(m, 1.0) * math.log(0.81 + 0.19 * v) / 2 for m, v in variances.items()]
+    return last, sum(terms)
+
+
+def norm_weights(run):
+    """For each BN of an operation its mixing weight; a pool counts once for the edges of a node."""
+    found, pools = {}, set()
+    for cell in run.network.cells:
+        kind = getattr(cell, "kind", "normal")
+        edges = run.network.edge_weights(kind) if run.edges is None else run.edges[kind]
+        for edge, operations in enumerate(cell.edges):
+            source, _ = run.network.topology[edge]
+            for name, operation in operations.items():
+                column = run.supernet.space.operations.index(name)
+                weight = float(run.mixing[kind][edge, column] * edges[edge])
+                if "pool" in name:
+                    weight = float((cell, source, name) not in pools)
+                    pools.add((cell, source, name))
+                for module in operation.modules():
+                    if isinstance(module, nn.BatchNorm2d):
+                        found[module] = weight
+    return found
 
 
 def linear_regions(run, steps=4):

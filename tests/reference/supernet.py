@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.reference.channels import in_place
+
 OPERATIONS = (
     "none",
     "max_pool_3x3",
@@ -161,8 +163,11 @@ def shuffle(x, groups):
 
 
 class Cell(nn.Module):
-    def __init__(self, kind, rows, channels, inputs, *, halve_first, partial_channels):
+    def __init__(self, kind, rows, channels, inputs, *, halve_first, partial_channels, attention):
         super().__init__()
+        self.attention = nn.ParameterList(
+            torch.zeros(attention) for _ in range(5 * bool(attention))
+        )
         self.kind = kind
         self.rows = rows
         self.partial_channels = partial_channels
@@ -179,10 +184,18 @@ class Cell(nn.Module):
             )
 
     def mix(self, edge, x, weights):
-        """The masked mixture on the first channels; the others pass by."""
-        total = 0.0
-        for name, operation in self.edges[edge].items():
-            total = total + weights[OPERATIONS.index(name)] * operation(x[:, : self.active])
+        """The masked mixture on some channels; the others pass by."""
+
+        def mixture(active):
+            total = 0.0
+            for name, operation in self.edges[edge].items():
+                total = total + weights[OPERATIONS.index(name)] * operation(active)
+            return total
+
+        if len(self.attention):
+            kernel = self.attention[EDGES[edge][0]]
+            return in_place(x, kernel, self.partial_channels, self.strides[edge], mixture)
+        total = mixture(x[:, : self.active])
         if self.partial_channels == 1:
             return total
         others = x[:, self.active :]
@@ -206,7 +219,8 @@ class ReferenceSupernet(nn.Module):
     """The supernet of docs/method.md, sections 1 to 3, every BN on the statistics of the batch.
 
     `alpha[kind]` [14, 8] and `beta[kind]` [14] start at zero. `mask[kind]` holds 14 rows of 8
-    booleans. `partial_channels` is k; 1 leaves no channel out.
+    booleans. `partial_channels` is k; 1 leaves no channel out. `attention` is the size of the
+    kernel that chooses channels, one for each node that edges leave; 0 takes the first.
     """
 
     topology = EDGES
@@ -221,6 +235,7 @@ class ReferenceSupernet(nn.Module):
         in_channels=3,
         partial_channels=1,
         edge_normalization=False,
+        attention=0,
     ):
         super().__init__()
         if channels % partial_channels:
@@ -248,6 +263,7 @@ class ReferenceSupernet(nn.Module):
                     widths,
                     halve_first=halve_first,
                     partial_channels=partial_channels,
+                    attention=attention,
                 )
             )
             widths = (widths[1], 4 * channels)

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 import torch
 
-from tests.methods import SPACES, mask_of, settings
+from tests.methods import SPACES, mask_of, settings, split_of
 from tests.no_wait import WaitError, no_wait
 from zostudy.config.settings import EvaluateSettings, SupernetSettings
 from zostudy.data.batches import training_batches
@@ -16,6 +16,7 @@ from zostudy.evaluation import training
 from zostudy.networks.dry_run import ShapeKernels, make_state
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import values
 from zostudy.pruning import scoring
 from zostudy.runtime import Runtime, sent
 from zostudy.search.learner import Learner
@@ -39,17 +40,26 @@ KINDS = {
     "gumbel": {"relaxation": "snas"},
     "perturbed": {"perturbation": "random"},
     "adversarial": {"perturbation": "adversarial"},
+    "attended": {"split": "attention"},
+    "attended, full": {"split": "attention", "recompute": "full"},
 }
 
 
 def learner(changes, device):
     space = SPACES["darts"]
-    chosen = settings(**changes)
+    split = split_of(changes.get("split", "first"))
+    chosen = settings(**{name: own for name, own in changes.items() if name != "split"})
     with Runtime(device).initialization_device, ShapeKernels():
         supernet = Supernet(
             space,
             mask_of(space),
-            SupernetSettings(cells=2, channels=4, partial_channels=2, edge_normalization=True),
+            SupernetSettings(
+                cells=2,
+                channels=4,
+                partial_channels=2,
+                edge_normalization=True,
+                channel_split=split,
+            ),
             in_channels=1,
             classes=3,
             auxiliary=auxiliary_operations(chosen),
@@ -127,7 +137,7 @@ def test_the_passes_of_scores_wait_for_no_more_than_the_scores(name, device, wat
     rankings = [Ranking.of({"name": name}, SPACES["darts"])]
     given = ProxyInputs(*batch(device), 0)
     with watch():
-        scoring.values(supernet, mixing, rankings, given, twice=True)
+        values(supernet, mixing, rankings, given, twice=True)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.checkpoints import MemoryCheckpoint
-from tests.methods import CPU, SPACES, mask_of, settings
-from zostudy.config.settings import SupernetSettings
+from tests.methods import CPU, SPACES, mask_of, settings, split_of
+from zostudy.config.settings import ChannelSplitSettings, SupernetSettings
 from zostudy.registry import components
 from zostudy.search import curvature, session
 from zostudy.search.bilevel import search
@@ -23,6 +23,7 @@ TOGETHER = [
     {"relaxation": "snas", "order": "harmonized", "auxiliary_skip": "cosine", "eigenvalue": True},
     {"freezing": FREEZING, "schedule": SHRINKING, "auxiliary_skip": "linear"},
     {"relaxation": "uniform_path", "selection": ("evolution", {"population": 4, "generations": 1})},
+    {"split": "attention", "schedule": SHRINKING},
 ]
 
 #: Each alone.
@@ -57,6 +58,9 @@ def test_a_search_that_is_killed_in_every_epoch_goes_on(changes, small_dataset, 
     monkeypatch.setattr(curvature, "_ITERATIONS", 2)
     monkeypatch.setattr(session, "_SAMPLED", 1)
     mask = mask_of(SPACES["nasbench201"])
+    split = split_of(changes.get("split", "first"))
+    size = SUPERNET.model_copy(update={"channel_split": ChannelSplitSettings(**split)})
+    changes = {name: own for name, own in changes.items() if name != "split"}
     chosen = settings(**{"epochs": 5, "batch_size": 22} | changes)
     whole, pieces = MemoryCheckpoint(), MemoryCheckpoint()
 
@@ -65,7 +69,7 @@ def test_a_search_that_is_killed_in_every_epoch_goes_on(changes, small_dataset, 
 
     def run(checkpoint, report=silent):
         context = StageContext(CPU, 0, checkpoint, report)
-        return search(mask, small_dataset, SUPERNET, chosen, context)
+        return search(mask, small_dataset, size, chosen, context)
 
     undisturbed = run(whole)
     for place in range(len(undisturbed.history)):

@@ -57,7 +57,7 @@ def test_a_technique_written_out_is_the_same_point():
     ],
 )
 def test_a_range_with_a_step_is_enumerated(given, expected):
-    values = points.numbers(RangeSettings(**given))
+    values = RangeSettings(**given).numbers
     assert values == expected
     assert [type(v) for v in values] == [type(v) for v in expected]
 

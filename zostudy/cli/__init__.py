@@ -28,6 +28,9 @@ from zostudy.cli import reproduce
 from zostudy.cli import report
 
 # isort: split
+from zostudy.cli import compare
+
+# isort: split
 from zostudy.cli import bundles
 
 # isort: split
@@ -43,6 +46,7 @@ __all__ = [
     "app",
     "bundles",
     "cache",
+    "compare",
     "doctor",
     "main",
     "predictors",

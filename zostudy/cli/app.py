@@ -135,13 +135,14 @@ def chosen_trial(document: dict[str, Any], number: int | None) -> dict[str, Any]
                 "several on the Pareto front); choose one with --trial N, see `zostudy results`"
             )
         number = document["best"]["number"]
-    complete = {t["number"]: t for t in document["trials"] if t["state"] == "complete"}
+    trials = [*document["trials"], *document.get("random_baseline", {}).get("trials", ())]
+    complete = {t["number"]: t for t in trials if t["state"] == "complete"}
     if number not in complete:
         allowed = ", ".join(map(str, complete)) or "none"
         for apart, note in zip(document.get("apart", ()), document.get("notes", ()), strict=False):
             if number in apart["trials"]:
                 raise ConfigError(f"--trial: {note}; trials that count: {allowed}")
-        others = [t for t in document["trials"] if t["number"] == number]
+        others = [t for t in trials if t["number"] == number]
         why = f" ({others[0]['state']}: {others[0].get('reason', '')})" if others else ""
         raise ConfigError(f"--trial: {number} is no complete trial{why}; complete: {allowed}")
     chosen: dict[str, Any] = complete[number]

@@ -20,7 +20,11 @@ TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, an archit
 PredictorPath = Annotated[Path, typer.Argument(metavar="PREDICTOR", help="What fit has written.")]
 Column = Annotated[str, typer.Option(help="Its column of accuracies, in percent.")]
 Architectures = Annotated[
-    str, typer.Option("--architecture-column", help="Its column of architectures.")
+    str,
+    typer.Option(
+        "--architecture-column",
+        help="Its column of architectures, or one for each cell type: normal,reduce.",
+    ),
 ]
 _ARCHITECTURES = "ArchitectureString"
 
@@ -55,15 +59,27 @@ def fit(  # noqa: PLR0913  # one parameter an option
     from zostudy.predictors.encodings import DEFAULT
     from zostudy.predictors.models import MODELS
     from zostudy.predictors.predictor import Predictor, Settings
+    from zostudy.stage import Progress
     from zostudy.study.disk.whole_files import write_whole
+    from zostudy.study.report import console, progress
 
     settings = Settings(tuple(encodings) or DEFAULT, tuple(models) or tuple(MODELS), seed=seed)
     storage.check(settings)
     if not output.resolve().parent.is_dir():
         raise ConfigError(f"--output: {str(output.parent)!r} is no folder")
     examples = _read(table, space, architecture_column, column, tuple(features))
-    fitted = Predictor.fit(_some(examples, rows, seed), settings)
+    with progress.reporter(console.output(stderr=True)) as reporter:
+        fitted = Predictor.fit(
+            _some(examples, rows, seed),
+            settings,
+            lambda done, total: reporter.report(Progress("fit", done, total)),
+        )
     write_whole(output, storage.written(fitted))
+    _say(output, fitted, as_json=as_json)
+
+
+def _say(output: Path, fitted: "Predictor", *, as_json: bool) -> None:
+    """Print what was fitted."""
     weights, count = dict(fitted.blend.weights), len(fitted.examples.genotypes)
     if as_json:
         found = {"architectures": count, "weights": weights, "kendall_tau": fitted.tau}

@@ -41,11 +41,15 @@ def report(
         return
     assert study is not None
     from zostudy.study.report import page
+    from zostudy.study.report.report_folder import check_output
     from zostudy.study.report.results import document
+    from zostudy.study.report.trial_pictures import trial_pictures
 
     file = load_study(study, assignments)
     folder = output or Path(f"report-{file.config.study}")
-    written = page.write(file, document(file), folder, force=force)
+    check_output(folder, force=force)
+    found = document(file)
+    written = page.write(file, found, folder, force=force, seen=trial_pictures(file, found))
     if as_json:
         print_json({"files": [str(path) for path in written]})
         return

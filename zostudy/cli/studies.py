@@ -19,6 +19,7 @@ from zostudy.cli.app import (
     print_json,
     stopping,
 )
+from zostudy.cli.workers import Launch, launch
 from zostudy.config.sizes import counted
 from zostudy.errors import ConfigError
 
@@ -33,22 +34,23 @@ if TYPE_CHECKING:
 def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
     """Check a study file, every point of its sweep and the sizes of its data included."""
     from zostudy.study.planning.data_size import check_data
-    from zostudy.study.points import Standing, grid
+    from zostudy.study.points import Standing
+    from zostudy.study.sweep import grid
 
     file = load_study(study, assignments)
     sweep = file.config.sweep
-    known = tuple(grid(file)) if sweep.sampler.name == "grid" else ()
+    known = tuple(grid.of_study(file).values())
     plan = Standing(known, {}, sweep.seeds, sweep.trials)
     check_data(file)
     if as_json:
-        count = len(known) + sweep.trials
+        count = len(plan.searched) + sweep.trials
         print_json(
             {
                 "study": file.config.study,
                 "valid": True,
                 "points": count,
                 "seeds": list(sweep.seeds),
-                "trials": count * len(sweep.seeds),
+                "trials": plan.trials_left,
             }
         )
         return
@@ -58,7 +60,7 @@ def validate(study: StudyPath, assignments: Assignments, as_json: AsJson = False
 @app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for an editor."""
-    from zostudy.config.loading import schema as study_schema
+    from zostudy.config.schema import schema as study_schema
 
     print_json(study_schema())
 
@@ -100,12 +102,13 @@ def plan(
     from zostudy.study.points import first
     from zostudy.study.report import console, data_summary, plan_table
     from zostudy.study.sweep import standings
+    from zostudy.study.sweep.random_baseline import first_draws
 
     if budget is not None:
         assignments = [*assignments, f"runtime.memory_budget={budget}"]
     file = load_study(study, assignments)
     standing = standings.standing(file)
-    memory = plans.Planner.of(file).plan(list(standing.points) or [first(file)])
+    memory = plans.Planner.of(file).plan(first_draws(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
         predicted = {"datasets": data, "configurations": plans.document(memory)}
@@ -116,10 +119,13 @@ def plan(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  # one parameter an option
     study: StudyPath,
     assignments: Assignments,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials to run at a time.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Trials to run at a time; 1, or cluster.workers."),
+    ] = None,
     device: Device = "study",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed by itself.")
@@ -131,16 +137,31 @@ def run(
             "--renew", help="Run again what another engine or type of device ran, kept apart."
         ),
     ] = False,
+    on: Annotated[
+        str,
+        typer.Option("--on", metavar="ENGINE", help="Where: local, slurm or kubernetes."),
+    ] = "local",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what a cluster would be told, and start nothing."),
+    ] = False,
 ) -> None:
-    """Run what is missing of a study; run again, it continues."""
+    """Run what is missing of a study, here or on a cluster; run again, it continues."""
     from zostudy.study.sweep import budget
     from zostudy.study.sweep.beginning import check_same_engine
 
     file = load_study(study, assignments, device)
     budget.check(file)
+    if on != "local" or dry_run:
+        if renew:
+            raise ConfigError("--renew: is for the machine that runs the trials; leave out --on")
+        further = [f"--set={text}" for text in assignments]
+        further += [f"--device={device}"] * (device != "study") + ["--skip-check"] * skip_check
+        launch(file, study, Launch(on, workers, tuple(further), dry_run), again=retry_failed)
+        return
     check_same_engine(file, renew=renew)
     with stopping():
-        failures = _run(file, Workers(workers, device, skip_check), again=retry_failed)
+        failures = _run(file, Workers(workers or 1, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)
     end_with(failures)
 
@@ -207,6 +228,7 @@ def _run_missing(
     from zostudy.study.machine.check import SKIPPED
     from zostudy.study.report import console, plan_table, progress
     from zostudy.study.sweep import budget, standings, worker
+    from zostudy.study.sweep.random_baseline import first_draws
     from zostudy.study.trial.trial import Trials
     from zostudy.study.workers import pool
 
@@ -214,7 +236,7 @@ def _run_missing(
     trials = Trials(file, reporter.report, how.device)
     left = [p for p in standing.points if standing.left(p)] or [points.first(file)]
     trials.check(list(standing.points) or left)
-    memory = trials.plan(left)
+    memory = trials.plan(first_draws(left) or left)
     plan_table.print_plan(memory, console.output(stderr=True))
     _refuse_what_cannot_fit(memory)
     settings = file.config.runtime
@@ -286,6 +308,16 @@ def _last_step(file: "StudyFile", arguments: str, which: str) -> str:
     return f"zostudy export {arguments} --output {file.config.study}-export{which}"
 
 
+def _random_genotypes(standing: "Standing") -> dict[str, Any]:
+    """Of the random genotypes beside the points, how many there are and how many are missing."""
+    drawn = standing.baseline
+    if not drawn:
+        return {}
+    count = sum(len(point.seeds_among(standing.seeds)) for point in drawn)
+    missing = sum(len(standing.missing(point)) for point in drawn)
+    return {"random_genotypes": {"trials": count, "missing": missing}}
+
+
 def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
     return {
         "study": file.config.study,
@@ -296,8 +328,9 @@ def _plan_document(file: "StudyFile", standing: "Standing") -> dict[str, Any]:
                 "coinciding": point.coinciding,
                 "missing_seeds": list(standing.missing(point)),
             }
-            for point in standing.points
+            for point in standing.searched
         ],
+        **_random_genotypes(standing),
         "points_to_sample": standing.to_sample,
         "trials_to_run": standing.trials_left,
         "trials_failed": standing.trials_failed,

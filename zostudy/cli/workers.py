@@ -1,11 +1,14 @@
-"""The command of workers that join a study from wherever they are."""
+"""Workers that join a study from wherever they are: started, and what they do."""
 
 import json
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zostudy.cli.app import (
+    AsJson,
     Assignments,
     Device,
     SkipCheck,
@@ -13,8 +16,14 @@ from zostudy.cli.app import (
     app,
     end_with,
     load_study,
+    print_json,
     stopping,
 )
+from zostudy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zostudy.config.loading import StudyFile
+    from zostudy.study.planning.plan import Plan
 
 
 @app.command()
@@ -64,3 +73,70 @@ def worker(
     if done.hopeless:
         typer.echo(f"stopped: {done.hopeless}", err=True)
     end_with(max(len(done.failures), bool(done.hopeless)))
+
+
+@app.command()
+def workers(study: StudyPath, assignments: Assignments, as_json: AsJson = False) -> None:
+    """Show the workers that run trials of a study now, wherever they are."""
+    from zostudy.study.report import console, workers_table
+    from zostudy.study.sweep import presence
+
+    file = load_study(study, assignments)
+    found = presence.workers(file)
+    if as_json:
+        print_json({"study": file.config.study, "workers": workers_table.document(found)})
+        return
+    workers_table.print_workers(file.config.study, found, console.output())
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How workers are started on a cluster.
+
+    Attributes:
+        engine: The word for the engine.
+        workers: How many; those that the study file asks for, if nothing.
+        arguments: Further arguments of each.
+        dry: Whether it is only printed what the cluster would be told.
+    """
+
+    engine: str
+    workers: int | None
+    arguments: tuple[str, ...]
+    dry: bool
+
+
+def launch(file: "StudyFile", path: Path, how: Launch, *, again: bool) -> None:
+    """Start workers of a study on a cluster.
+
+    Args:
+        file: The study.
+        path: Its file.
+        how: Where, and how many.
+        again: Whether what failed by itself is tried again too.
+    """
+    from zostudy.study.launch import engines
+    from zostudy.study.launch.job import job
+
+    if how.engine == "local":
+        raise ConfigError("--dry-run: shows what a cluster would be told; needs --on, or see plan")
+    engine = engines.engine(how.engine)
+    asked = job(file, path, how.arguments, how.workers, lambda: _plan(file))
+    if how.dry:
+        typer.echo(engine.text(asked), nl=False)
+        return
+    if again:
+        from zostudy.study.sweep import worker as sweep
+
+        sweep.prepare(file, again=True)
+    typer.echo(engine.submit(asked))
+    typer.echo(f"next: zostudy workers {path}   # what they do", err=True)
+
+
+def _plan(file: "StudyFile") -> "Plan":
+    """What a study's points need."""
+    from zostudy.study.planning.plan import Planner
+    from zostudy.study.points import first, grid
+
+    known = grid(file) if not file.config.sweep.sampler.samples else [first(file)]
+    return Planner.of(file).plan(known)

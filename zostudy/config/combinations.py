@@ -2,8 +2,9 @@
 
 Components declare what they need as facts of their decorators: ``needs`` holds ``"skip"`` for a
 search space with skip connections, ``"pictures"`` for pictures that train α alone,
-``"every operation"`` for a pass that computes every operation, and ``"first order"`` for an
-architecture gradient that is that of the loss. A relaxation with ``paths: True``
+``"every operation"`` for a pass that computes every operation, ``"first order"`` for an
+architecture gradient that is that of the loss, and ``"partial channels"`` for operations that act
+on a part of the channels. A relaxation with ``paths: True``
 computes one operation an edge, and one with ``trains: False`` leaves α as it is, so that nothing
 can be chosen by it. A schedule may name a ``check``, ``(epochs, *, options) -> problem``.
 """
@@ -24,8 +25,9 @@ def check_search(config: TrialConfig) -> None:
     Raises:
         ConfigError: With the setting, its value, why not, and what to set instead.
     """
+    _check_split(config)
     search = config.search
-    if search.strategy == "none":
+    if not search.trains_supernet:
         return
     found = {kind: _component(kind, section, config) for kind, section in _SECTIONS.items()}
     relaxation = found["relaxation"]
@@ -50,6 +52,20 @@ def check_search(config: TrialConfig) -> None:
         problem = schedule.sibling(str(check))(search.epochs, **search.schedule.options)
         if problem:
             raise ConfigError(f"search.schedule.{problem}")
+
+
+def _check_split(config: TrialConfig) -> None:
+    """Refuse a channel split where all channels go through the operations."""
+    supernet, place = config.supernet, "supernet.channel_split.name"
+    name = supernet.channel_split.name
+    found = registry.find("channel_split", name, place, config.extensions)
+    needs = found.facts.get("needs", ())
+    if isinstance(needs, tuple) and "partial channels" in needs and supernet.partial_channels == 1:
+        raise ConfigError(
+            f"{place}: {name!r} chooses the channels that operations act on, and with "
+            "supernet.partial_channels 1 they act on all; allowed: 'first', or partial_channels "
+            "above 1, such as 4"
+        )
 
 
 #: Kinds of component that a search has one of, and its section.

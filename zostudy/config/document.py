@@ -1,15 +1,16 @@
 """Study files as documents: strict YAML, overrides by path, merging."""
 
 import codecs
-import copy
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from zostudy.config import strict_yaml
 from zostudy.errors import ConfigError
+
+T = TypeVar("T")
 
 Document = dict[str, Any]
 
@@ -109,7 +110,7 @@ def override(document: Document, values: Mapping[str, Any]) -> Document:
     Raises:
         ConfigError: A path leads through something that has no keys.
     """
-    result = copy.deepcopy(document)
+    result = copied(document)
     for path, value in values.items():
         *parents, last = _keys(path)
         place = result
@@ -117,7 +118,7 @@ def override(document: Document, values: Mapping[str, Any]) -> Document:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"{path}: {'.'.join(parents[: depth + 1])} has no keys")
-        place[last] = copy.deepcopy(value)
+        place[last] = copied(value)
     return result
 
 
@@ -131,10 +132,20 @@ def _keys(path: str) -> list[str]:
 
 def merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> Document:
     """Both documents in one; where both have a value, the second's wins."""
-    result = copy.deepcopy(dict(base))
+    result = copied(dict(base))
     for key, value in above.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):
             result[key] = merge(result[key], value)
         else:
-            result[key] = copy.deepcopy(value)
+            result[key] = copied(value)
     return result
+
+
+def copied(value: T) -> T:
+    """A value of a document with lists and dictionaries of its own."""
+    found: Any = value
+    if isinstance(value, dict):
+        found = {k: copied(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+    elif isinstance(value, list):
+        found = [copied(inner) for inner in value]
+    return cast("T", found)

@@ -25,11 +25,12 @@ class Evaluator:
         trains: Whether it trains the genotype's network, which takes pictures and memory, and
             gives weights.
         knows_all: Whether it knows the accuracy of every architecture of the search space.
-        selects_by: The setting without which there are no accuracies to select by.
+        selects_by: The setting without which there are no accuracies to select by; empty where
+            there are none whatever is set.
         selection: What that setting must be, to follow "needs" in a message.
     """
 
-    name: Literal["training", "table"]
+    name: Literal["training", "table", "predictor"]
     own: tuple[str, ...]
     shared: tuple[str, ...]
     needs: tuple[str, ...]
@@ -65,11 +66,22 @@ EVALUATORS = {
             selects_by="evaluate.validation_column",
             selection="evaluate.validation_column where evaluate.by is 'table'",
         ),
+        Evaluator(
+            "predictor",
+            own=("by", "path"),
+            shared=("cells", "channels"),
+            needs=("path",),
+            files=("path",),
+            trains=False,
+            knows_all=False,
+            selects_by="",
+            selection="",
+        ),
     )
 }
 
 #: Settings that say where accuracies come from, and so what can be compared.
-SOURCES = tuple(name for evaluator in EVALUATORS.values() for name in evaluator.own)
+SOURCES = tuple(dict.fromkeys(name for one in EVALUATORS.values() for name in one.own))
 
 
 def followed(evaluator: Evaluator, names: Sequence[str]) -> list[str]:

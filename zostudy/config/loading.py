@@ -1,6 +1,5 @@
 """From a document to validated settings, and back."""
 
-import functools
 import hashlib
 import itertools
 import json
@@ -11,13 +10,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from zostudy import options, registry
+from zostudy import registry
 from zostudy.config import document as documents
-from zostudy.config import messages
+from zostudy.config import effect, messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
-from zostudy.config.evaluators import SOURCES, followed
+from zostudy.config.evaluators import SOURCES
 from zostudy.config.latency import LatencySettings
+from zostudy.config.search import SearchSettings
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
 from zostudy.config.techniques import TECHNIQUES, WITHOUT_SEARCH
@@ -31,12 +31,15 @@ T = TypeVar("T", bound=TrialConfig)
 _COMPONENT_SECTIONS: tuple[tuple[tuple[str, ...], str, Kind], ...] = (
     (("dataset",), "name", "dataset"),
     (("prune",), "source", "mask_source"),
+    (("supernet", "channel_split"), "name", "channel_split"),
     (("search", "relaxation"), "name", "relaxation"),
     (("search", "perturbation"), "name", "perturbation"),
     (("search", "regularizer"), "name", "regularizer"),
     (("search", "freezing"), "name", "freezing"),
     (("search", "schedule"), "name", "search_schedule"),
     (("search", "selection"), "name", "selection"),
+    (("search", "algorithm"), "name", "search_algorithm"),
+    (("search", "score"), "name", "architecture_score"),
 )
 
 
@@ -319,44 +322,52 @@ def to_document(config: BaseModel) -> Document:
 
 def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     if isinstance(value, dict):
-        options = value.get("options", {}) if "options" in value else {}
-        rest = {key: _flattened(inner) for key, inner in value.items() if key != "options"}
-        return rest | options
+        rest = {k: _flattened(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+        return rest | value["options"] if rest.pop("options", None) is not None else rest
     return [_flattened(inner) for inner in value] if isinstance(value, list) else value
 
 
 #: Later settings, and the value at which they change nothing: stored points keep their keys. The
 #: section ``latency`` came later too, and is left out where there is none.
-_LATER = (("search", "freezing", {"name": "none"}), ("runtime", "deterministic", True))
+_LATER = (
+    ("search", "freezing", {"name": "none"}),
+    ("supernet", "channel_split", {"name": "first"}),
+    ("search", "draw", 0),
+    ("runtime", "deterministic", True),
+)
 
 
 def canonical(config: TrialConfig) -> Document:
     """What determines a result, equal for equal points: no labels, nothing without effect."""
     document = to_document(config)
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
-    if config.search.strategy == "none":
-        kept["search"] = {"strategy": "none"}
-    kept["evaluate"] = evaluation_document(config.evaluate)
+    kept["search"] = effect.of_search(config.search, document["search"])
+    kept["evaluate"] = effect.of_evaluation(config.evaluate, document["evaluate"])
     del kept["latency"]
     if config.latency.followed:
-        kept["latency"] = latency_document(config.latency)
+        kept["latency"] = effect.of_latency(config.latency, document["latency"])
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
             del kept[section][name]
+    if config.search.strategy == "random":
+        effect.leave_search_out(config, kept)
     return kept
+
+
+def search_document(settings: SearchSettings) -> Document:
+    """The settings that a search follows."""
+    return effect.of_search(settings, to_document(settings))
 
 
 def evaluation_document(settings: EvaluateSettings) -> Document:
     """The settings that an evaluation follows."""
-    document = to_document(settings)
-    return {name: document[name] for name in followed(settings.evaluator, list(document))}
+    return effect.of_evaluation(settings, to_document(settings))
 
 
 def latency_document(settings: LatencySettings) -> Document:
     """The settings that a latency follows."""
-    document = to_document(settings)
-    return {name: document[name] for name in ("by", *settings.followed)}
+    return effect.of_latency(settings, to_document(settings))
 
 
 def digest(document: object) -> str:
@@ -373,43 +384,3 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-@functools.cache
-def schema() -> Document:
-    """JSON schema of a study file, the built-in components' options included."""
-    whole = StudyConfig.model_json_schema()
-    sections: dict[Kind, str] = {
-        "dataset": "DatasetSettings",
-        "mask_source": "PruneSettings",
-        "relaxation": "RelaxationSettings",
-        "perturbation": "PerturbationSettings",
-        "regularizer": "RegularizerSettings",
-        "freezing": "FreezingSettings",
-        "search_schedule": "ScheduleSettings",
-        "selection": "SelectionSettings",
-    }
-    for kind, title in sections.items():
-        properties = whole["$defs"][title]["properties"]
-        del properties["options"]
-        for component in registry.components(kind).values():
-            for option in component.options:
-                properties.setdefault(option.name, _option_schema(component, option))
-    whole["properties"]["technique"]["enum"] = [*TECHNIQUES, "custom"]
-    return whole
-
-
-def _option_schema(component: Component, option: options.Option) -> Document:
-    described: Document = {"description": f"Option of {component.name}: {component.summary}"}
-    if option.choices:
-        return described | {"enum": list(option.choices)}
-    kinds = {
-        "int": "integer",
-        "float": "number",
-        "bool": "boolean",
-        "str": "string",
-        "dict": "object",
-    }
-    types = [kinds.get(allowed, "array") for allowed in option.allowed]
-    bounds = options.bounds(option.interval) if option.interval else {}
-    return described | {"type": types if len(types) > 1 else types[0]} | bounds

@@ -75,6 +75,13 @@ FolderName = Annotated[
     AfterValidator(_fits_a_file_system),
     _schema(PATH_ALLOWED, minLength=1),
 ]
+_WORD = r"^$|^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}$"
+#: A word that schedulers take: of a partition, an image, a volume; empty where there is none.
+Word = Annotated[
+    str,
+    Field(pattern=_WORD),
+    _schema("letters, digits and . _ : / @ -, the first a letter or digit", pattern=_WORD),
+]
 #: The name of an MLflow experiment.
 ExperimentName = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""Settings of a one-shot search; each component of it has a section of its own."""
+"""Settings of a search; each component of it has a section of its own."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -81,11 +81,41 @@ class FreezingSettings(Settings):
     """The freezing's own options."""
 
 
-class SearchSettings(Settings):
-    """One-shot search on the pruned supernet."""
+class AlgorithmSettings(Settings):
+    """Which architecture is scored next, in a search by score alone."""
 
-    strategy: Literal["bilevel", "none"] = "bilevel"
-    """``none`` where pruning itself ends with a genotype (ETENAS)."""
+    name: str = "evolution"
+    """Algorithm: random, evolution, local, free_rea, expected_improvement, or one of an
+    extension."""
+    options: dict[str, Any] = Field(default={})
+    """The algorithm's own options."""
+
+
+class ScoreSettings(Settings):
+    """What architectures are scored by, in a search by score alone."""
+
+    name: str = "proxies"
+    """Score: proxies, predictor, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The score's own options."""
+
+
+class SearchSettings(Settings):
+    """The search in what pruning leaves."""
+
+    strategy: Literal["bilevel", "score", "random", "none"] = "bilevel"
+    """``bilevel`` trains a supernet, and α with it; ``score`` trains nothing and goes by a score of
+    single architectures; ``random`` draws a genotype that the mask allows, each equally likely;
+    ``none`` where pruning itself ends with a genotype (ETENAS). Settings that belong to another
+    strategy have no effect."""
+    draw: int = Field(default=0, ge=0, le=1_000_000)
+    """Of ``random``: which of the random genotypes of a seed."""
+    algorithm: AlgorithmSettings = AlgorithmSettings()
+    """Of ``score``: which architecture comes next."""
+    score: ScoreSettings = ScoreSettings()
+    """Of ``score``: what architectures are scored by."""
+    evaluations: int = Field(default=1000, ge=1, le=10_000_000)
+    """Of ``score``: how many different architectures are scored."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
@@ -106,7 +136,8 @@ class SearchSettings(Settings):
     recompute: Literal["none", "partial", "full"] = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing, what is cheap
     for its size (convolutions inside operations, the cells' 1×1 convolutions), or all but the
-    cells' nodes. The gradients are the same."""
+    cells' nodes. The gradients are the same. Where paths are drawn, what is cheap (ReLU, batch
+    normalization, pools) is always computed again."""
     architecture_fraction: float = Field(default=0.5, ge=0, lt=1)
     """Share of the search pictures that trains α; the rest trains the weights. With 0 both train on
     the same pictures."""
@@ -145,7 +176,9 @@ class SearchSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy == "none":
+        if self.draw and self.strategy != "random":
+            raise ValueError(f"draw: {self.draw} has no effect unless strategy is 'random'")
+        if not self.trains_supernet:
             return self
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
@@ -164,6 +197,16 @@ class SearchSettings(Settings):
                 f"{self.batch_size}; allowed: {', '.join(map(str, divisors))}"
             )
         return self
+
+    @property
+    def trains_supernet(self) -> bool:
+        """Whether a supernet is trained."""
+        return self.strategy == "bilevel"
+
+    @property
+    def searches(self) -> bool:
+        """Whether architectures are compared at all."""
+        return self.strategy in {"bilevel", "score"}
 
     @property
     def pictures_at_once(self) -> int:

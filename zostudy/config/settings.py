@@ -11,6 +11,7 @@ from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_v
 
 from zostudy import host
 from zostudy.config.base import Settings
+from zostudy.config.cluster import ClusterSettings
 from zostudy.config.evaluators import EVALUATORS, Evaluator
 from zostudy.config.latency import LatencySettings
 from zostudy.config.mask_source import MaskSource, to_genotype
@@ -53,6 +54,15 @@ class SpaceSettings(Settings):
     """Search space: darts, nasbench201, or one of an extension."""
 
 
+class ChannelSplitSettings(Settings):
+    """Which channels go through the mixed operations, where partial channels do."""
+
+    name: str = "first"
+    """Channel split: first, attention, or one of an extension."""
+    options: dict[str, Any] = Field(default={})
+    """The channel split's own options."""
+
+
 class SupernetSettings(Settings):
     """The network that holds every candidate operation."""
 
@@ -62,6 +72,8 @@ class SupernetSettings(Settings):
     """Channels of the first cells (C)."""
     partial_channels: int = Field(default=1, ge=1, le=10_000)
     """The mixed operation acts on 1/k of the channels (k); 1 for all channels, 4 in PC-DARTS."""
+    channel_split: ChannelSplitSettings = ChannelSplitSettings()
+    """Which 1/k of the channels that is."""
     edge_normalization: bool = False
     """Whether each node weighs its incoming edges by a softmax over β (PC-DARTS). In nasbench201,
     where every edge is kept, β only scales what enters a node; the genotype follows from α."""
@@ -87,13 +99,15 @@ class PruneSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """How the accuracy of the genotype is found; settings of the other way have no effect."""
+    """How the accuracy of the genotype is found; settings of other ways have no effect."""
 
-    by: Literal["training", "table"] = "training"
+    by: Literal["training", "table", "predictor"] = "training"
     """``training`` trains its stand-alone network from scratch; ``table`` looks it up in a table of
-    all architectures, and trains nothing."""
+    all architectures, and ``predictor`` asks a predictor for it, with an interval; these two train
+    nothing."""
     path: FileName = ""
-    """The table: a CSV file with a row for every architecture of the search space."""
+    """The table: a CSV file with a row for every architecture of the search space. The predictor:
+    a file of ``zostudy predictor fit``."""
     column: str = ""
     """Column of the table that holds test accuracies, in percent."""
     validation_column: str = ""
@@ -129,6 +143,11 @@ class EvaluateSettings(Settings):
     def evaluator(self) -> Evaluator:
         """The way by which it is found."""
         return EVALUATORS[self.by]
+
+
+def _others(evaluator: Evaluator) -> str:
+    """What may be optimized in place of an accuracy that there is not."""
+    return "another metric" if evaluator.selects_by else "predicted_accuracy, another metric"
 
 
 class TrackingSettings(Settings):
@@ -252,6 +271,8 @@ class StudyConfig(TrialConfig):
     """MLflow."""
     storage: StorageSettings = StorageSettings()
     """Storage."""
+    cluster: ClusterSettings = ClusterSettings()
+    """What workers get that ``zostudy run --on`` starts on a cluster; it changes no result."""
 
     @property
     def experiment(self) -> str:
@@ -263,8 +284,9 @@ class StudyConfig(TrialConfig):
     def _selection_has_accuracies(self) -> Self:
         evaluator = self.evaluate.evaluator
         metrics = [objective.metric for objective in self.sweep.objectives]
-        section, setting = evaluator.selects_by.split(".")
-        if "validation_accuracy" in metrics and not getattr(getattr(self, section), setting):
+        section, _, setting = evaluator.selects_by.partition(".")
+        needed = section and "validation_accuracy" in metrics
+        if needed and not getattr(getattr(self, section), setting):
             raise ValueError(
                 f"sweep.objectives: validation_accuracy needs {evaluator.selection}; "
                 "or compare without selecting: objectives: []"
@@ -274,7 +296,7 @@ class StudyConfig(TrialConfig):
                 why = "" if evaluator.trains else ", which trains nothing"
                 raise ValueError(
                     f"sweep.objectives: {metric} does not exist where evaluate.by is "
-                    f"{evaluator.name!r}{why}; allowed: another metric, or objectives: []"
+                    f"{evaluator.name!r}{why}; allowed: {_others(evaluator)}, or objectives: []"
                 )
         return self
 

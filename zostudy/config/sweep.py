@@ -46,6 +46,13 @@ class RangeSettings(Settings):
         """Values of a range with a step."""
         return int(min((self.high - self.low) / self.step, 1e18) + 1e-9) + 1
 
+    @property
+    def numbers(self) -> tuple[float | int, ...]:
+        """The values of a range with a step, from low up to high at most."""
+        if all(isinstance(v, int) for v in (self.low, self.step)):
+            return tuple(self.low + i * self.step for i in range(self.count))
+        return tuple(float(f"{self.low + i * self.step:.12g}") for i in range(self.count))
+
 
 class SamplerSettings(Settings):
     """Who proposes the points of the sweep."""
@@ -92,6 +99,10 @@ class SweepSettings(Settings):
     trials: int = Field(default=0, ge=0, le=1_000_000)
     """Total number of points of a sampled sweep, those of earlier runs counted in; a grid has its
     own number and wants 0."""
+    random_baseline: int = Field(default=0, ge=0, le=10_000)
+    """How many random genotypes are evaluated beside what the points find, in the same way: of the
+    same search space, under the same masks and with the same seeds. Means of points leave them
+    out."""
     objectives: tuple[ObjectiveSettings, ...] = (ObjectiveSettings(),)
     """What is optimized; none for a study that only compares."""
     constraints: Constraints = Field(default={})
@@ -145,6 +156,11 @@ class SweepSettings(Settings):
             raise ValueError(f"sampler: {name!r} needs trials (at least 1), parameters, objectives")
         if name == "nsga2" and len(self.objectives) < 2:
             raise ValueError("sampler: 'nsga2' needs several objectives; or use 'tpe'")
+        if self.sampler.samples and self.random_baseline:
+            raise ValueError(
+                f"random_baseline: {self.random_baseline} needs sampler 'grid', of which all masks "
+                f"are known beforehand; with {name!r} leave it at 0"
+            )
         if self.points > _MOST_POINTS:
             raise ValueError(
                 f"parameters: a grid of {self.points:,} points; allowed: up to {_MOST_POINTS:,}"

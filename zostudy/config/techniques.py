@@ -1,8 +1,8 @@
-"""Techniques as plain settings: the eight of the paper's Table 1, then other one-shot methods.
+"""Techniques as plain settings: the eight of the paper's Table 1, then other methods.
 
 The eight are those of docs/method.md, sections 4, 5 and 7; the others are described, with their
-papers, in docs/concepts/search-methods.md. Each of them can be pruned and can have partial
-channels.
+papers, in docs/concepts/search-methods.md. Each of them can be pruned, and each that trains a
+supernet can have partial channels.
 
 A technique supplies settings that the study file leaves out; whatever the file says wins.
 """
@@ -72,7 +72,44 @@ _METHODS: dict[str, dict[str, Any]] = {
     "darts-pt": {"selection": {"name": "perturbation"}},
 }
 TECHNIQUES |= {
+    "epc-darts": {
+        "supernet": {**_PARTIAL, "channel_split": {"name": "attention"}},
+        "search": _PLAIN,
+    },
+} | {
     name: {"supernet": _WHOLE, "search": {**_PLAIN, **search}} for name, search in _METHODS.items()
+}
+
+_BY_SCORE: dict[str, dict[str, Any]] = {
+    "random-search": {"algorithm": {"name": "random"}},
+    "regularized-evolution": {"algorithm": {"name": "evolution"}},
+    "local-search": {"algorithm": {"name": "local"}},
+    "expected-improvement": {"algorithm": {"name": "expected_improvement"}},
+    "free-rea": {
+        "algorithm": {"name": "free_rea"},
+        "score": {
+            "name": "proxies",
+            "ranking": ["naswot", {"name": "synflow", "gradients": "log"}],
+            "skip_reach": True,
+            "combined": "shares",
+            "repeats": 3,
+        },
+    },
+    "zen-nas": {
+        "algorithm": {
+            "name": "evolution",
+            "population": 512,
+            "initial": 11,
+            "sample": 1,
+            "changes": 2,
+            "removes": "worst",
+        },
+        "score": {"name": "proxies", "ranking": ["zen"]},
+    },
+}
+TECHNIQUES |= {
+    name: {"supernet": _WHOLE, "search": {"strategy": "score", **search}}
+    for name, search in _BY_SCORE.items()
 }
 
 #: Techniques whose pruning ends with a genotype; they search nothing.

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,7 +19,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from zostudy import host
 from zostudy.config.latency import LatencySettings
 from zostudy.errors import ArchitectureError, ConfigError, DataError
 from zostudy.evaluation.table import check_complete
@@ -100,11 +98,6 @@ def _row(
             f"{place}: {settings.column} {latency!r} is not allowed; allowed: milliseconds above 0"
         )
     return genotype, value
-
-
-def hardware(settings: LatencySettings) -> str:
-    """What a measured latency follows from beside the network and the settings, in words."""
-    return f"{host.processor()}, {settings.runtime} {metadata.version(settings.runtime)}"
 
 
 def check_runtime(settings: LatencySettings) -> None:

@@ -262,6 +262,7 @@ class _Training:
             settings.weights.learning_rate,
             momentum=settings.weights.momentum,
             weight_decay=settings.weights.weight_decay,
+            foreach=True,  # the same bits as tensor by tensor, in fewer operations
         )
         self.order = seeded("cpu", context.seed, _ORDER)
         self.drops = self.runtime.generator(context.seed, _DROP_PATH)

@@ -94,3 +94,13 @@ def corrected(module: nn.Module) -> nn.Module:
         if type(layer) is nn.Conv2d:
             layer.__class__ = Conv2d
     return module
+
+
+class ChannelConvolution(nn.Conv1d):
+    """A convolution along the channels, float[batch, 1, channels], that keeps their number.
+
+    One kernel without a bias; its stride of 1 is computed correctly everywhere.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__(1, 1, kernel, padding=kernel // 2, bias=False)

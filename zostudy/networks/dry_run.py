@@ -21,6 +21,7 @@ from zostudy.runtime import Runtime
 #: What autocast computes in the lower precision, of all that networks call.
 _LOWERED = frozenset(
     {
+        torch.conv1d,
         torch.conv2d,
         functional.linear,
         torch.matmul,
@@ -38,6 +39,13 @@ _LOWERED = frozenset(
 
 #: Shape, strides and data type of what an operation makes.
 _Spec = tuple[torch.Size, tuple[int, ...], torch.dtype]
+
+#: What operations on ``meta`` tensors make, by the default data type and then by their arguments.
+#: It is kept between predictions: those of a study have most of their shapes in common.
+_KNOWN: dict[torch.dtype, dict[Any, _Spec | list[_Spec | None] | None]] = {}
+
+#: Arguments that are remembered at most, a few hundred bytes each.
+_MOST_KNOWN = 100_000
 
 
 def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
@@ -59,7 +67,7 @@ def predicted_peak(work: Callable[[Runtime], object], runtime: Runtime) -> int:
 
 @contextlib.contextmanager
 def imaginary(runtime: Runtime) -> Iterator[Runtime]:
-    """A context in which work has shapes and no numbers; equal shapes are worked out once in it.
+    """A context in which work has shapes and no numbers; equal shapes are worked out once.
 
     Args:
         runtime: Where it would run; its precision counts.
@@ -123,13 +131,16 @@ class ShapeKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """A context in which an operation on ``meta`` tensors is worked out once for equal arguments.
 
     torch works the shapes of some operations out in Python, at a tenth of a millisecond each; a
-    supernet has thousands of them and a few hundred that differ. Views are left to torch. Shuffled
-    channels get memory of their own, as on a device; torch makes them a view on ``meta``.
+    supernet has thousands of them and a few hundred that differ. What one context has worked out
+    the next one knows. Views are left to torch. Shuffled channels get memory of their own, as on a
+    device; torch makes them a view on ``meta``.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives no types
-        self._known: dict[Any, _Spec | list[_Spec | None] | None] = {}
+        self._known = _KNOWN.setdefault(torch.get_default_dtype(), {})
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
         self._kinds: dict[Any, Literal["new", "in place", "other"]] = {}
 
     def __torch_dispatch__(
@@ -182,6 +193,9 @@ def _elsewhere(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return func(*args, **kwargs)
 
 
+#: Axes of pictures and of kernels; what a convolution along one axis sees has fewer.
+_PICTURES = 4
+
 _CONVOLUTION = torch.ops.aten.convolution.default
 _NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 
@@ -202,6 +216,8 @@ def _is_channels_last(images: Tensor) -> bool:
 
     With one channel both layouts name the same numbers; as on a device, the strides decide then.
     """
+    if images.dim() != _PICTURES:
+        return False
     channels = images.stride(1)
     least = 0
     for axis in (1, 3, 2):
@@ -231,7 +247,7 @@ def _key(values: Iterable[Any]) -> tuple[Any, ...]:
         if isinstance(value, Tensor)
         else _key(value)
         if isinstance(value, list | tuple)
-        else (type(value), value)
+        else (type(value), None if isinstance(value, torch.Generator) else value)
         for value in values
     )
 

@@ -34,6 +34,7 @@ from zostudy.networks.operations import (
     kaiming_normal_,
 )
 from zostudy.networks.recompute import Pooling, recomputed
+from zostudy.networks.rederived import derived
 from zostudy.networks.shared_operations import (
     Chosen,
     NodeImages,
@@ -170,7 +171,7 @@ class NodeOperations(nn.Module):
             rows, chosen = _active_rows(group, active)
             if not rows:
                 continue
-            past_relu = functional.relu(images) if past_relu is None else past_relu
+            past_relu = derived(functional.relu, images) if past_relu is None else past_relu
             if chosen is not None:
                 scale = rows_of(scale.view(-1, self.channels), chosen).flatten()
             mixed = module(past_relu, scale, recompute, chosen)

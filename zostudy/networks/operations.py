@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 
 from zostudy.networks.convolution import Conv2d, corrected
+from zostudy.networks.rederived import derived
 from zostudy.registry import Component, operation
 
 Images = Float[Tensor, "batch channels height width"]
@@ -31,7 +32,17 @@ def batch_norm(channels: int, *, affine: bool) -> nn.BatchNorm2d:
     Differs from: the reference code, whose supernet keeps running statistics that only its
     (informative) supernet accuracy uses; ours always normalizes by the batch.
     """
-    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=affine)
+    if affine:
+        return nn.BatchNorm2d(channels)
+    return _PlainNorm(channels, affine=False, track_running_stats=False)
+
+
+class _PlainNorm(nn.BatchNorm2d):
+    """BN of the supernet, which a step that draws paths need not keep the output of."""
+
+    def forward(self, images: Images) -> Images:
+        """The pictures normalized by their own statistics."""
+        return derived(super().forward, images)
 
 
 class Zero(nn.Module):
@@ -264,7 +275,7 @@ def build(component: Component, channels: int, stride: int, *, affine: bool) -> 
 def kaiming_normal_(module: nn.Module, generator: torch.Generator) -> None:
     """Kaiming-normal initialization, fan out, of every convolution and linear layer."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             init.kaiming_normal_(
                 layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
             )

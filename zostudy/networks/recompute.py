@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zostudy.networks.convolution import Convolution
 from zostudy.networks.operations import pool
+from zostudy.networks.rederived import derived
 
 T = TypeVar("T")
 Images = Float[Tensor, "batch channels height width"]
@@ -67,7 +68,7 @@ class Statistics(NamedTuple):
 def normalized(images: Images, scale: Float[Tensor, " channels"] | None = None) -> Images:
     """BN by the batch's own statistics, with a scale for each channel and no shift."""
     # Not where no gradient is asked for, which may be under `vmap`: it cannot lay pictures out.
-    given = _laid_out(images) if torch.is_grad_enabled() else images
+    given = derived(_laid_out, images) if torch.is_grad_enabled() else images
     output = functional.batch_norm(given, None, None, scale, None, training=True, eps=_EPSILON)
     return output if given is images else output.contiguous(memory_format=torch.channels_last)
 

@@ -23,6 +23,7 @@ from zostudy.networks.recompute import (
     recomputed,
     separable,
 )
+from zostudy.networks.rederived import derived
 
 #: The 1×1 convolutions of a factorized reduction.
 _HALVING = Convolution(stride=2)
@@ -72,7 +73,7 @@ class _SharedConvolutions(nn.Module, abc.ABC):
             return separable(stages, images, scale, kernels, active=recompute == "partial")
         for stage, (convolution, kernel) in enumerate(zip(stages, kernels, strict=True)):
             if stage:
-                images = functional.relu(normalized(images), inplace=True)
+                images = derived(_past_norm_and_relu, images)
             images = convolution(images, kernel)
         return normalized(images, scale)
 
@@ -105,9 +106,7 @@ class SharedSeparable(_SharedConvolutions):
     def kernels(self, chosen: Chosen) -> list[Float[Tensor, "rows_times_channels in side side"]]:
         """The products of depthwise and pointwise kernels."""
         return [
-            (rows_of(pointwise, chosen)[..., None, None] * rows_of(depthwise, chosen)[:, None])
-            .flatten(0, 1)
-            .contiguous(memory_format=torch.channels_last)
+            derived(_product, rows_of(pointwise, chosen), rows_of(depthwise, chosen))
             for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
         ]
 
@@ -213,8 +212,8 @@ class SharedPool(NamedTuple):
         elif recompute == "full":
             yield from _unweighted(recomputed(self._weighted, images, weights))
         else:
-            pooled = self.pooling(images)[0]
-            pooled = normalized(pooled) if self.normalizes else pooled
+            found: tuple[Tensor, ...] = derived(self.pooling.__call__, images)
+            pooled = derived(normalized, found[0]) if self.normalizes else found[0]
             yield from ((pooled, weight) for weight in weights.unbind())
 
     def _weighted(
@@ -222,6 +221,19 @@ class SharedPool(NamedTuple):
     ) -> tuple[NodeImages, ...]:
         pooled = self.pooling(images)[0]
         return tuple(weight * pooled for weight in weights.unbind())
+
+
+def _past_norm_and_relu(images: RowImages) -> RowImages:
+    return functional.relu(normalized(images), inplace=True)
+
+
+def _product(
+    pointwise: Float[Tensor, "rows channels channels"],
+    depthwise: Float[Tensor, "rows channels side side"],
+) -> Float[Tensor, "rows_times_channels in side side"]:
+    """The kernel of a depthwise convolution and the pointwise one behind it, of each row."""
+    product = pointwise[..., None, None] * depthwise[:, None]
+    return product.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def rows_of(values: Tensor, chosen: Chosen) -> Tensor:

@@ -11,8 +11,7 @@ References:
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,13 +20,15 @@ from torch.nn import functional
 
 from zostudy.config.settings import SupernetSettings
 from zostudy.networks import skeleton
+from zostudy.networks.channel_splits import attended, splitter
 from zostudy.networks.mixing import CellMixing, Mixing, edge_softmax, masked_softmax
 from zostudy.networks.node_operations import NodeOperations
-from zostudy.networks.node_sums import NodeSums, add
+from zostudy.networks.node_sums import NodeSums, add_terms, dropped, spread
 from zostudy.networks.operations import kaiming_normal_
 from zostudy.networks.recompute import recomputed
+from zostudy.networks.rederived import derived, rederiving
 from zostudy.networks.shared_operations import Recompute
-from zostudy.networks.weights import Group, GroupWeights
+from zostudy.networks.weights import Group, GroupWeights, NodeWeights
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
 
@@ -48,6 +49,7 @@ class SearchCell(nn.Module):
         entrance: What brings each input to the cell's channels.
         channels: Channels of the nodes.
         partial: k of the partial channels.
+        split: Gives, for a number of channels, what splits them; see `channel_splits`.
         halves: Whether the picture is half the size of the previous cell's.
         auxiliary: Operations behind those of the space, on every edge; see `Supernet`.
         recompute: What the backward pass computes again; see `Supernet`.
@@ -62,6 +64,7 @@ class SearchCell(nn.Module):
         *,
         channels: int,
         partial: int,
+        split: Callable[[int], nn.Module | None],
         halves: bool,
         auxiliary: Sequence[str] = (),
         recompute: Recompute = "none",
@@ -89,6 +92,8 @@ class SearchCell(nn.Module):
             )
             for source, edges in self.outgoing.items()
         )
+        splits = {str(source): split(channels) for source in self.outgoing if partial > 1}
+        self.splits = nn.ModuleDict({name: own for name, own in splits.items() if own is not None})
         by_node: list[list[Group]] = [node.groups for node in self.nodes]  # type: ignore[misc]
         self._groups = [len(groups) for groups in by_node]
         groups = [(group, source) for source, own in enumerate(by_node) for group in own]
@@ -147,11 +152,11 @@ class SearchCell(nn.Module):
         """An input node."""
         if not self.space.projects:
             return self.preprocess[source](outputs[0])  # type: ignore[no-any-return]
-        active = outputs[0] if self.recompute == "none" else _joined(outputs)
+        active = outputs[0] if self.recompute == "none" else _joined(*outputs)
         return self.preprocess[source](active, True)  # type: ignore[no-any-return]
 
     def _enter(
-        self, source: int, outputs: Outputs, weights: "NodeWeights", mixing: CellMixing
+        self, source: int, outputs: Outputs, weights: NodeWeights, mixing: CellMixing
     ) -> NodeSums:
         """What an input node adds to the nodes behind it."""
         sums = NodeSums({}, {})
@@ -163,27 +168,45 @@ class SearchCell(nn.Module):
         self,
         source: int,
         state: Images,
-        weights: "NodeWeights",
+        weights: NodeWeights,
         mixing: CellMixing,
         sums: NodeSums,
     ) -> None:
         """Add what leaves a node to the nodes that it enters."""
         edges = self.outgoing[source]
         targets = [self.space.edges[edge][1] for edge in edges]
-        active = state
+        active, places = state, None
         if self.partial > 1:
-            part = self.channels // self.partial
-            active, rest = torch.split(state, [part, self.channels - part], dim=1)
-            if self.nodes[source].recompute == "none":  # dense once for every operation
-                active = active.clone()
-            if self.space.stride(self.kind, source) == 2:
-                rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
-            for weight, target in zip(weights.bypass, targets, strict=True):
-                add(sums.bypassing, target, rest, weight)
+            active, places = self._bypass(source, state, weights.bypass, sums)
+        mixed = sums.mixed if places is None else {}
         computed = [mixing.active[edge] for edge in edges] if mixing.active else None
-        for row, term, weight, column in self.nodes[source](active, weights.groups, computed):
-            kept = mixing.drop(term, (mixing.cell, edges[row]), column) if mixing.drop else term
-            add(sums.mixed, targets[row], kept, weight)
+        terms = self.nodes[source](active, weights.groups, computed)
+        if mixing.drop:
+            terms = dropped(terms, mixing.drop, mixing.cell, edges)
+        add_terms(mixed, terms, active, targets)
+        if places is not None:
+            sums.place(mixed, places)
+
+    def _bypass(
+        self, source: int, state: Images, weights: Sequence[Tensor], sums: NodeSums
+    ) -> tuple[Images, Tensor | None]:
+        """Add what bypasses a node's operations; gives the channels that these act on.
+
+        Where a module has split the channels, it gives the places of these as well.
+        """
+        part, stride = self.channels // self.partial, self.space.stride(self.kind, source)
+        targets = [self.space.edges[edge][1] for edge in self.outgoing[source]]
+        if str(source) in self.splits:
+            split = attended(state, self.splits[str(source)], part, stride)
+            spread(sums.mixed, targets, split.rest, [w * split.passing for w in weights])
+            return split.active, split.places
+        active, rest = torch.split(state, [part, self.channels - part], dim=1)
+        if self.nodes[source].recompute == "none":  # dense once for every operation
+            active = active.clone()
+        if stride == 2:
+            rest = functional.max_pool2d(rest, 2, 2, ceil_mode=True)
+        spread(sums.bypassing, targets, rest, weights)
+        return active, None
 
     def _node(self, target: int, sums: NodeSums, last: Outputs) -> Images:
         """A node: the sum of its mixed operations beside that of its bypassing channels."""
@@ -193,25 +216,13 @@ class SearchCell(nn.Module):
             batch, _, *side = last[0].shape
             sides = [-(-length // stride) for length in side]
             node = last[0].new_zeros(batch, self.channels // self.partial, *sides)
-        if self.partial == 1:
+        if self.partial == 1 or self.splits:
             return node
         both = torch.cat([node, sums.bypassing.pop(target)], dim=1)
         return functional.channel_shuffle(both, self.partial)
 
 
-class NodeWeights(NamedTuple):
-    """The weights of what leaves a node.
-
-    Attributes:
-        groups: Of its operations; see `NodeOperations.groups`.
-        bypass: Of the channels that bypass them, an edge each; none without partial channels.
-    """
-
-    groups: Sequence[Tensor]
-    bypass: Sequence[Tensor]
-
-
-def _joined(outputs: Outputs) -> Images:
+def _joined(*outputs: Images) -> Images:
     """What the next cells read of a cell: its outputs side by side, past ReLU."""
     return functional.relu(torch.cat(outputs, dim=1), inplace=True)
 
@@ -252,6 +263,7 @@ class Supernet(nn.Module):
         self.space = space
         self.mask = mask
         layout = space.layout(settings.cells)
+        split = splitter(space, settings.channel_split)
         self.sequence = tuple(position.kind for position in layout)
         self.stem = skeleton.stem(space, in_channels, settings.channels, searched=True)
         self.cells = nn.ModuleList()
@@ -268,6 +280,7 @@ class Supernet(nn.Module):
                 entrance,
                 channels=channels,
                 partial=settings.partial_channels,
+                split=split,
                 halves=position.halves,
                 auxiliary=auxiliary,
                 recompute=recompute,
@@ -343,12 +356,13 @@ class Supernet(nn.Module):
         first: Outputs = (stem if as_they_are else functional.relu(stem, inplace=True),)
         previous, outputs = (first,) * self.space.inputs, first
         shared: dict[str, Tensor] = {}
-        for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
-            alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
-            outputs = cell(previous, mixing.of(number, kind), alike)
-            last = cell is self.cells[-1]
-            handed_on = outputs if as_they_are or last else (_joined(outputs),)
-            previous = (*previous[1:], handed_on)
+        with rederiving(bool(mixing.active) and not again):
+            for number, (kind, cell) in enumerate(zip(self.sequence, self.cells, strict=True)):
+                alike = {} if mixing.offsets else shared  # without them cells of a type mix alike
+                outputs = cell(previous, mixing.of(number, kind), alike)
+                last = cell is self.cells[-1]
+                handed_on = outputs if as_they_are or last else (derived(_joined, *outputs),)
+                previous = (*previous[1:], handed_on)
         if len(self.head):
             outputs = (recomputed(self.head, skeleton.concatenated(outputs), when=again),)
         pooled = torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1)

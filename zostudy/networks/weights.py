@@ -30,6 +30,18 @@ class Group(NamedTuple):
     scales: bool
 
 
+class NodeWeights(NamedTuple):
+    """The weights of what leaves a node.
+
+    Attributes:
+        groups: Of its operations; see `NodeOperations.groups`.
+        bypass: Of the channels that bypass them, an edge each; none without partial channels.
+    """
+
+    groups: Sequence[Tensor]
+    bypass: Sequence[Tensor]
+
+
 class GroupWeights(nn.Module):
     """Takes the weights of groups out of a matrix of mixing weights.
 

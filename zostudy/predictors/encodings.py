@@ -7,7 +7,8 @@ computes, so that cells which differ only there are the same to ``graph`` and ``
 Encodings:
     adjacency   one-hot: for each edge, which operation it has, dead or not
     paths       for each sequence of operations on a path through the cell, identities left out,
-                how many paths have it; sequences are those of the training architectures
+                how many paths have it; sequences are those of the training architectures, those
+                that most of them have where there are more than `MOST_SEQUENCES`
     graph       statistics of the graph (`statistics`)
 
 Symbols:
@@ -21,13 +22,15 @@ References:
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from joblib import Parallel, delayed
 
+from zostudy.host import processors
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
 
@@ -35,6 +38,12 @@ ENCODINGS = ("adjacency", "graph", "paths")
 
 #: Those that are taken where none is named.
 DEFAULT = ("graph", "paths")
+
+#: Sequences that ``paths`` counts at most; rare ones say little, and each costs as much.
+MOST_SEQUENCES = 100
+
+#: Architectures that one process makes rows of at a time.
+_AT_ONCE = 5_000
 
 _KERNEL = re.compile(r"_(\d+)x\1$")
 
@@ -128,27 +137,22 @@ def statistics(genotype: Genotype, kind: str) -> dict[str, float]:
         "paths without pools": sum(pools.isdisjoint(path) for path in shortened),
         "paths of weights": sum(bool(path) and learned.issuperset(path) for path in shortened),
     }
-    lengths: dict[str, Callable[[Sequence[str]], float]] = {
-        f"{name} on a path": functools.partial(_times, name) for name in operations
-    }
+    reach = {name: _kernel(name) - 1 for name in operations}
+    lengths = {f"{name} on a path": [path.count(name) for path in found] for name in operations}
     lengths |= {
-        "weights on a path": lambda path: sum(name in learned for name in path),
-        "operations on a path": lambda path: sum(name != space.identity for name in path),
-        "edges on a path": len,
-        "receptive field": lambda path: sum(_kernel(name) - 1 for name in path),
+        "weights on a path": [sum(name in learned for name in path) for path in found],
+        "operations on a path": [len(path) for path in shortened],
+        "edges on a path": [len(path) for path in found],
+        "receptive field": [sum(reach[name] for name in path) for path in found],
     }
-    for name, length in lengths.items():
-        along = [length(path) for path in found] or [0.0]
+    for name, along in lengths.items():
+        along = along or [0]
         numbers |= {
             f"{name}, least": min(along),
             f"{name}, most": max(along),
             f"{name}, mean": sum(along) / len(along),
         }
     return numbers
-
-
-def _times(name: str, path: Sequence[str]) -> float:
-    return path.count(name)
 
 
 @functools.cache
@@ -175,14 +179,21 @@ class Encoder:
     @classmethod
     def of(cls, genotypes: Sequence[Genotype], encodings: tuple[str, ...]) -> "Encoder":
         """An encoder for training architectures of one space, at least one."""
-        sequences: set[tuple[str, tuple[str, ...]]] = set()
+        having: Counter[tuple[str, tuple[str, ...]]] = Counter()
         if "paths" in encodings:
-            sequences = sequences.union(*(_sequences(genotype) for genotype in genotypes))
-        return cls(genotypes[0].space, encodings, tuple(sorted(sequences)))
+            for genotype in genotypes:
+                having.update(_sequences(genotype).keys())
+        commonest = sorted(having, key=lambda sequence: (-having[sequence], sequence))
+        sequences = tuple(sorted(commonest[:MOST_SEQUENCES]))
+        return cls(genotypes[0].space, encodings, sequences)
 
     def __call__(self, genotypes: Sequence[Genotype]) -> Features:
-        """A row for each architecture."""
-        return np.array([self._row(genotype) for genotype in genotypes], dtype=np.float64)
+        """A row for each architecture; of many, by as many processes as there are processors."""
+        if len(genotypes) <= _AT_ONCE:
+            return np.array([self._row(genotype) for genotype in genotypes], dtype=np.float64)
+        parts = [genotypes[i : i + _AT_ONCE] for i in range(0, len(genotypes), _AT_ONCE)]
+        run = Parallel(n_jobs=processors())
+        return np.concatenate(run(delayed(self)(part) for part in parts))
 
     def _row(self, genotype: Genotype) -> list[float]:
         row: list[float] = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zostudy.errors import ArchitectureError, DataError
+from zostudy.errors import ArchitectureError, ConfigError, DataError
 from zostudy.predictors.predictor import Examples
 from zostudy.space import csv_file
 from zostudy.space import genotype as genotypes
@@ -20,7 +20,9 @@ class Source:
 
     Attributes:
         path: The CSV file.
-        architecture: Its column of architectures, in the search space's notation.
+        architecture: Its column of architectures, in the search space's notation; or a column for
+            each cell type, in the space's order and separated by commas, that holds the cell's
+            ``operation:input`` pairs, separated by spaces.
         accuracy: Its column of accuracies in percent; empty where none is read.
         columns: Further columns of numbers.
     """
@@ -38,7 +40,13 @@ def read(source: Source, space: SearchSpace) -> Examples:
         ConfigError: The file cannot be read, or has no such column.
         DataError: A row is wrong, an architecture is there twice, or there is none.
     """
-    wanted = {"--architecture-column": source.architecture}
+    cells = source.architecture.split(",")
+    if len(cells) not in {1, len(space.cell_types)}:
+        raise ConfigError(
+            f"--architecture-column: {source.architecture!r} names {len(cells)} columns; needs "
+            f"one, or one for each cell type of {space.name!r}: {', '.join(space.cell_types)}"
+        )
+    wanted = {f"--architecture-column {name}": name for name in cells}
     wanted |= {"--column": source.accuracy} if source.accuracy else {}
     wanted |= {f"--feature {name}": name for name in source.columns}
     content = csv_file.content(source.path, "TABLE")
@@ -46,11 +54,12 @@ def read(source: Source, space: SearchSpace) -> Examples:
     accuracies, rows = [], []
     for line, fields in csv_file.records(source.path, content, wanted):
         place = f"{source.path}:{line}"
-        genotype = _genotype(place, source.architecture, fields[source.architecture], space)
+        texts = [fields[name] for name in cells]
+        genotype = _genotype(place, source.architecture, texts, space)
         if lines.setdefault(genotype, line) != line:
             raise DataError(
-                f"{place}: {shown(fields[source.architecture])} is in line {lines[genotype]} "
-                "too; needs one row an architecture"
+                f"{place}: {shown(','.join(texts))} is in line {lines[genotype]} too; needs one "
+                "row an architecture"
             )
         accuracies.append(
             csv_file.percent(place, source.accuracy, fields[source.accuracy])
@@ -64,12 +73,15 @@ def read(source: Source, space: SearchSpace) -> Examples:
     return Examples(tuple(lines), np.array(accuracies), columns, source.columns)
 
 
-def _genotype(place: str, column: str, text: str, space: SearchSpace) -> Genotype:
+def _genotype(place: str, column: str, texts: list[str], space: SearchSpace) -> Genotype:
     try:
-        return genotypes.parse(text, space)
+        if len(texts) == 1 and space.notation is not None:
+            return genotypes.parse(texts[0], space)
+        return genotypes.of_cells(dict(zip(space.cell_types, texts, strict=True)), space)
     except ArchitectureError as error:
         raise DataError(
-            f"{place}: {column} {shown(text)} is no architecture of {space.name!r} ({error})"
+            f"{place}: {column} {shown(','.join(texts))} is no architecture of {space.name!r} "
+            f"({error})"
         ) from error
 
 

@@ -21,7 +21,7 @@ References:
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,8 +163,19 @@ class Predictor:
     _features: "_Features"
 
     @classmethod
-    def fit(cls, examples: Examples, settings: Settings) -> "Predictor":
+    def fit(
+        cls,
+        examples: Examples,
+        settings: Settings,
+        report: Callable[[int, int], None] | None = None,
+    ) -> "Predictor":
         """Fit a predictor; the nested cross-validation chooses its weights and its margin.
+
+        Args:
+            examples: What it is fitted on.
+            settings: How.
+            report: Called after each fold of the outer cross-validation, with how many are done
+                and how many there are.
 
         Raises:
             DataError: The examples are too few, or all of one accuracy.
@@ -177,9 +188,11 @@ class Predictor:
             names = tuple(name for name in names if name != "gaussian_process")
         choose = functools.partial(blend, names=names, folds=settings.inner, seed=settings.seed)
         apart = np.zeros_like(values)
-        for fold in split(len(values), settings.outer, settings.seed + 1):
+        for done, fold in enumerate(split(len(values), settings.outer, settings.seed + 1), 1):
             rest = np.setdiff1d(np.arange(len(values)), fold)
             apart[fold] = choose(features[rest], values[rest])(features[fold])
+            if report is not None:
+                report(done, settings.outer)
         margin = float(np.quantile(np.abs(values - apart), settings.coverage))
         tau = float(kendalltau(apart, values).statistic)
         return cls(settings, examples, choose(features, values), margin, tau, make)

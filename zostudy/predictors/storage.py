@@ -18,7 +18,7 @@ from zostudy.predictors.encodings import ENCODINGS
 from zostudy.predictors.models import MODELS
 from zostudy.predictors.predictor import Examples, Predictor, Settings
 from zostudy.space import genotype as genotypes
-from zostudy.space.search_space import search_space
+from zostudy.space.search_space import SearchSpace, search_space
 from zostudy.space.text import shown
 
 _FORMAT = "zostudy predictor 1"
@@ -55,8 +55,12 @@ def written(predictor: Predictor) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def read(path: Path) -> Predictor:
+def read(path: Path, extensions: tuple[str, ...] = ()) -> Predictor:
     """Fit the predictor of a file again.
+
+    Args:
+        path: The file.
+        extensions: Modules that may declare its search space.
 
     Raises:
         ConfigError: The file cannot be read, is of another format, or does not give the same
@@ -77,7 +81,7 @@ def read(path: Path) -> Predictor:
             f"needs {_FORMAT!r}; fit it again"
         )
     try:
-        examples, settings = _parts(document)
+        examples, settings = _parts(document, extensions)
         weights = {str(name): float(weight) for name, weight in document["weights"].items()}
         check(replace(settings, models=tuple(weights)))
         margin, tau = float(document["margin"]), float(document["kendall_tau"])
@@ -97,8 +101,38 @@ def read(path: Path) -> Predictor:
     return predictor
 
 
-def _parts(document: dict[str, Any]) -> tuple[Examples, Settings]:
-    space = search_space(document["space"])
+def of_space(path: Path, place: str, space: SearchSpace) -> Predictor:
+    """The predictor of a file, for architectures of a space and nothing else known of them.
+
+    Args:
+        path: The file.
+        place: The setting that names it.
+        space: The search space.
+
+    Raises:
+        ConfigError: The file cannot be read, or its predictor is for another space or reads
+            further columns.
+    """
+    try:
+        predictor = read(path, space.extensions)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    examples = predictor.examples
+    if examples.space.name != space.name:
+        raise ConfigError(
+            f"{place}: {path} predicts architectures of {examples.space.name!r}; the study has "
+            f"{space.name!r}"
+        )
+    if examples.names:
+        raise ConfigError(
+            f"{place}: {path} reads columns ({', '.join(examples.names)}) that are not known of a "
+            "genotype; needs a predictor that was fitted without --feature"
+        )
+    return predictor
+
+
+def _parts(document: dict[str, Any], extensions: tuple[str, ...]) -> tuple[Examples, Settings]:
+    space = search_space(document["space"], extensions)
     rows = document["examples"]
     names = tuple(str(name) for name in document["columns"])
     given = document["settings"]
@@ -106,7 +140,8 @@ def _parts(document: dict[str, Any]) -> tuple[Examples, Settings]:
         **given | {"encodings": tuple(given["encodings"]), "models": tuple(given["models"])}
     )
     check(settings)
-    cells = [genotypes.from_dict({"search_space": space.name, "cells": row[0]}) for row in rows]
+    found = [{"search_space": space.name, "cells": row[0]} for row in rows]
+    cells = [genotypes.from_dict(one, extensions) for one in found]
     columns = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), len(names))
     accuracies = np.array([row[1] for row in rows], dtype=np.float64)
     return Examples(tuple(cells), accuracies, columns, names), settings

@@ -10,14 +10,15 @@ Where BN would tie the pictures of a batch together, its mean and variance are t
 the batch: the sum over a batch of anything that BN has centred is 0, and so would its gradient be.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.inputs import ConstantStatistics, Images, Network, WithoutNorm, holds
+from zostudy.proxies.inputs import Images, Network, holds
+from zostudy.proxies.norms import ConstantStatistics, WithoutNorm
 from zostudy.proxies.ranking import eigenvalue_score, eigenvalues, normal_rows
 from zostudy.registry import ranking_function
 
@@ -97,21 +98,29 @@ def zen(
     generator: torch.Generator,
     *,
     step: Annotated[float, "(0, 1000]"] = 0.01,
+    norm: Literal["kept", "removed"] = "kept",
 ) -> Float[Tensor, ""]:
-    """Log of the mean ‖f(x + step · z) − f(x)‖ for noise x and z, f the last cell without BN.
+    """Log of how far f(x + step · z) lies from f(x) for noise x and z, and logs of BN's deviations.
 
     The weights of convolutions are drawn from N(0, 1) for it: with those of the usual
-    initialization, which keep lengths, it would know nothing of the width of the layers.
+    initialization, which keep lengths, it would know nothing of the width of the layers. As in the
+    public code f is what global average pooling reads, the distance is the mean over the pictures
+    of Σ |·|, and a deviation is that of the running variance (`Network.deviations`).
 
-    Differs from: the public code, which leaves BN in and adds the log of its deviations, which
-    differ with the branches of a cell; a BN does not vanish with the mixing weight behind it. For a
-    chain of layers both are the same number. BN only scales here, in float64.
+    For a chain of layers it makes no difference whether BN stands in f and its deviations are added
+    or BN is ``removed``; in a cell with branches it does.
+
+    Differs from: the public code where a network mixes operations: the deviation of a BN is weighed
+    as its operation, so that both vanish together; that of a pool counts in full, once for all
+    edges that leave a node.
 
     Args:
         network: The network.
         images: The batch; only its shape is read.
         generator: Draws the noise.
         step: Length of the step.
+        norm: Whether BN is in f; where it is ``removed``, f is the last cell, in which BN only
+            scales, and the distance Euclidean. In float64 either way.
     """
     weights = {name: weight.double() for name, weight in network.weights.items()}
     for name in network.rows:
@@ -122,10 +131,13 @@ def zen(
         torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images.device)
         for _ in range(2)
     )
+    places = here, here + step * way
+    if norm == "kept":
+        (before, logs), (after, _) = (network.deviations(place, weights) for place in places)
+        apart: Tensor = (after - before).abs().flatten(1).sum(dim=1).mean()
+        return apart.log() + logs
     with WithoutNorm():
-        before, after = (
-            network.read(place, weights)["maps"].flatten(1) for place in (here, here + step * way)
-        )
+        before, after = (network.read(place, weights)["maps"].flatten(1) for place in places)
     length: Tensor = (after - before).norm(dim=1).mean()
     return length.log()
 

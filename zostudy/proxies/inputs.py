@@ -6,6 +6,7 @@ what it is given, in order; without it, the logits. The names are
     logits     float[batch, classes]
     features   float[batch, width], the mean over the picture of `maps`
     maps       float[batch, width, height, width], the last cell's output
+    pooled     what global average pooling reads: `maps`, past BN and ReLU where these stand there
     states     what the network's ReLUs stand before, in its order: what cells read where they bring
                it to their channels (the stem's output, every cell's but the last one's), of each
                node the channels that its operations read, and what ReLUs in residual blocks and
@@ -25,7 +26,6 @@ Symbols:
     r   the ranking function's value
 """
 
-import abc
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -36,18 +36,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from zostudy.networks.mixing import Mixing
 from zostudy.networks.shared_operations import SharedDense, SharedReduction, SharedSeparable
 from zostudy.networks.supernet import Supernet
+from zostudy.proxies.norms import Deviations, PlainNorm
 from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]
 
 #: What a forward pass gives; a ranking function that reads only these takes no gradient itself.
-FORWARD = frozenset({"logits", "features", "maps", "states", "images", "labels"})
+FORWARD = frozenset({"logits", "features", "maps", "pooled", "states", "images", "labels"})
 
 
 @dataclass(frozen=True)
@@ -212,6 +211,26 @@ class Network:
             self.read(images, {name: weight.detach() for name, weight in self.weights.items()})
         return mode.found
 
+    def deviations(self, images: Images, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What is pooled, and Σ over layers of w log √(0.81 + 0.19 mean σ²), for a batch.
+
+        A layer is one BN of one edge's operation, σ² the variances of its channels, and w the
+        operation's mixing weight, or 1 where BN stands elsewhere or behind a pool. 0.81 and 0.19
+        are those of running variances, which begin with 1, after two batches.
+
+        Args:
+            images: The batch.
+            weights: Weights in place of the network's own.
+        """
+        mode = Deviations()
+        with contextlib.ExitStack() as hooks, mode:
+            for module in self._supernet.modules():
+                if isinstance(module, SharedDense | SharedSeparable | SharedReduction):
+                    hooks.callback(module.register_forward_pre_hook(mode.enter).remove)
+                    hooks.callback(module.register_forward_hook(mode.leave).remove)
+            pooled: Tensor = self.read(images, weights)["pooled"]
+        return pooled, torch.stack(mode.logs).sum()
+
 
 def _as(mixing: Mixing, dtype: torch.dtype) -> Mixing:
     return Mixing(
@@ -226,7 +245,7 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
 
     Args:
         supernet: The supernet.
-        names: What is wanted of features, maps and states.
+        names: What is wanted of features, maps, pooled and states.
 
     Yields:
         A dictionary that is complete after one pass.
@@ -247,7 +266,7 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
         return states[-1], *inputs[1:]
 
     def of_last(_: nn.Module, __: tuple[Any, ...], nodes: tuple[Tensor, ...]) -> None:
-        seen["maps"] = torch.cat(nodes, dim=1)
+        seen["maps"] = seen["pooled"] = torch.cat(nodes, dim=1)
         seen["features"] = seen["maps"].mean(dim=(2, 3))
 
     with contextlib.ExitStack() as hooks:
@@ -258,10 +277,16 @@ def captured(supernet: Supernet, names: Collection[str]) -> Iterator[dict[str, A
                     hooks.callback(cell.register_forward_hook(of_cell).remove)
             for module in _reading(supernet):
                 hooks.callback(module.register_forward_pre_hook(of_read).remove)
-        if not {"features", "maps"}.isdisjoint(names):
+        if not {"features", "maps", "pooled"}.isdisjoint(names):
+            of_head = functools.partial(_note_pooled, seen)
+            hooks.callback(supernet.head.register_forward_hook(of_head).remove)
             hooks.callback(supernet.cells[-1].register_forward_hook(of_last).remove)
         yield seen
     seen["states"] = tuple(states)
+
+
+def _note_pooled(seen: dict[str, Any], _: nn.Module, __: tuple[Any, ...], images: Tensor) -> None:
+    seen["pooled"] = images
 
 
 def _reading(supernet: Supernet) -> Iterator[nn.Module]:
@@ -270,101 +295,3 @@ def _reading(supernet: Supernet) -> Iterator[nn.Module]:
         yield from (m for m in cell.get_submodule("preprocess").modules() if isinstance(m, nn.ReLU))
         yield from cell.get_submodule("nodes").children()
     yield from (module for module in supernet.head if isinstance(module, nn.ReLU))
-
-
-class _BatchNorm(TorchFunctionMode, abc.ABC):
-    """A context in which every BN of a network is another function of its input."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # any function returns anything
-        kwargs = kwargs or {}
-        if func is not functional.batch_norm:
-            return func(*args, **kwargs)
-        names = ("input", "mean", "var", "weight", "bias")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        result = self.normalized(given["input"])
-        for name, apply in (("weight", torch.mul), ("bias", torch.add)):
-            if given.get(name) is not None:
-                result = apply(result, given[name][:, None, None])
-        return result
-
-    @abc.abstractmethod
-    def normalized(self, images: Tensor) -> Tensor:
-        """What stands in for BN, but for its scale and shift."""
-
-
-class WithoutNorm(_BatchNorm):
-    """A context in which BN only scales and shifts."""
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """The pictures themselves, as another tensor: what follows may change it in place."""
-        return images.clone()
-
-
-class PlainNorm(_BatchNorm):
-    """A context in which BN is made of plain operations, which have derivatives of any order.
-
-    Attributes:
-        found: Mean and variance of every BN that was passed, in the order of the network.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[Tensor, Tensor]] = []
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """Pictures by the batch's own statistics."""
-        variance, mean = torch.var_mean(images, dim=(0, 2, 3), correction=0, keepdim=True)
-        self.found.append((mean, variance))
-        return _standardized(images, mean, variance)
-
-
-class ConstantStatistics(_BatchNorm):
-    """A context in which BN uses given statistics, so that no picture depends on another.
-
-    Args:
-        statistics: Mean and variance for each BN, in the order of the network.
-    """
-
-    def __init__(self, statistics: Sequence[tuple[Tensor, Tensor]]) -> None:
-        super().__init__()
-        self._left = iter(statistics)
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """Pictures by the next statistics."""
-        return _standardized(images, *next(self._left))
-
-
-class Convolved(TorchFunctionMode):
-    """A context that notes what convolutions and linear layers give.
-
-    Attributes:
-        found: For each, its output, float[batch, channels, …], and how many weights a channel of it
-            has (its fan-in).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[Tensor, int]] = []
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # any function returns anything
-        """Call the function, and note its output if it is one of a layer."""
-        output = func(*args, **(kwargs or {}))
-        if func in (functional.conv2d, functional.linear):
-            self.found.append((output, args[1][0].numel()))
-        return output
-
-
-def _standardized(images: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    return (images - mean) * torch.rsqrt(variance + 1e-5)

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from zostudy.errors import NumericalError
-from zostudy.proxies.inputs import Convolved, Images, Network, PlainNorm, WithoutNorm, holds
+from zostudy.proxies.inputs import Images, Network, holds
+from zostudy.proxies.norms import Convolved, PlainNorm, WithoutNorm
 from zostudy.registry import ranking_function
 
 Labels = Int64[Tensor, " batch"]
@@ -145,11 +146,19 @@ def fisher(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""
     reads=("network", "images"),
     source="Tanaka et al. 2020, SynFlow",
 )
-def synflow(network: Network, images: Images) -> Float[Tensor, ""]:
+def synflow(
+    network: Network, images: Images, *, gradients: Literal["plain", "log"] = "plain"
+) -> Float[Tensor, ""]:
     """Σ |θ| ∂R/∂|θ| with R the sum of the logits of one picture of ones, all weights made positive.
 
     BN only scales, as in the public code of Abdelfattah et al. 2021, and the arithmetic is float64:
     the value grows by a factor with every cell. Of the batch only the shape of a picture is read.
+
+    Args:
+        network: The network.
+        images: The batch.
+        gradients: ``log`` takes log(1 + ∂R/∂|θ|) in place of the derivative (LogSynFlow of FreeREA,
+            Cavagnero et al. 2023).
     """
     weights = {
         name: weight.detach().abs().double().requires_grad_()
@@ -158,8 +167,10 @@ def synflow(network: Network, images: Images) -> Float[Tensor, ""]:
     ones = torch.ones_like(images[:1], dtype=torch.float64)
     with WithoutNorm():
         flow = network.read(ones, weights)["logits"].sum()
-    gradients = network.gradients(flow, list(weights.values()))
-    return _total([w * g for w, g in zip(weights.values(), gradients, strict=True)])
+    found = network.gradients(flow, list(weights.values()))
+    if gradients == "log":
+        found = [gradient.log1p() for gradient in found]
+    return _total([w * g for w, g in zip(weights.values(), found, strict=True)])
 
 
 @ranking_function(

@@ -19,17 +19,9 @@ from zostudy.networks.memory import PeakMemory
 from zostudy.networks.mixing import Mixing
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
+from zostudy.proxies.values import reading, values
 from zostudy.pruning.forward_cache import Changes, ForwardCache
-from zostudy.pruning.scoring import (
-    Edge,
-    Removal,
-    losses,
-    named,
-    reading,
-    removable,
-    uniform_mixing,
-    values,
-)
+from zostudy.pruning.scoring import Edge, Removal, losses, named, removable, uniform_mixing
 from zostudy.space.mask import Place
 
 #: Pixels of pictures, over all variants, that go through the network in one vectorized pass.

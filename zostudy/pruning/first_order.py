@@ -30,7 +30,8 @@ from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs, Ranking
-from zostudy.pruning.scoring import Edge, losses, removable, uniform_mixing, values
+from zostudy.proxies.values import values
+from zostudy.pruning.scoring import Edge, losses, removable, uniform_mixing
 from zostudy.space.mask import Place
 
 #: By cell type, float[rankings, edges, operations] or float[rankings, edges].

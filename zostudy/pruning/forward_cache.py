@@ -26,7 +26,8 @@ from zostudy.networks.mixing import Mixing
 from zostudy.networks.node_operations import Term
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.inputs import ProxyInputs
-from zostudy.pruning.scoring import Edge, Removal, reading, uniform_mixing
+from zostudy.proxies.values import reading
+from zostudy.pruning.scoring import Edge, Removal, uniform_mixing
 from zostudy.space.mask import Place
 
 M = TypeVar("M", bound=nn.Module)

@@ -10,8 +10,8 @@ Differs from: Algorithm 1, which divides by r(N): where that is negative, as a l
 order would turn around.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from zostudy.errors import NumericalError
 from zostudy.networks.memory import PeakMemory
 from zostudy.networks.mixing import Mixing
 from zostudy.networks.supernet import Supernet
-from zostudy.proxies.inputs import Network, ProxyInputs, Ranking, captured
+from zostudy.proxies.inputs import ProxyInputs, Ranking
 from zostudy.space.mask import OperationMask, Place
 from zostudy.space.search_space import SearchSpace
 
@@ -85,62 +85,6 @@ def uniform_mixing(
                 present[rows] = present[rows] / present[rows].sum()
         edges[kind] = present
     return Mixing(operations, edges)
-
-
-def values(
-    supernet: Supernet,
-    mixing: Mixing,
-    rankings: Sequence[Ranking],
-    batch: ProxyInputs,
-    *,
-    twice: bool,
-) -> list[Float[Tensor, ""]]:
-    """Every ranking function's value for one batch, in order.
-
-    One forward pass serves all that read no more than it gives.
-
-    Args:
-        supernet: An initialized supernet.
-        mixing: Its mixing weights.
-        rankings: Ranking functions.
-        batch: The batch.
-        twice: Whether the values are differentiated by the mixing.
-
-    Raises:
-        NumericalError: A ranking means nothing for this network.
-    """
-    names = {name for ranking in rankings if ranking.forward_only for name in ranking.reads}
-    given = reading(supernet, batch, mixing, names)
-    found = []
-    for ranking in rankings:
-        if ranking.forward_only:
-            found.append(ranking.value(given))
-            continue
-        network = Network(supernet, mixing, twice=twice)
-        with torch.enable_grad():
-            found.append(
-                ranking.value({**given, "network": network, "generator": batch.generator()})
-            )
-    return found
-
-
-def reading(
-    supernet: Supernet, batch: ProxyInputs, mixing: Mixing, names: Collection[str]
-) -> dict[str, Any]:
-    """What a forward pass gives, by name; none is made if only the batch itself is wanted.
-
-    Args:
-        supernet: The supernet.
-        batch: The batch.
-        mixing: Its mixing weights.
-        names: What is wanted.
-    """
-    given: dict[str, Any] = {"images": batch.images, "labels": batch.labels}
-    if set(names) - set(given):
-        with captured(supernet, names) as seen:
-            given["logits"] = supernet(batch.images, mixing)
-        given |= seen
-    return given
 
 
 def named(space: SearchSpace, removal: Place | Edge) -> str:

@@ -2,9 +2,8 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import torch
 
@@ -16,9 +15,9 @@ from zostudy.networks.memory import held_bytes
 from zostudy.networks.node_operations import NodeOperations
 from zostudy.runtime import Runtime
 from zostudy.search import decision
+from zostudy.search.result import SearchResult
 from zostudy.search.schedules import later_stages
 from zostudy.search.session import Session, sampled_epochs
-from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
@@ -29,61 +28,6 @@ _ALL_TYPES = 3
 
 #: Steps whose mean peak stands for that of a search that draws paths.
 DRAWS = 8
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        genotype: The genotype that its selection chose.
-        history: For each epoch, its metrics.
-        alpha_history: For each epoch, how strong each operation was by cell type, edge and
-            operation; of a softmax, its mixing weights.
-        seconds: Time it took, earlier sessions counted in.
-        peak_bytes: Most live tensor bytes of a step (CPU), or the allocator's peak (CUDA).
-        metrics: Further metrics of memory and of the decision.
-        notes: What is to be said of it, a sentence each.
-        healthy: The genotype of the last epoch before a collapse, and that epoch, from 1; nothing
-            where the search did not collapse or was never healthy.
-    """
-
-    genotype: Genotype
-    history: Sequence[Mapping[str, float]]
-    alpha_history: Sequence[Mapping[str, list[list[float]]]]
-    seconds: float
-    peak_bytes: int
-    metrics: Mapping[str, float]
-    notes: Sequence[str] = field(default=())
-    healthy: tuple[Genotype, int] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and dictionaries, as a record keeps them."""
-        return {
-            "genotype": self.genotype.to_dict(),
-            "history": list(self.history),
-            "alpha_history": list(self.alpha_history),
-            "seconds": self.seconds,
-            "peak_bytes": self.peak_bytes,
-            "figures": dict(self.metrics),
-            "notes": list(self.notes),
-            "healthy": [self.healthy[0].to_dict(), self.healthy[1]] if self.healthy else None,
-        }
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any], space: SearchSpace) -> "SearchResult":
-        """A result from what `to_dict` gave, now or before searches had notes."""
-        healthy = data.get("healthy")
-        return cls(
-            genotypes.from_dict(data["genotype"], space.extensions),
-            data["history"],
-            data["alpha_history"],
-            data["seconds"],
-            data["peak_bytes"],
-            data["figures"],
-            data.get("notes", ()),
-            (genotypes.from_dict(healthy[0], space.extensions), healthy[1]) if healthy else None,
-        )
 
 
 def search(

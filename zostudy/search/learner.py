@@ -53,12 +53,14 @@ class Learner:
             lr=sgd.learning_rate,
             momentum=sgd.momentum,
             weight_decay=sgd.weight_decay,
+            foreach=True,  # the same bits as tensor by tensor, in fewer operations
         )
         self.architecture_optimizer = torch.optim.Adam(
             self.architecture,
             lr=adam.learning_rate,
             betas=adam.betas,
             weight_decay=adam.weight_decay,
+            foreach=True,
         )
         self.freezer = Freezer(supernet, settings, self.weights)
         name = settings.regularizer.name

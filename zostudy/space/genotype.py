@@ -19,7 +19,7 @@ from zostudy.options import nearest
 from zostudy.registry import components
 from zostudy.space import named
 from zostudy.space import text as texts
-from zostudy.space.notation import checked_pair
+from zostudy.space.notation import by_nodes, checked_pair
 from zostudy.space.search_space import Node, Notation, SearchSpace, search_space
 from zostudy.space.text import listed, shown, shown_names
 
@@ -292,6 +292,26 @@ def _notations(extensions: tuple[str, ...], first: str) -> list[tuple[SearchSpac
     names = sorted(components("search_space", extensions), key=lambda name: name != first)
     spaces = [search_space(name, extensions) for name in names]
     return [(space, space.notation) for space in spaces if space.notation is not None]
+
+
+def of_cells(texts_of: Mapping[str, str], space: SearchSpace) -> Genotype:
+    """A genotype from a text for each cell type: its ``operation:input`` pairs, node by node.
+
+    Raises:
+        ArchitectureError: A text is no such list, or the genotype does not fit the space.
+    """
+    cells = {}
+    for kind, text in texts_of.items():
+        pairs = []
+        for part in text.split():
+            name, colon, source = part.rpartition(":")
+            if not (colon and source.isascii() and source.isdigit()):
+                raise ArchitectureError(
+                    f"genotype: {shown(part)} is no operation:input of the {kind} cell"
+                )
+            pairs.append((name, int(source[:9])))
+        cells[kind] = by_nodes(pairs, kind, space)
+    return Genotype(space, cells)
 
 
 def parse(text: str, space: SearchSpace) -> Genotype:

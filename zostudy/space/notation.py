@@ -104,16 +104,7 @@ class TupleNotation(Notation):
             raise ArchitectureError(
                 f"genotype.{name}: not in the notation {form}: {error}"
             ) from error
-        counts = [space.kept(target) for target in space.targets]
-        if len(pairs) != sum(counts):
-            raise ArchitectureError(
-                f"genotype.{name}: {len(pairs)} (operation, input) pairs; {space.name!r} has "
-                f"{sum(counts)}, by nodes {', '.join(map(str, counts))}"
-            )
-        ends = [sum(counts[: index + 1]) for index in range(len(counts))]
-        return tuple(
-            tuple(pairs[end - count : end]) for end, count in zip(ends, counts, strict=True)
-        )
+        return by_nodes(pairs, name, space)
 
     def _of_choices(self, data: Mapping[str, object], space: SearchSpace) -> Cells:
         wanted = [
@@ -196,6 +187,27 @@ class EdgeNotation(Notation):
             pairs = (edge.split("~") for edge in part.strip("|").split("|"))
             nodes.append(tuple((name, int(source)) for name, source in pairs))
         return {self.kind: tuple(nodes)}
+
+
+def by_nodes(pairs: list[tuple[str, int]], name: str, space: SearchSpace) -> tuple[Node, ...]:
+    """The pairs of a cell, those of one node together.
+
+    Args:
+        pairs: (operation, input) of every edge, node by node.
+        name: What the cell is called in messages.
+        space: The search space.
+
+    Raises:
+        ArchitectureError: There are more or fewer than the space has.
+    """
+    counts = [space.kept(target) for target in space.targets]
+    if len(pairs) != sum(counts):
+        raise ArchitectureError(
+            f"genotype.{name}: {len(pairs)} (operation, input) pairs; {space.name!r} has "
+            f"{sum(counts)}, by nodes {', '.join(map(str, counts))}"
+        )
+    ends = [sum(counts[: index + 1]) for index in range(len(counts))]
+    return tuple(tuple(pairs[end - count : end]) for end, count in zip(ends, counts, strict=True))
 
 
 def checked_pair(*pair: object) -> tuple[str, int]:

@@ -33,6 +33,8 @@ class Point:
         key: Digest of the settings that determine its results; equal keys are the same point.
         coinciding: How many further combinations of the grid resolve to the same settings.
         made_of: What else its trials are to be made of; empty where that is not followed.
+        seeds: Its seeds, where it has not those of the study.
+        baseline: Whether it is a random genotype beside the points (``sweep.random_baseline``).
     """
 
     values: Mapping[str, Any]
@@ -40,9 +42,15 @@ class Point:
     key: str
     coinciding: int = 0
     made_of: Ingredients = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    baseline: bool = False
 
     def __str__(self) -> str:
         return described(self.values)
+
+    def seeds_among(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """Its own seeds, or else those of its study."""
+        return self.seeds or seeds
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class Standing:
     """Where a study stands.
 
     Attributes:
-        points: The points known so far: all of a grid, or those sampled.
+        points: The points known so far: all of a grid, or those sampled; then random genotypes.
         attempts: For each point that was begun, by its key, what is known of it.
         seeds: The seeds of every point.
         to_sample: Points that the sampler has still to propose.
@@ -161,6 +169,16 @@ class Standing:
     remarks: tuple[str, ...] = ()
 
     @property
+    def searched(self) -> tuple[Point, ...]:
+        """The points of the sweep."""
+        return tuple(point for point in self.points if not point.baseline)
+
+    @property
+    def baseline(self) -> tuple[Point, ...]:
+        """The random genotypes that stand beside them."""
+        return tuple(point for point in self.points if point.baseline)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of what the trials are made of, a sentence each."""
         return (*map(str, self.apart), *self.remarks)
@@ -173,17 +191,19 @@ class Standing:
     def missing(self, point: Point) -> tuple[int, ...]:
         """The seeds whose trial at this point is not complete."""
         outcomes = self.outcomes(point)
-        return tuple(s for s in self.seeds if not isinstance(outcomes.get(s), TrialOutcome))
+        seeds = point.seeds_among(self.seeds)
+        return tuple(s for s in seeds if not isinstance(outcomes.get(s), TrialOutcome))
 
     def failed(self, point: Point) -> tuple[int, ...]:
         """The seeds whose trial at this point failed and is not tried again by itself."""
         outcomes = self.outcomes(point)
-        return tuple(s for s in self.seeds if isinstance(outcomes.get(s), Failure))
+        seeds = point.seeds_among(self.seeds)
+        return tuple(s for s in seeds if isinstance(outcomes.get(s), Failure))
 
     def left(self, point: Point) -> tuple[int, ...]:
         """The seeds whose trial at this point has still to be run."""
         outcomes = self.outcomes(point)
-        return tuple(s for s in self.seeds if s not in outcomes)
+        return tuple(s for s in point.seeds_among(self.seeds) if s not in outcomes)
 
     def reopened(self, *, own: bool) -> "Standing":
         """As it is when what was lost too often is tried again.
@@ -269,8 +289,14 @@ def described(values: Mapping[str, Any]) -> str:
 
 def label(values: Mapping[str, Any], seed: int) -> str:
     """What distinguishes a trial, as short as it can be: ``xi=0.25 zero_shot none · seed 0``."""
+    values, drawn = dict(values), values.get("search.strategy") == "random"
+    random = f"random genotype {values.pop('search.draw', 0)}" if drawn else ""
+    if random:
+        del values["search.strategy"]
     short = short_paths(list(values))
-    named = [v if isinstance(v, str) else f"{short[path]}={v}" for path, v in values.items()]
+    named = [random] * drawn + [
+        v if isinstance(v, str) else f"{short[path]}={v}" for path, v in values.items()
+    ]
     return without_password(" ".join([*named, *(["·"] if named else []), f"seed {seed}"]))
 
 
@@ -321,12 +347,23 @@ def grid(file: StudyFile) -> list[Point]:
         ConfigError: The settings are wrong at some point.
     """
     found: dict[str, Point] = {}
+    before: Point | None = None
     for values in _combinations(file):
         new = point(file, values)
         old = found.get(new.key)
-        kept = Point(old.values, old.config, old.key, old.coinciding + 1) if old else new
-        found[new.key] = kept
+        if old:
+            new = replace(old, coinciding=old.coinciding + 1)
+        elif before:
+            new = replace(new, config=_sharing(new.config, before.config))
+        found[new.key] = before = new
     return list(found.values())
+
+
+def _sharing(config: TrialConfig, other: TrialConfig) -> TrialConfig:
+    """The same settings, held once where those of another point are equal."""
+    sections = {name: getattr(other, name) for name in TrialConfig.model_fields}
+    equal = {name: own for name, own in sections.items() if own == getattr(config, name)}
+    return config.model_copy(update=equal)
 
 
 def alternatives(
@@ -354,18 +391,10 @@ def alternatives(
 def _choices(values: tuple[Any, ...] | RangeSettings) -> tuple[Any, ...]:
     if not isinstance(values, RangeSettings):
         return values
-    return numbers(values) if values.step else (values.low, values.high)
+    return values.numbers if values.step else (values.low, values.high)
 
 
 def _combinations(file: StudyFile) -> Iterator[dict[str, Any]]:
     parameters = file.config.sweep.parameters
     for combination in itertools.product(*map(_choices, parameters.values())):
         yield dict(zip(parameters, combination, strict=True))
-
-
-def numbers(values: RangeSettings) -> tuple[float | int, ...]:
-    """The values of a range with a step, from low up to high at most."""
-    count = int((values.high - values.low) / values.step + 1e-9) + 1
-    if all(isinstance(v, int) for v in (values.low, values.step)):
-        return tuple(values.low + i * values.step for i in range(count))
-    return tuple(float(f"{values.low + i * values.step:.12g}") for i in range(count))

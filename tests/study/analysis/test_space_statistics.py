@@ -1,22 +1,27 @@
 """Statistics of masks against an enumeration in pandas, which reads the strings by itself."""
 
 import math
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from tests.tables import NASBENCH201, SPACE, made_up, settings, write
 from zostudy.errors import ConfigError
 from zostudy.evaluation.table import read
 from zostudy.pruning.mask_sources import PruneContext, random
 from zostudy.runtime import Runtime
-from zostudy.space.enumeration import genotypes
+from zostudy.space.enumeration import drawn, genotypes
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext
-from zostudy.study.analysis.space_statistics import Census, summary
+from zostudy.study.analysis.coin import against_coin, coin
+from zostudy.study.analysis.populations import Census, Predicted
+from zostudy.study.analysis.space_statistics import distances, shares, summary, threshold
 from zostudy.study.pictures.space_picture import check_picture, distribution_figure, save
 from zostudy.study.report.console import output
 from zostudy.study.report.space_table import print_statistics
@@ -56,11 +61,15 @@ def census(path):
     return Census.of(read(settings(path), SPACE))
 
 
+def kept_by(census, mask):
+    return shares(census, mask, 0, threshold(census.accuracies))[0]
+
+
 def test_what_masks_keep_is_what_pandas_counts(path, census):
     frame = pd.read_csv(path)
     for mask in masks(SPACE, 8, xi=0.6):
         wanted, kept = by_pandas(frame, mask, "test")
-        found = census.statistics(mask)
+        found = kept_by(census, mask)
         assert {name: found[name] for name in wanted} == pytest.approx(wanted)
         assert census.under(mask).tolist() == kept.tolist()
 
@@ -72,24 +81,24 @@ def test_isomorphic_architectures_count_once(census):
     classes = {genotype.canonical() for genotype in genotypes(lean)}
     assert census.under(lean).sum() == 8
     all_classes = {genotype.canonical() for genotype in genotypes(OperationMask.full(SPACE))}
-    assert census.statistics(lean)["distinct_kept"] == len(classes) / len(all_classes)
+    assert kept_by(census, lean)["distinct_kept"] == len(classes) / len(all_classes)
 
 
 def test_the_full_mask_keeps_everything(census):
-    found = census.statistics(OperationMask.full(SPACE))
+    found = kept_by(census, OperationMask.full(SPACE))
     shares = ("operations_kept", "architectures_kept", "distinct_kept", "top_kept")
     assert [found[name] for name in shares] == [1.0] * 4
     assert (found["best"], found["regret"]) == (90.0, 0.0)
 
 
 def test_the_summary_has_every_seed_and_their_mean_and_spread(census):
-    drawn = masks(SPACE, 5)
-    found = summary(census, drawn)
+    found = summary(census, masks(SPACE, 5), range(5))
     kept = [seed["architectures_kept"] for seed in found["seeds"]]
-    assert found["after"]["architectures_kept"] == {
-        "mean": pytest.approx(np.mean(kept)),
-        "sd": pytest.approx(np.std(kept, ddof=1)),
-    }
+    after = found["after"]["architectures_kept"]
+    assert after["mean"] == pytest.approx(np.mean(kept))
+    assert after["sd"] == pytest.approx(np.std(kept, ddof=1))
+    half = stats.t.ppf(0.975, 4) * np.std(kept, ddof=1) / math.sqrt(5)
+    assert after["interval"] == pytest.approx((np.mean(kept) - half, np.mean(kept) + half))
     assert (found["architectures"], found["top"]) == (27, {"count": 1, "from": 90.0})
     for histogram in (found["before"]["histogram"], *(s["histogram"] for s in found["seeds"])):
         assert len(histogram) == len(found["bins"]) - 1
@@ -99,13 +108,81 @@ def test_the_summary_has_every_seed_and_their_mean_and_spread(census):
 
 
 def test_one_seed_has_no_spread(census):
-    assert summary(census, masks(SPACE, 1))["after"]["best"]["sd"] is None
+    assert summary(census, masks(SPACE, 1), [0])["after"]["best"]["sd"] is None
 
 
 @pytest.fixture
 def document(census):
     about = {"space": "tiny", "column": "test", "prune": {"source": "random", "xi": 0.5}}
-    return about | summary(census, masks(SPACE, 3))
+    return about | {"distinct": census.distinct} | summary(census, masks(SPACE, 3), range(3))
+
+
+def test_distances_are_areas_and_heights_between_the_steps_of_two_distributions():
+    whole, kept = np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.0, 3.0])
+    found = distances(whole, kept)
+    # F and F_m differ by 1/4 from 0 to 1, by 1/2 from 1 to 2, by 1/4 from 2 to 3
+    assert found == {"kolmogorov_smirnov": pytest.approx(0.5), "wasserstein": pytest.approx(1.0)}
+
+
+def test_a_coin_keeps_as_many_operations_of_each_edge():
+    (mask,) = masks(SPACE, 1, xi=0.6)
+    coins = [coin(mask, seed) for seed in range(20)]
+    assert {tuple(map(sum, one.rows["normal"])) for one in coins} == {
+        tuple(map(sum, mask.rows["normal"]))
+    }
+    assert len({one.digest() for one in coins}) > 5
+    assert coin(mask, 3) == coins[3]
+
+
+def test_the_best_choice_is_told_from_a_coin_and_a_coin_is_not(census):
+    def statistics(mask):
+        return kept_by(census, mask)
+
+    # The convolution, which the made-up accuracies grow with, and one that is drawn.
+    best = OperationMask(SPACE, {"normal": ((False, False, True),) * 3})
+    found = against_coin(statistics, [best] * 3, [0, 1, 2], coins=99)
+    assert found["mean"]["by_chance"] == pytest.approx(0.01)
+    assert found["regret"]["by_chance"] == pytest.approx(0.01)
+    assert found["mean"]["mean"] == pytest.approx(census.accuracies.mean(), abs=4)
+    chances = [
+        against_coin(statistics, [coin(best, 1000 + seed)], [seed], coins=99)["mean"]["by_chance"]
+        for seed in range(40)
+    ]
+    assert np.mean(chances) == pytest.approx(0.5, abs=0.2)
+
+
+def test_drawn_architectures_are_each_equally_likely_and_those_of_the_mask():
+    (mask,) = masks(SPACE, 1, xi=0.6)
+    every = {genotype.canonical() for genotype in genotypes(mask)}
+    count = sum(1 for _ in genotypes(mask))
+    found = Counter(genotype.to_json() for genotype in drawn(mask, 300 * count, seed=1))
+    assert len(found) == count
+    assert stats.chisquare(list(found.values())).pvalue > 1e-6
+    assert {genotype.canonical() for genotype in drawn(mask, 200, seed=2)} <= every
+    assert list(drawn(mask, 5, seed=3)) == list(drawn(mask, 5, seed=3))
+
+
+class Counting:
+    """Predicts the number of convolutions of an architecture."""
+
+    examples = SimpleNamespace(space=SPACE)
+
+    def __call__(self, genotypes):
+        counts = [sum(name == "nor_conv_1x1" for *_, name in g.operations()) for g in genotypes]
+        return SimpleNamespace(accuracies=np.array(counts, dtype=float))
+
+
+def test_a_sample_has_what_is_predicted_of_the_whole_space_and_under_each_mask():
+    population = Predicted.of(Counting(), 6000, 2)
+    assert len(population.accuracies) == 6000
+    assert population.accuracies.mean() == pytest.approx(1.0, abs=0.05)
+    lean = OperationMask.full(SPACE).changed(remove=[("normal", 0, 2)])  # no convolution there
+    kept = population.kept(lean, 0)
+    assert len(kept.accuracies) == 3000
+    assert kept.accuracies.mean() == pytest.approx(2 / 3, abs=0.05)
+    assert kept.figures == {}
+    full = population.kept(OperationMask.full(SPACE), 5)
+    assert full.accuracies is population.accuracies
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
@@ -148,5 +225,5 @@ def test_masks_of_nasbench201_keep_what_pandas_counts():
     for mask in masks(space, 5):
         wanted, kept = by_pandas(frame, mask, column)
         wanted["distinct_kept"] = frame.UniqueString[kept].nunique() / frame.UniqueString.nunique()
-        found = census.statistics(mask)
+        found = kept_by(census, mask)
         assert {name: found[name] for name in wanted} == pytest.approx(wanted)

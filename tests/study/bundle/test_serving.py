@@ -146,7 +146,8 @@ def test_a_file_that_is_too_large_is_refused_with_and_without_being_asked_for(as
     with socket.create_connection(served.server_address[:2], PATIENCE) as connection:
         head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
-        assert connection.makefile("rb").readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        # Python words the reason anew in 3.13.
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 413 ")
 
 
 def test_the_page_needs_nothing_from_elsewhere(ask):

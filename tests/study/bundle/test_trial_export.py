@@ -18,10 +18,12 @@ from PIL import Image
 
 from benchmarks.servers import free_port
 from tests.patience import PATIENCE
+from tests.study.trial.tiny import zostudy
 
 STUDY = {
     "study": "pic",
     "dataset": {"name": "image_folder", "root": "pictures", "resize": 8},
+    "search_space": {"name": "nasbench201"},
     "supernet": {"cells": 1, "channels": 2},
     "prune": {"source": "random", "xi": 0.3},
     "search": {
@@ -55,13 +57,14 @@ def pictures(folder, count, seed=0):
         Image.fromarray(pixels).save(folder / f"{seed}-{index}.png")
 
 
-def zostudy(folder, *arguments, code=0):
-    command = [sys.executable, "-c", "from zostudy.cli import main; main()", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == code, done.stderr
-    return done
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a study of one trial that has been run."""
+    pictures(tmp_path / "pictures" / "cat", 8)
+    pictures(tmp_path / "pictures" / "dog", 8, seed=1)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    zostudy(tmp_path, "run", "study.yaml", "--skip-check")
+    return tmp_path
 
 
 def card(folder):
@@ -71,36 +74,32 @@ def card(folder):
 
 
 @pytest.mark.slow
-def test_no_figure_stands_on_a_card_that_was_not_measured_on_that_network_and_data(tmp_path):
-    pictures(tmp_path / "pictures" / "cat", 8)
-    pictures(tmp_path / "pictures" / "dog", 8, seed=1)
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    zostudy(tmp_path, "run", "study.yaml")
-    (trial,) = json.loads(zostudy(tmp_path, "results", "study.yaml", "--json").stdout)["trials"]
-    zostudy(tmp_path, "export", "study.yaml", "--output", "out")
-    cached = card(tmp_path / "out")
+def test_no_figure_stands_on_a_card_that_was_not_measured_on_that_network_and_data(folder):
+    (trial,) = json.loads(zostudy(folder, "results", "study.yaml", "--json").out)["trials"]
+    zostudy(folder, "export", "study.yaml", "--output", "out")
+    cached = card(folder / "out")
     assert cached["weights"] == "of the trial"
     assert cached["data"] == trial["made_of"]["data"]
     assert float(cached["test_accuracy"]) == pytest.approx(trial["metrics"]["test_accuracy"])
     assert "search_seconds" in cached
 
-    shutil.rmtree(tmp_path / ".zostudy" / "cache" / "evaluate")
-    zostudy(tmp_path, "export", "study.yaml", "--output", "again")
-    again = card(tmp_path / "again")
+    shutil.rmtree(folder / ".zostudy" / "cache" / "evaluate")
+    zostudy(folder, "export", "study.yaml", "--output", "again")
+    again = card(folder / "again")
     assert again["weights"] == "trained again for this bundle"
     assert again["test_accuracy"] == cached["test_accuracy"]  # the same data, seed and engine
     assert "search_seconds" not in again
 
-    pictures(tmp_path / "pictures" / "dog", 3, seed=2)
+    pictures(folder / "pictures" / "dog", 3, seed=2)
     number = str(trial["number"])
     refused = zostudy(
-        tmp_path, "export", "study.yaml", "--trial", number, "--output", "other", code=2
+        folder, "export", "study.yaml", "--trial", number, "--output", "other", code=2
     )
-    assert refused.stderr.startswith("error: --trial: trial 0 is kept apart")
-    assert trial["made_of"]["data"][:10] in refused.stderr
-    assert not (tmp_path / "other").exists()
+    assert refused.err.startswith("error: --trial: trial 0 is kept apart")
+    assert trial["made_of"]["data"][:10] in refused.err
+    assert not (folder / "other").exists()
     for command in (["plan"], ["results"], ["doctor"]):
-        assert "trial 0 is kept apart" in zostudy(tmp_path, *command, "study.yaml").stdout
+        assert "trial 0 is kept apart" in zostudy(folder, *command, "study.yaml").out
 
 
 @contextlib.contextmanager
@@ -137,20 +136,16 @@ def served(folder, model):
 
 
 @pytest.mark.slow
-def test_mlflow_serves_a_registered_bundle_and_answers_with_its_labels(tmp_path):
-    pictures(tmp_path / "pictures" / "cat", 8)
-    pictures(tmp_path / "pictures" / "dog", 8, seed=1)
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    (tmp_path / "uv.lock").write_text("version = 1")  # files of a project of the user's
-    (tmp_path / "pyproject.toml").write_text("[project]")
-    zostudy(tmp_path, "run", "study.yaml")
-    done = zostudy(tmp_path, "export", "study.yaml", "--output", "out", "--register", "pic.net")
-    assert done.stderr.endswith("registered: models:/pic.net/1, alias champion\n")
-    assert "Warning" not in done.stderr
+def test_mlflow_serves_a_registered_bundle_and_answers_with_its_labels(folder):
+    (folder / "uv.lock").write_text("version = 1")  # files of a project of the user's
+    (folder / "pyproject.toml").write_text("[project]")
+    done = zostudy(folder, "export", "study.yaml", "--output", "out", "--register", "pic.net")
+    assert done.err.endswith("registered: models:/pic.net/1, alias champion\n")
+    assert "Warning" not in done.err
     given = [f"pictures/cat/0-{index}.png" for index in range(4)]
-    told = json.loads(zostudy(tmp_path, "predict", "out", *given, "--json").stdout)
-    batch = [np.asarray(Image.open(tmp_path / path)).transpose(2, 0, 1).tolist() for path in given]
-    with served(tmp_path, "models:/pic.net@champion") as address:
+    told = json.loads(zostudy(folder, "predict", "out", *given, "--json").out)
+    batch = [np.asarray(Image.open(folder / path)).transpose(2, 0, 1).tolist() for path in given]
+    with served(folder, "models:/pic.net@champion") as address:
         request = urllib.request.Request(
             f"{address}/invocations",
             json.dumps({"inputs": batch}).encode(),
@@ -162,7 +157,7 @@ def test_mlflow_serves_a_registered_bundle_and_answers_with_its_labels(tmp_path)
     assert [max(row, key=row.get) for row in found] == [row["label"] for row in told["pictures"]]
     wanted = [row["probabilities"] for row in told["pictures"]]
     np.testing.assert_allclose([list(row.values()) for row in found], wanted, atol=1e-6)
-    (place,) = (tmp_path / "mlruns").glob("*/models/*/artifacts")
+    (place,) = (folder / "mlruns").glob("*/models/*/artifacts")
     names = {path.name for path in place.rglob("*") if path.is_file()}
     assert "MLmodel" in names
     assert not names & {"uv.lock", "pyproject.toml"}

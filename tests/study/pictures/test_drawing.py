@@ -1,3 +1,4 @@
+import functools
 import io
 import random
 
@@ -26,8 +27,13 @@ SPACES = {
 
 
 @pytest.fixture(params=SPACES)
-def space(request):
-    return SPACES[request.param]
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def space(name):
+    return SPACES[name]
 
 
 def genotype_of(space, seed):
@@ -67,6 +73,30 @@ def png(figure):
     return buffer.getvalue()
 
 
+# Figures that tests only look at are drawn once; no test changes them.
+
+
+@functools.cache
+def genotype_drawn(name, seed):
+    figure = genotype_figure(genotype_of(SPACES[name], seed))
+    png(figure)
+    return figure
+
+
+@functools.cache
+def course_drawn(name, epochs):
+    figure = alpha_figure(history_of(SPACES[name], epochs), SPACES[name])
+    png(figure)
+    return figure
+
+
+@functools.cache
+def scores_drawn(name, repeats):
+    figure = scores_figure(round_of(SPACES[name], repeats))
+    png(figure)
+    return figure
+
+
 def overlap(first, second):
     return first.x0 < second.x1 and second.x0 < first.x1 and first.y0 < second.y1 and (
         second.y0 < first.y1
@@ -78,9 +108,8 @@ def labels(axes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_label_of_a_genotype_overlaps_another_or_leaves_the_picture(space, seed):
-    figure = genotype_figure(genotype_of(space, seed))
-    png(figure)
+def test_no_label_of_a_genotype_overlaps_another_or_leaves_the_picture(name, seed):
+    figure = genotype_drawn(name, seed)
     frame = figure.bbox
     for axes in figure.axes:
         boxes = list(labels(axes).values())
@@ -91,31 +120,30 @@ def test_no_label_of_a_genotype_overlaps_another_or_leaves_the_picture(space, se
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_label_of_a_genotype_lies_on_an_upright_line(space, seed):
-    figure = genotype_figure(genotype_of(space, seed))
-    png(figure)
+def test_no_label_of_a_genotype_lies_on_an_upright_line(name, seed):
+    figure = genotype_drawn(name, seed)
     for axes in figure.axes:
         wires = [patch for patch in axes.patches if type(patch) is PathPatch]
         assert wires
         for wire in wires:
             points = axes.transData.transform(wire.get_path().vertices)
             for x in {round(float(x), 3) for x in (points[0, 0], points[-1, 0])}:
-                names = [
+                shown = [
                     text.get_text() for text, box in labels(axes).items() if box.x0 < x < box.x1
                 ]
-                assert all("$" in name or name.isdigit() or "cell" in name for name in names)
+                assert all("$" in word or word.isdigit() or "cell" in word for word in shown)
 
 
-def test_a_genotype_s_picture_names_every_kept_operation(space):
-    genotype = genotype_of(space, 0)
-    figure = genotype_figure(genotype)
+def test_a_genotype_s_picture_names_every_kept_operation(name):
+    genotype = genotype_of(SPACES[name], 0)
+    figure = genotype_drawn(name, 0)
     for axes, (kind, nodes) in zip(figure.axes, genotype.cells.items(), strict=True):
         shown = [text.get_text() for text in axes.texts]
         assert f"{kind} cell" in shown
         assert "$c_k$" in shown
         assert "$c_{k-1}$" in shown
-        for name in (name for node in nodes for name, _ in node):
-            words = name.replace("_", " ").replace("1x1", "1×1")
+        for operation in (operation for node in nodes for operation, _ in node):
+            words = operation.replace("_", " ").replace("1x1", "1×1")
             assert words.replace("3x3", "3×3").replace("5x5", "5×5").replace("7x7", "7×7") in shown
 
 
@@ -148,9 +176,8 @@ def test_a_mask_s_picture_fills_what_remains(space):
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_the_course_has_a_panel_for_every_edge_and_a_line_for_every_operation(space, epochs):
-    figure = alpha_figure(history_of(space, epochs), space)
-    png(figure)
+def test_the_course_has_a_panel_for_every_edge_and_a_line_for_every_operation(name, space, epochs):
+    figure = course_drawn(name, epochs)
     panels = [axes for axes in figure.axes if axes.lines]
     assert len(panels) == len(space.cell_types) * len(space.edges)
     for axes in panels:
@@ -158,9 +185,8 @@ def test_the_course_has_a_panel_for_every_edge_and_a_line_for_every_operation(sp
         assert axes.get_ylim()[0] == 0
 
 
-def test_the_legend_names_every_operation_inside_the_picture(space):
-    for figure in (alpha_figure(history_of(space, 2), space), scores_figure(round_of(space, 2))):
-        png(figure)
+def test_the_legend_names_every_operation_inside_the_picture(name, space):
+    for figure in (course_drawn(name, 4), scores_drawn(name, 8)):
         (legend,) = (part.legends[0] for part in figure.subfigs if part.legends)
         box = legend.get_window_extent()
         assert figure.bbox.x0 <= box.x0
@@ -213,9 +239,8 @@ def round_of(space, repeats):
 
 
 @pytest.mark.parametrize("repeats", [1, 8])
-def test_scores_are_drawn_by_edge_and_operation_with_their_errors(space, repeats):
-    figure = scores_figure(round_of(space, repeats))
-    figure.savefig(io.BytesIO(), format="png", dpi=30)
+def test_scores_are_drawn_by_edge_and_operation_with_their_errors(name, space, repeats):
+    figure = scores_drawn(name, repeats)
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == len(space.cell_types) * len(space.edges)
     for axes in panels:

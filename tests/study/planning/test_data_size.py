@@ -81,7 +81,7 @@ def test_every_swept_data_set_counts(folder, available):
 def test_cifar_and_an_extension_are_counted_by_their_outlines(tmp_path, monkeypatch, available):
     (tmp_path / "blanks.py").write_text(EXTENSION)
     monkeypatch.syspath_prepend(tmp_path)
-    registry.scan.cache_clear()
+    registry.forget()
     available(2**26)
     blank = study({"name": "blank"}, extensions=["blanks"])
     for use in (check_data, lambda file: load(file.config.dataset, file.config.extensions)):

@@ -7,7 +7,7 @@ from zostudy.config.loading import from_document
 from zostudy.study import points
 from zostudy.study.points import Standing, TrialOutcome
 from zostudy.study.report import console
-from zostudy.study.sweep import work_units
+from zostudy.study.sweep import grid, work_units
 
 CELL = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
 GENOTYPE = {"search_space": "darts", "cells": {"normal": CELL, "reduction": CELL}}
@@ -97,7 +97,7 @@ def plan() -> Standing:
             },
         }
     )
-    known = work_units.grid(file)
+    known = grid.of_study(file)
     done = points.to_json(TrialOutcome({}, {}, "r"))
     record = {"point": next(iter(known)), "seed:1": done}
     return work_units.standing(file, known, work_units.read(file, [(0, "complete", record)]))

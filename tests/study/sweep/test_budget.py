@@ -1,45 +1,77 @@
 """Studies whose time runs out, by clocks that the tests turn."""
 
 import threading
-import types
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from tests.patience import PATIENCE
 from tests.study.sweep.engine import Engine, document_without_numbers, stored, uninterrupted
 from zostudy.config.limits import BudgetSettings
 from zostudy.errors import ConfigError
-from zostudy.study.sweep import budget, standings, worker
+from zostudy.study.sweep import budget, optuna_storage, rows, standings, worker
 
 THREE = {"prune.xi": [0.25, 0.5, 0.75]}
 LONG = {"gpu_hours": 1000}
 START = datetime(2026, 12, 1, 8).astimezone()
 
 
-def trial(start, end=None):
-    return types.SimpleNamespace(datetime_start=start, datetime_complete=end)
-
-
 def hour(number):
-    return START.replace(tzinfo=None) + timedelta(hours=number)
+    """A time as Optuna takes it: naive and local."""
+    return (START + timedelta(hours=number)).replace(tzinfo=None)
 
 
-def test_busy_hours_are_those_of_all_trials_together():
-    trials = [trial(hour(0), hour(2)), trial(hour(1)), trial(None), trial(hour(2), hour(1))]
+def trial(start=None, end=None):
+    state = TrialState.WAITING if start is None else TrialState.RUNNING
+    return optuna.trial.FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=state if end is None else TrialState.COMPLETE,
+        value=None if end is None else 1.0,
+        datetime_start=start,
+        datetime_complete=end,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+@pytest.fixture
+def busy(make):
+    with optuna_storage.created(make(THREE)) as found:
+        yield rows.BusyTime(found.storage, found.number)
+
+
+def add(busy, *trials):
+    for one in trials:
+        busy.storage.create_new_trial(busy.study, template_trial=one)
+
+
+def test_busy_hours_are_those_of_all_trials_together(busy, monkeypatch):
+    add(busy, trial(hour(0), hour(2)), trial(hour(1)), trial(), trial(hour(2), hour(1)))
     now = START + timedelta(hours=3)
-    assert budget.busy_seconds(trials, now) == 4 * 3600
     five = budget.Budget(BudgetSettings(gpu_hours=5.0), lambda: now)
-    assert five.left(trials) == 3600
+    for _ in range(2):
+        assert busy.until(now) == (4 * 3600, 1)
+        assert five.left(busy) == 3600
+    assert budget.Budget(BudgetSettings(gpu_hours=4.0), lambda: now).left(busy) == 0
     # Three more that have just begun use it up four times as fast.
-    assert five.left([*trials, *[trial(hour(3))] * 3]) == 900
-    assert budget.Budget(BudgetSettings(gpu_hours=4.0), lambda: now).left(trials) == 0
+    add(busy, *[trial(hour(3))] * 3)
+    assert five.left(busy) == 900
+    # One that has ended is followed no more.
+    monkeypatch.setattr(rows, "_now", lambda: now.astimezone(UTC).replace(tzinfo=None))
+    assert rows.end(busy.storage, 2, TrialState.COMPLETE, [1.0])
+    assert busy.until(now + timedelta(hours=1)) == ((4 + 3) * 3600, 3)
 
 
-def test_the_end_that_comes_first_counts():
+def test_the_end_that_comes_first_counts(busy):
     settings = BudgetSettings(gpu_hours=5.0, until="2026-12-01T10:00")
-    assert budget.Budget(settings, lambda: START).left([]) == 2 * 3600
-    assert budget.Budget(settings, lambda: START + timedelta(hours=2)).left([]) == 0
+    assert budget.Budget(settings, lambda: START).left(busy) == 2 * 3600
+    assert budget.Budget(settings, lambda: START + timedelta(hours=2)).left(busy) == 0
     assert "5 GPU-hours, until 2026-12-01T10:00" in budget.Budget(settings).told
 
 

@@ -15,7 +15,7 @@ from tests.study.sweep.engine import XI, Engine, document_without_numbers, store
 from zostudy.errors import LostError
 from zostudy.study.points import Failure
 from zostudy.study.report import results
-from zostudy.study.sweep import optuna_storage, queue, standings, work_units, worker
+from zostudy.study.sweep import grid, optuna_storage, queue, standings, work_units, worker
 
 KILLED = """
 import json, os, signal
@@ -117,7 +117,7 @@ def fall_silent(found: optuna_storage.Stored) -> None:
 def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
     file = make({"prune.xi": [0.5]})
     with optuna_storage.created(file) as found:
-        there = queue.Queue(file, found, work_units.grid(file))
+        there = queue.Queue(file, found, grid.of_study(file))
         there.add(list(work_units.due(file, there.known, [])))
         assert there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})
@@ -133,7 +133,7 @@ def test_a_worker_that_falls_silent_loses_its_trial_to_another(make):
 def test_a_worker_that_beats_keeps_its_trial(make, monkeypatch):
     file = make({"prune.xi": [0.5]}, heartbeat_interval=2)
     with optuna_storage.created(file) as found:
-        there = queue.Queue(file, found, work_units.grid(file))
+        there = queue.Queue(file, found, grid.of_study(file))
         there.add(list(work_units.due(file, there.known, [])))
         there.claim(there.read()[0])
         there.note(there.read()[0], {"worker": "elsewhere boot pid:[1] 7 12345"})

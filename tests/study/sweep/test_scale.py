@@ -1,6 +1,7 @@
 """What a trial costs its study, in statements, in a small study and in one ten times as large."""
 
 import itertools
+from datetime import datetime
 
 import pytest
 from sqlalchemy import event
@@ -8,7 +9,8 @@ from sqlalchemy.engine import Engine as Database
 
 from benchmarks import scale
 from tests.study.sweep.engine import Engine
-from zostudy.study.sweep import optuna_storage, queue, standings, work_units, worker
+from zostudy.config.loading import from_document
+from zostudy.study.sweep import grid, optuna_storage, queue, rows, standings, work_units, worker
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def test_a_trial_costs_as_many_statements_in_a_large_study(folder, statements):
         assert standings.standing(file).trials_left == 0
     assert len(ended[30]) == 26
     assert ended[300] == ended[30]
+    assert sum(ended[30]) / 26 < 25  # 19 and, where the last one added trials, what that takes
     begun = scale.study(f"sqlite:///{folder}/new/begun.db", 60)
     assert set(statements_a_trial(begun, statements)) == set(ended[30])
 
@@ -57,14 +60,45 @@ def test_a_heartbeat_costs_as_many_statements_in_a_large_study(folder, statement
         file = scale.study(f"sqlite:///{folder}/new/{trials}.db", trials)
         scale.fill(file, trials - 1)
         with optuna_storage.created(file) as found:
-            there = queue.Queue(file, found, work_units.grid(file))
+            there = queue.Queue(file, found, grid.of_study(file))
             there.look()
             (unit,) = (u for u in there.add_due(16) if u.state == "waiting")
             assert there.claim(unit)
             before = len(statements)
-            found.storage.record_heartbeat(there._id(unit))
+            found.storage.record_heartbeat(there.id(unit))
             counted.append(len(statements) - before)
     assert counted[0] == counted[1]
+
+
+def test_a_look_at_a_study_with_a_budget_and_seeds_leaves_out_what_has_ended(folder):
+    (folder / "new").mkdir()
+    file = scale.study(f"sqlite:///{folder}/new/s.db", 40)
+    sweep = file.document["sweep"] | {"seeds": [0, 1], "budget": {"gpu_hours": 1000}}
+    file = from_document(file.document | {"sweep": sweep})
+    scale.fill(file, 60)  # all with one seed, and 20 with the other
+    with optuna_storage.created(file) as found:
+        there = queue.Queue(file, found, grid.of_study(file))
+        assert len(there.look()) == 60
+        assert len(there.look()) == 1  # the latest complete one
+        added = [unit for unit in there.add_due(16) if unit.state == "waiting"]
+        assert [unit.seeds for unit in added] == [(1,)] * 16
+        assert [there.known[unit.key].values["prune.number"] for unit in added] == [*range(20, 36)]
+        assert len(there.look()) == 17
+
+
+def test_a_budget_is_watched_by_what_is_new(folder, statements):
+    (folder / "new").mkdir()
+    file = scale.study(f"sqlite:///{folder}/new/s.db", 40)
+    scale.fill(file, 30)
+    worker.prepare(file)
+    with optuna_storage.created(file) as found:
+        busy = rows.BusyTime(found.storage, found.number)
+        busy.until(datetime.now().astimezone())
+        before = len(statements)
+        assert busy.until(datetime.now().astimezone())[1] == 0
+        assert len(statements) - before <= 3
+        assert busy._followed.last == 40
+        assert len(busy._followed.unfinished) == 10
 
 
 def test_trials_are_added_as_workers_come_to_them(make):
@@ -78,7 +112,7 @@ def test_trials_are_added_as_workers_come_to_them(make):
 def test_nothing_is_added_where_another_process_was_faster(make):
     file = make({"prune.xi": [0.25, 0.5]})
     with optuna_storage.created(file) as found:
-        one, other = (queue.Queue(file, found, work_units.grid(file)) for _ in range(2))
+        one, other = (queue.Queue(file, found, grid.of_study(file)) for _ in range(2))
         records = [list(work_units.due(file, q.known, q.look())) for q in (one, other)]
         assert one.add(records[0])
         assert not other.add(records[1])

@@ -3,7 +3,7 @@ import pytest
 from zostudy.config.loading import StudyFile, from_document
 from zostudy.study import points
 from zostudy.study.points import Failure, TrialOutcome
-from zostudy.study.sweep import work_units
+from zostudy.study.sweep import grid, work_units
 
 DONE = points.to_json(TrialOutcome({}, {}, "run"))
 NAN = points.to_json(Failure("NaN"))
@@ -20,7 +20,7 @@ class Held:
 
     def __init__(self, file: StudyFile):
         self.file = file
-        self.known = work_units.grid(file)
+        self.known = grid.of_study(file)
         self.keys = list(self.known)
         self.trials: list[list] = []
 

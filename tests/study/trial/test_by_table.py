@@ -92,6 +92,36 @@ def test_random_choice_stands_below_the_points(finished):
 
 
 @pytest.mark.slow
+def test_random_genotypes_are_looked_up_as_trials_of_the_study(tmp_path):
+    folder, more = prepared(tmp_path), ("--set", "sweep.random_baseline=3")
+    code, out, err = zostudy(folder, "run", "study.yaml", *more)
+    assert code == 0, err
+    assert "1 point, 2 seeds each, and 3 random genotypes: 5 trials" in " ".join(err.split())
+    assert "Beside 3 random genotypes of the same space and masks" in out
+    found = json.loads(zostudy(folder, "results", "study.yaml", "--json", *more)[1])
+    random = found["random_baseline"]
+    assert [trial["seed"] for trial in random["trials"]] == [0, 1, 0]
+    assert {trial["state"] for trial in (*found["trials"], *random["trials"])} == {"complete"}
+    assert found["points"][0]["n"] == 2
+    gain = random["gain"]["test_accuracy"]
+    searched = {trial["seed"]: trial["metrics"]["test_accuracy"] for trial in found["trials"]}
+    drawn = [trial["metrics"]["test_accuracy"] for trial in random["trials"]]
+    expected = (searched[0] - (drawn[0] + drawn[2]) / 2 + searched[1] - drawn[1]) / 2
+    assert gain["difference"] == pytest.approx(expected)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("tabled").experiment_id
+    every = client.search_runs([experiment])
+    runs = [run for run in every if "zostudy.random_genotype" in run.data.tags]
+    assert sorted(run.data.tags["zostudy.random_genotype"] for run in runs) == ["0", "0", "1"]
+    assert {run.info.run_name for run in runs} == {
+        "random genotype 0 · seed 0", "random genotype 0 · seed 1", "random genotype 1 · seed 0"
+    }  # fmt: skip
+    assert "nothing to run" in zostudy(folder, "run", "study.yaml", *more)[2]
+    number = str(random["trials"][0]["number"])
+    code, out, err = zostudy(folder, "reproduce", "study.yaml", "--trial", number, *more)
+    assert (code, "identical" in out) == (0, True), out + err
+
+
 def test_mlflow_has_regret_rank_and_percentile_on_the_trial_and_on_its_evaluation(finished):
     folder, _ = finished
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

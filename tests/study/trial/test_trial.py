@@ -142,6 +142,7 @@ def test_a_sweep_over_levels_and_regularizers_computes_one_pruning_a_seed(tmp_pa
     write(
         tmp_path,
         extensions=["terms"],
+        search_space={"name": "nasbench201"},
         supernet=small,
         prune={"source": "zero_shot", "images": 8, "batch_size": 8, "repeats": 1},
         search={"epochs": 2, "warmup_epochs": 1, "batch_size": 256},

@@ -7,7 +7,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.study import points
 from zostudy.study.doctor.finding import Finding
 from zostudy.study.points import Failure, Point, TrialOutcome
-from zostudy.study.sweep import work_units
+from zostudy.study.sweep import grid
 from zostudy.study.sweep.optuna_storage import created, stored
 from zostudy.study.sweep.queue import Queue
 from zostudy.study.sweep.standings import run_now, standing
@@ -64,7 +64,7 @@ def findings(file: StudyFile) -> Iterator[Finding]:
 
     def end() -> str:
         with created(file) as found:
-            queue = Queue(file, found, work_units.grid(file))
+            queue = Queue(file, found, grid.of_study(file))
             queue.end_lost(queue.read())
         return ""
 

@@ -12,14 +12,7 @@ from zostudy import registry
 
 #: The parts of zostudy that compute results.
 _ENGINE = (
-    "space",
-    "networks",
-    "data",
-    "proxies",
-    "predictors",
-    "pruning",
-    "search",
-    "evaluation",
+    *("space", "networks", "data", "proxies", "predictors", "pruning", "search", "evaluation"),
     "runtime.py",
 )
 

@@ -123,8 +123,11 @@ def of_trial(config: TrialConfig, dataset: Dataset) -> Iterator[Case]:
     space = search_space(config.search_space.name, config.extensions)
     search, supernet = config.search, config.supernet
     batch = _FITTED if search.batch_size == "fit" else search.batch_size // search.accumulate
+    whole = search.strategy == "score"
     yield from _Shapes(space, "supernet", supernet.channels, batch, dataset).cases(
-        supernet.cells, partial=supernet.partial_channels, recompute=search.recompute
+        supernet.cells,
+        partial=1 if whole else supernet.partial_channels,
+        recompute="none" if whole else search.recompute,
     )
     if not config.evaluate.evaluator.trains:
         return

@@ -23,7 +23,8 @@ import contextlib
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,9 @@ _TRIES = 3
 #: is right by chance. What has few numbers takes no time, and is where faults were found.
 _TIMES = 2, 4
 _FEW_NUMBERS = 2**14
+
+#: A context in which nothing is different.
+_PLAIN = contextlib.nullcontext()
 
 #: The largest kernel's area, of which a sum has as many terms a channel.
 _AREA = 25
@@ -172,32 +176,23 @@ def _compared(
     exact = copy.deepcopy(module).double()
     fewest, most = _TIMES
     count = max(fewest, min(most, _FEW_NUMBERS * case.partial // images.numel()))
-    times = _found(module, images, runtime, draw, count)
     unit = _unit(case, runtime)
-    try:
-        with _single_thread():
-            wanted = _run(exact, images.double(), draw)
+    # The reference is small and computed on one thread, beside what it is compared with.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as beside:
+        reference = functools.partial(_run, exact, images.double(), draw)
+        first = beside.submit(reference)
+        times = _found(module, images, runtime, draw, count)
+        try:
+            wanted = first.result()
             if not any(_off(found, wanted, {}, unit) for found in times):
                 return [], True  # whatever rounding would allow besides
-            if _off(_run(exact, images.double(), draw), wanted, {}, unit):
+            if _off(beside.submit(reference).result(), wanted, {}, unit):
                 raise Reference64Error("what it gives is another thing each time")
-            with Rounding(unit, generator):
-                rounded = _run(exact, images.double(), draw)
-    except (RuntimeError, TypeError) as error:
-        raise Reference64Error(str(error)) from error
+            rounded = beside.submit(reference, Rounding(unit, generator)).result()
+        except (RuntimeError, TypeError) as error:
+            raise Reference64Error(str(error)) from error
     wrong = [_off(found, wanted, rounded, unit) for found in times]
     return max(wrong, key=len), all(wrong)
-
-
-@contextlib.contextmanager
-def _single_thread() -> Iterator[None]:
-    """Compute what is small without threads that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _found(
@@ -208,19 +203,24 @@ def _found(
     given = images.contiguous(memory_format=torch.channels_last).to(runtime.device)
     found: list[Result] = []
     for _ in range(count):
-        with runtime.autocast():
-            result = _run(placed, given, draw)
-        found.append({name: t.to("cpu", torch.float64, copy=True) for name, t in result.items()})
+        result = _run(placed, given, draw, runtime.autocast())
+        found.append({name: t.to("cpu", copy=True) for name, t in result.items()})
     return found
 
 
-def _run(module: nn.Module, images: Images, draw: int) -> Result:
+def _run(
+    module: nn.Module,
+    images: Images,
+    draw: int,
+    mode: contextlib.AbstractContextManager[object] = _PLAIN,
+) -> Result:
     """The output, and the gradients of its product with numbers drawn at random."""
     module.zero_grad()
     images = images.detach().requires_grad_()
-    output = module(images)
-    if output.requires_grad:
-        output.backward(_gradient(output.shape, draw).to(output))
+    with mode:
+        output = module(images)
+        if output.requires_grad:
+            output.backward(_gradient(output.shape, draw).to(output))
     gradients = {f"the gradient of {n}": p.grad for n, p in module.named_parameters()}
     every = {"the output": output.detach(), "the gradient of the input": images.grad, **gradients}
     return {name: tensor.detach() for name, tensor in every.items() if tensor is not None}

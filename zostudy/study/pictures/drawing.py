@@ -8,7 +8,6 @@ its name without the kernel size. Lengths are in inches, the data units of a cel
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -142,11 +141,10 @@ def scores_figure(done: Round) -> Figure:
     colours = _colours(space)
     figure, halves, legend = _edge_figure(space, [*map(_words, colours), "pruned"])
     for half, kind in zip(halves, space.cell_types, strict=True):
-        grid = _edge_grid(half, space)
-        for row, (source, target) in enumerate(space.edges):
-            axes = grid[target - space.inputs][source]
+        limits = (-0.7, len(space.operations) - 0.3), _extent(done, kind)
+        for row, axes in enumerate(_edge_panels(half, space, *limits)):
             axes.axhline(0, color=_PALE, linewidth=0.8, zorder=0)
-            axes.set(xlim=(-0.7, len(space.operations) - 0.3), xticks=[])
+            axes.set_xticks([])
             for column, name in enumerate(space.operations):
                 place = (kind, row, column)
                 score = done.scores.get(place, float("nan"))
@@ -193,11 +191,10 @@ def _draw_course(
     space: SearchSpace,
     highest: float,
 ) -> None:
-    grid = _edge_grid(figure, space)
     epochs = range(1, len(course) + 1)
     colours, styles = _colours(space), _styles(space)
-    for row, (source, target) in enumerate(space.edges):
-        axes = grid[target - space.inputs][source]
+    panels = _edge_panels(figure, space, _widened(1, len(course)), (0, 1.08 * highest))
+    for row, axes in enumerate(panels):
         for column, name in enumerate(space.operations):
             line = [epoch[row][column] for epoch in course]
             axes.plot(
@@ -209,30 +206,54 @@ def _draw_course(
                 marker="." if len(course) == 1 else None,
                 label=_words(name),
             )
-        axes.set_ylim(0, 1.08 * highest)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    grid[-1][0].set_xlabel("epoch", size=8)
-    grid[-1][0].set_ylabel("softmax(α)", size=8)
+    corner = panels[space.edges.index((0, space.targets[-1]))]
+    corner.set_xlabel("epoch", size=8)
+    corner.set_ylabel("softmax(α)", size=8)
 
 
-def _edge_grid(figure: SubFigure, space: SearchSpace) -> Any:  # noqa: ANN401  # an array of Axes
-    """A panel for each edge, in its target's row and source's column."""
+def _edge_panels(
+    figure: SubFigure,
+    space: SearchSpace,
+    across: tuple[float, float],
+    up: tuple[float, float],
+) -> list[Axes]:
+    """A panel for each edge, in its target's row and source's column.
+
+    All have the same limits and are placed by hand: panels that share their axes take twice the
+    time to be made, and those of no edge would be made too.
+    """
     width, height = _course_width(space), _course_height(space)
-    margins = {"left": 0.56 / width, "right": 1 - 0.12 / width}
-    margins |= {"top": 1 - 0.55 / height, "bottom": 0.4 / height}
-    grid = figure.subplots(
-        space.nodes, space.inputs + space.nodes - 1, sharex=True, sharey=True, squeeze=False,
-        gridspec_kw={**margins, "hspace": 0.5},
-    )  # fmt: skip  # one line an argument says no more
-    for axes in grid.flat:
-        axes.set_axis_off()
+    left, right, top, bottom = 0.56, width - 0.12, height - 0.55, 0.4  # inches
+    columns, last = space.inputs + space.nodes - 1, space.targets[-1]
+    wide = (right - left) / (1.2 * columns - 0.2)
+    high = (top - bottom) / (1.5 * space.nodes - 0.5)
+    panels = []
     for source, target in space.edges:
-        axes = grid[target - space.inputs][source]
-        axes.set_axis_on()
+        row = target - space.inputs
+        x, y = left + 1.2 * wide * source, top - high - 1.5 * high * row
+        place = (x / width, y / height, wide / width, high / height)
+        axes = figure.add_axes(place, xlim=across, ylim=up)
         axes.set_title(_edge_name(space, (source, target)), size=8, pad=3)
         axes.tick_params(labelsize=6, length=2, pad=1.5)
+        axes.tick_params(labelbottom=target == last, labelleft=source == 0)
         axes.spines[["top", "right"]].set_visible(False)
-    return grid
+        panels.append(axes)
+    return panels
+
+
+def _extent(done: Round, kind: str) -> tuple[float, float]:
+    """Limits of the scores of a cell type with their errors, and of 0."""
+    scores = {place: score for place, score in done.scores.items() if place[0] == kind}
+    errors = [done.errors.get(place, 0.0) for place in scores]
+    lowest = [score - error for score, error in zip(scores.values(), errors, strict=True)]
+    highest = [score + error for score, error in zip(scores.values(), errors, strict=True)]
+    return _widened(min(0.0, *lowest), max(0.0, *highest))
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin
 
 
 def _wires(genotype: Genotype, kind: str) -> list[_Wire]:

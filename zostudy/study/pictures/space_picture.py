@@ -47,7 +47,7 @@ def distribution_figure(document: Mapping[str, Any]) -> Figure:
 
 def _width(document: Mapping[str, Any]) -> float:
     first, second, *_ = document["bins"]
-    return float(second - first)
+    return round(float(second - first), 3)
 
 
 def _title(document: Mapping[str, Any]) -> str:

@@ -157,16 +157,18 @@ class PlannedSearch(PlannedPhase):
     name = "search"
 
     def steps(self, outlook: Outlook) -> int:
-        """Steps of the weights."""
-        if outlook.expected[0].to_genotype:
+        """Steps of the weights, or architectures that are scored."""
+        if outlook.expected[0].to_genotype or not outlook.config.search.searches:
             return 0
         settings = outlook.config.search
+        if settings.strategy == "score":
+            return settings.evaluations
         pictures, _ = search_part_sizes(outlook.dataset, settings.architecture_fraction)
         return number_of_training_batches(pictures, settings.pictures_at_once) * settings.epochs
 
     def exact(self, outlook: Outlook) -> bool:
-        """Where the masks are known."""
-        return outlook.masks_known
+        """Where the masks are known, and so is what is computed in them."""
+        return outlook.masks_known and outlook.config.search.strategy == "bilevel"
 
     def peaks(self, outlook: Outlook) -> list[int]:
         """One for each mask."""
@@ -184,6 +186,8 @@ class PlannedSearch(PlannedPhase):
 
     def remedies(self, config: TrialConfig) -> list[Remedy]:
         """A smaller batch, a stronger pruning, more recomputation."""
+        if config.search.strategy == "score":
+            return _stronger_pruning(config)
         stronger = _RECOMPUTE[_RECOMPUTE.index(config.search.recompute) + 1 :]
         batches = batch_sizes(config, config.search.pictures_at_once - 1)
         return [
@@ -198,6 +202,8 @@ class PlannedSearch(PlannedPhase):
 
     def together(self, config: TrialConfig) -> list[Remedy]:
         """A smaller batch with full recomputation."""
+        if config.search.strategy == "score":
+            return []
         sizes = batch_sizes(config, config.search.pictures_at_once)
         batches = with_batches(config.changed("search", recompute="full"), "search", sizes)
         shown = "full together with search.batch_size="
@@ -205,6 +211,8 @@ class PlannedSearch(PlannedPhase):
 
     def smallest(self, config: TrialConfig) -> tuple[TrialConfig, str]:
         """The smallest batch with full recomputation."""
+        if config.search.strategy == "score":
+            return config, "the largest architecture"
         most = config.search.pictures_at_once
         size = (*batch_sizes(config, most), most)[0]
         found = config.changed("search", batch_size=size, recompute="full")

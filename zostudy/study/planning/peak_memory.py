@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from zostudy.config.loading import digest, to_document
+from zostudy.config.loading import digest, search_document, to_document
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import training
@@ -12,6 +12,7 @@ from zostudy.networks.dry_run import predicted_peak
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import Runtime
 from zostudy.search import bilevel
+from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
@@ -53,21 +54,21 @@ class Predictions:
         )
 
     def search(self, config: TrialConfig, mask: OperationMask, dataset: Dataset) -> int:
-        """The peak of the search of a mask; an upper bound where it draws paths."""
+        """The peak of the search of a mask; an upper bound where it draws paths or genotypes."""
+        predict = STRATEGIES[config.search.strategy].predict_peak
         return self._once(
             ["search", mask.digest(), self._search_shapes(config)],
             config,
             dataset,
-            lambda: bilevel.predict_peak(
-                mask, dataset, config.supernet, config.search, self.runtime
-            ),
+            lambda: predict(mask, dataset, config.supernet, config.search, self.runtime),
         )
 
     def search_on_average(
         self, config: TrialConfig, mask: OperationMask, dataset: Dataset
     ) -> int | None:
         """The mean peak of the steps of a search that draws paths; nothing of any other search."""
-        if not bilevel.draws_paths(mask.space, config.search):
+        search = config.search
+        if search.strategy != "bilevel" or not bilevel.draws_paths(mask.space, search):
             return None
         return self._once(
             ["search on average", mask.digest(), self._search_shapes(config)],
@@ -82,6 +83,8 @@ class Predictions:
 
     def _search_shapes(self, config: TrialConfig) -> dict[str, Any]:
         settings = config.search
+        if settings.strategy == "score":
+            return search_document(settings)
         return {
             "batch": settings.batch_size,
             "accumulate": settings.accumulate,

@@ -189,7 +189,7 @@ class Planner:
         Raises:
             ConfigError: No batch fits.
         """
-        if config.search.batch_size != "fit" or config.search.strategy == "none":
+        if config.search.batch_size != "fit" or not config.search.trains_supernet:
             return config
         key = config.model_dump_json()
         if key not in self._fitted:
@@ -281,7 +281,7 @@ def check_batches(config: TrialConfig, dataset: Dataset) -> None:
     if config.evaluate.evaluator.trains:
         batch = config.evaluate.batch_size
         needs.append(("evaluate.batch_size", batch, whole, whole, "the network"))
-    if config.search.strategy != "none":
+    if config.search.trains_supernet:
         sizes = search_part_sizes(dataset, config.search.architecture_fraction)
         batch = config.search.pictures_at_once
         parts = zip(sizes, ("the weights of the supernet", "its architecture"), strict=True)

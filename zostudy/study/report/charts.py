@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from zostudy.metrics import Metric
 from zostudy.study.analysis.factors import Comparison
+from zostudy.study.analysis.importances import Importances
 from zostudy.study.analysis.ranks import Ranks
 from zostudy.study.points import short_paths
 
@@ -185,6 +186,42 @@ def intervals_figure(rows: Sequence[Interval], title: str) -> Figure:
     axes.axvline(0, color=_TEXT, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=title)
+    return figure
+
+
+@rc_context(_STYLE)
+def courses_figure(courses: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Figure:
+    """Accuracies by epoch: a panel for each phase, a line for each part of the pictures."""
+    figure = Figure(figsize=(3.2 * max(2, len(courses)), 2.6), layout="constrained")
+    panels = figure.subplots(1, len(courses), squeeze=False)[0]
+    for axes, (phase, figures) in zip(panels, courses.items(), strict=True):
+        for index, (name, course) in enumerate(figures.items()):
+            epochs, values = zip(*course, strict=True)
+            label = name.removesuffix("_accuracy")
+            axes.plot(epochs, values, color=_COLOURS[index], linewidth=1.2, label=label)
+        axes.set_title(phase, size=9)
+        axes.set(xlabel="epoch", ylabel="accuracy, %")
+        axes.legend(fontsize=8)
+    return figure
+
+
+@rc_context(_STYLE)
+def importances_figure(found: Importances, metric: Metric) -> Figure:
+    """Shares of a metric's variance as bars, settings before pairs of them, then what is left."""
+    short = short_paths([path for name in found.shares for path in name if len(name) == 1])
+    bars = {" × ".join(short[path] for path in name): s for name, s in found.shares.items()}
+    bars["not explained"] = found.rest
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(bars)), layout="constrained")
+    axes = figure.subplots()
+    colours = [_COLOURS[0]] * len(found.shares) + [_COLOURS[-1]]
+    drawn = axes.barh(range(len(bars)), [100 * s for s in bars.values()], color=colours, height=0.6)
+    axes.bar_label(drawn, [f"{100 * s:.0f} %" for s in bars.values()], padding=3)
+    axes.set_yticks(range(len(bars)), [short_name(name) for name in bars])
+    axes.set(
+        xlim=(0, 105),
+        ylim=(len(bars) - 0.5, -0.5),
+        xlabel=f"share of the variance of {_named(metric)} between trials, %",
+    )
     return figure
 
 

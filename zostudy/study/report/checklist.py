@@ -42,6 +42,7 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
     settings = list(dict.fromkeys(p for point in document["points"] for p in point["params"]))
     sources = {str(point["params"].get("prune.source")) for point in document["points"]}
     table = config.evaluate.by == "table"
+    gain = next(iter(document.get("random_baseline", {}).get("gain", {}).values()), None)
     return [
         Item(
             "Are results means over several seeds, with their spread?",
@@ -54,14 +55,18 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
             not table or not config.sweep.objectives,
             "evaluated by a table of test accuracies; nothing is selected by them"
             if table
+            else "accuracies are predicted, and none was measured"
+            if config.evaluate.by == "predictor"
             else f"selected on {100 * config.dataset.validation_fraction:g} % held out of training",
         ),
         Item(
             "Is the search compared with random choice in the same space?",
-            table and "metrics" in document.get("random_choice", {}),
-            "random architectures of the table stand beside it"
+            bool(gain) or (table and "metrics" in document.get("random_choice", {})),
+            f"{gain['genotypes']} random genotypes were evaluated the same way"
+            if gain
+            else "random architectures of the table stand beside it"
             if table
-            else "no random architectures were trained the same way",
+            else "no random architectures were trained the same way (sweep.random_baseline)",
         ),
         Item(
             "Is pruning compared with a random mask?",

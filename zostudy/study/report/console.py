@@ -14,8 +14,9 @@ from zostudy.space import genotype
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.ingredients import trials_named
 from zostudy.study.points import Standing, short_paths
+from zostudy.study.report.answers import over_random
 from zostudy.study.report.results_table import fitting_table
-from zostudy.study.report.trust import undecided, warning_of
+from zostudy.study.report.trust import predictions, undecided, warning_of
 
 #: Width of tables where there is no terminal to fit them into, in characters.
 PLAIN_WIDTH = 160
@@ -52,18 +53,26 @@ def print_results(
     else:
         console.print(_without_results(document), markup=False, soft_wrap=True)
     points = [point["metrics"] for point in document["points"]]
-    for text in (sentences(document), warning_of(points), undecided(points)):
+    for text in (
+        over_random(document),
+        sentences(document),
+        warning_of(points),
+        undecided(points),
+        predictions(points),
+    ):
         if text:
             console.print(text, markup=False, soft_wrap=True)
     _print_notes(document.get("notes", ()), console)
-    _print_incomplete(document["trials"], console)
+    random = document.get("random_baseline", {}).get("trials", ())
+    _print_incomplete([*document["trials"], *random], console)
     best = document["best"]
     if best is None:
         _print_front(document["pareto"], console)
     else:
+        kind = "predicted" if "predicted_accuracy" in best["metrics"] else "validation"
         console.print(
             f"\nbest point: {_described(best['params'])}\n"
-            f"its best trial by validation accuracy: number {best['number']}, "
+            f"its best trial by {kind} accuracy: number {best['number']}, "
             f"seed {best['seed']}, genotype:",
             markup=False,
             soft_wrap=True,
@@ -126,14 +135,14 @@ def _described(params: Mapping[str, Any]) -> str:
 
 def print_plan(study: str, standing: Standing, console: Console) -> None:
     """Print the points, and for each seed whether its trial is complete."""
-    paths = list(standing.points[0].values) if standing.points else []
+    paths = list(standing.searched[0].values) if standing.points else []
     names = short_paths(paths)
     table = Table(title=f"study {study}")
     for path in paths:
         table.add_column(names[path])
     for heading in ("seeds complete", "seeds missing", "same combinations"):
         table.add_column(heading)
-    for point in standing.points:
+    for point in standing.searched:
         missing = standing.missing(point)
         done = [str(seed) for seed in standing.seeds if seed not in missing]
         same = f"{point.coinciding} more" if point.coinciding else "–"
@@ -156,8 +165,10 @@ def _print_notes(notes: Sequence[str], console: Console) -> None:
 
 def planned(standing: Standing) -> str:
     """The plan in one line."""
-    seeds = len(standing.seeds)
-    trials = (len(standing.points) + standing.to_sample) * seeds
+    seeds, points = len(standing.seeds), standing.searched
+    random = sum(len(point.seeds_among(standing.seeds)) for point in standing.baseline)
+    trials = (len(points) + standing.to_sample) * seeds + random
+    beside = f", and {counted(random, 'random genotype')}" if random else ""
     sampled = f" and {standing.to_sample} to be sampled" if standing.to_sample else ""
     coinciding = sum(point.coinciding for point in standing.points)
     same = f" ({coinciding} coinciding combinations left out)" if coinciding else ""
@@ -165,8 +176,8 @@ def planned(standing: Standing) -> str:
     ended = standing.trials_ended
     complete = trials - standing.trials_left - failed - ended
     return (
-        f"{counted(len(standing.points), 'point')}{sampled}{same}, {counted(seeds, 'seed')} "
-        f"each: {counted(trials, 'trial')}, "
+        f"{counted(len(points), 'point')}{sampled}{same}, {counted(seeds, 'seed')} "
+        f"each{beside}: {counted(trials, 'trial')}, "
         f"{complete} complete,{f' {failed} failed,' if failed else ''}"
         f"{f' {ended} ended by a rule,' if ended else ''} "
         f"{standing.trials_left} to run"

@@ -105,7 +105,7 @@ def _contents(
         differences=[p for name, p in pictures.items() if name.startswith("differences")],
         diagrams=[p for name, p in pictures.items() if name.startswith("ranks")],
         ranks=_sentences(by),
-        sentences=[(one, outside_answers.gain(one)) for one in gains],
+        sentences=[(one.differs, outside_answers.gain(one)) for one in gains],
     )
     heads = [name for name, _ in _HEADS]
     return {

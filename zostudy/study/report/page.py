@@ -10,14 +10,16 @@ from zostudy.config.loading import StudyFile
 from zostudy.metrics import METRICS, Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.factors import Comparison
+from zostudy.study.analysis.importances import importances
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.pictures.drawing import genotype_figure
 from zostudy.study.report import answers, charts, tables
 from zostudy.study.report.checklist import checklist
 from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
-from zostudy.study.report.results_table import mean_and_spread
-from zostudy.study.report.trust import undecided, warning_of
+from zostudy.study.report.results_table import KIND, mean_and_spread, rows_of
+from zostudy.study.report.trial_pictures import TrialPictures
+from zostudy.study.report.trust import predictions, undecided, warning_of
 
 Document = Mapping[str, Any]
 
@@ -31,7 +33,14 @@ _CELLS = "genotype-"
 _COST = "search_peak_bytes"
 
 
-def write(file: StudyFile, document: Document, folder: Path, *, force: bool = False) -> list[Path]:
+def write(
+    file: StudyFile,
+    document: Document,
+    folder: Path,
+    *,
+    force: bool = False,
+    seen: TrialPictures | None = None,
+) -> list[Path]:
     """Write the report into a folder that appears whole or not at all.
 
     Args:
@@ -39,6 +48,7 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
         document: Its results.
         folder: What it is called; new or empty, unless an earlier report may be replaced.
         force: Replace a report that is there.
+        seen: Pictures of single trials.
 
     Returns:
         The files, the page first.
@@ -47,10 +57,10 @@ def write(file: StudyFile, document: Document, folder: Path, *, force: bool = Fa
         ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
     check_output(folder, force=force)
-    return write_report(folder, _contents(file, document))
+    return write_report(folder, _contents(file, document, seen or TrialPictures()))
 
 
-def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
+def _contents(file: StudyFile, document: Document, seen: TrialPictures) -> dict[str, bytes]:
     """The page, pictures and tables, by the names of their files."""
     metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
     by_metric = answers.compared(document, metric)
@@ -63,7 +73,7 @@ def _contents(file: StudyFile, document: Document) -> dict[str, bytes]:
         written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
         written[f"{name}.png"] = charts.png(figure)
     return {
-        "index.html": _page(file, document, metric, by_metric, pictures).encode(),
+        "index.html": _page(file, document, metric, by_metric, pictures, seen).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
         **written,
@@ -90,6 +100,10 @@ def _figures(
             f"curve-{index + 1}",
             (f"{title} over {path}", charts.curve_figure(complete, path, metric)),
         )
+    shares = importances(document["trials"], metric.name)
+    if shares:
+        words = f"how much of the variance of {title} each setting explains"
+        yield "importances", (words, charts.importances_figure(shares, metric))
     for name, compared in by_metric.items():
         one = METRICS[name]
         words = f"what each setting does to {one.title or one.name}"
@@ -124,39 +138,56 @@ def _page(
     metric: Metric | None,
     by_metric: Mapping[str, Sequence[Comparison]],
     pictures: Mapping[str, tuple[str, str]],
+    seen: TrialPictures,
 ) -> str:
-    metrics = [point["metrics"] for point in document["points"]]
-    doubts = [
-        sentences(document),
-        warning_of(metrics),
-        undecided(metrics),
-        *document.get("notes", ()),
-    ]
     settings, columns = tables.settings_of(document), tables.titled(document)
+    kinds = [KIND] * ("random_baseline" in document)
+    random = document.get("random_baseline", {}).get("trials", [])
     return rendered(
         "page.html",
         config=file.config,
         document=document,
         states=_states(document),
         answers=answers.answers(document, metric, by_metric),
-        doubts=[f"{doubt[:1].upper()}{doubt[1:]}" for doubt in doubts if doubt],
-        settings=settings,
+        doubts=_doubts(document, seen.note),
         heads=[
-            *((name, "") for name in (*settings.values(), "n")),
+            *((name, "") for name in (*kinds, *settings.values(), "n")),
             *((metric.title, metric.meaning) for metric in columns),
         ],
-        rows=[_row(point, settings, columns) for point in document["points"]],
+        rows=[
+            [*((kind, kind) for _ in kinds), *_row(point, settings, columns)]
+            for kind, point in rows_of(document)
+        ],
+        words=len(kinds) + len(settings),
         figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
         metric=metric,
         compared=[
-            (one, answers.difference(one, METRICS[name]))
+            (one.differs, answers.difference(one, METRICS[name]))
             for name, found in by_metric.items()
             for one in found
         ],
-        trials=[_trial(trial, file.config.extensions) for trial in document["trials"]],
+        over_random=answers.points_over_random(document, metric),
+        trials=[
+            _trial(t, file.config.extensions) | {"pictures": seen.of.get(t["number"], ())}
+            for t in (*document["trials"], *random)
+        ],
         checklist=checklist(file.config, document),
     )
+
+
+def _doubts(document: Document, note: str) -> list[str]:
+    """What is to be kept in mind, in sentences."""
+    metrics = [point["metrics"] for point in document["points"]]
+    found = [
+        sentences(document),
+        warning_of(metrics),
+        undecided(metrics),
+        predictions(metrics),
+        *document.get("notes", ()),
+        note,
+    ]
+    return [f"{doubt[:1].upper()}{doubt[1:]}" for doubt in found if doubt]
 
 
 def _states(document: Document) -> dict[str, int]:

@@ -91,8 +91,8 @@ def picked(
     """The number of a trial of the best point among those that meet all conditions.
 
     Points are compared by the means over their seeds, so that a lucky seed chooses nothing. Of the
-    best point it is the trial with the highest validation accuracy among those that meet the
-    conditions themselves, of which a point needs one.
+    best point it is the trial with the highest validation accuracy, or predicted accuracy, among
+    those that meet the conditions themselves, of which a point needs one.
 
     Args:
         trials: As `zostudy.study.report.results` lists them.
@@ -129,8 +129,12 @@ def picked(
     if not meeting:
         raise ConfigError(_none(points, conditions))
     own = [trial for trial in min(meeting, key=losses) if meets(trial["metrics"])]
-    best = max(own, key=lambda trial: trial["metrics"].get("validation_accuracy", 0.0))
-    return int(best["number"])
+
+    def accuracy(trial: Mapping[str, Any]) -> float:
+        metrics = trial["metrics"]
+        return float(metrics.get("validation_accuracy", metrics.get("predicted_accuracy", 0.0)))
+
+    return int(max(own, key=accuracy)["number"])
 
 
 _Trials = list[Mapping[str, Any]]

@@ -14,6 +14,9 @@ from zostudy.study.points import short_paths
 _TITLE_WIDTH = 78
 
 
+#: Head of the column that tells the points of a sweep from random genotypes beside them.
+KIND = "genotypes"
+
 #: Characters of a screen on which every table fits.
 _UNBOUNDED = 10_000
 
@@ -58,11 +61,18 @@ def fitting_table(
     return results_table(document, shown), []
 
 
+def rows_of(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The points, and the random genotypes of each mask as a point, each with what it is."""
+    random = document.get("random_baseline", {}).get("groups", ())
+    points = [("searched", point) for point in document["points"]]
+    return [*points, *(("random", group) for group in random)]
+
+
 def results_table(document: Mapping[str, Any], metrics: Sequence[Metric] | None = None) -> Table:
     """The points of a results document: mean, and ± sample standard deviation where n > 1.
 
-    Where a table tells accuracies, a last row has what random choice gives: mean ± standard
-    deviation over all architectures.
+    Random genotypes have a row for each mask. Where a table tells accuracies, a last row has what
+    random choice gives: mean ± standard deviation over all architectures.
 
     Args:
         document: The results.
@@ -72,24 +82,26 @@ def results_table(document: Mapping[str, Any], metrics: Sequence[Metric] | None 
     chosen = document.get("random_choice", {}).get("metrics")
     paths = list(dict.fromkeys(path for point in points for path in point["params"]))
     metrics = metrics_of(document) if metrics is None else metrics
+    kinds = [KIND] * ("random_baseline" in document)
     title = f"{document['study']}: mean ± standard deviation over seeds"
     table = Table(title=title, min_width=min(len(title), _TITLE_WIDTH))
-    for name in short_paths(paths).values():
+    for name in (*kinds, *short_paths(paths).values()):
         table.add_column(name, overflow="fold")
     table.add_column("n", justify="right")
     for metric in metrics:
         table.add_column(metric.title or metric.name, justify="right")
     if chosen:
         table.add_column("by chance", justify="right")
-    for point in points:
-        swept = [escape(str(point["params"].get(path, ""))) for path in paths]
+    for kind, point in rows_of(document):
+        swept = [kind] * len(kinds) + [escape(str(point["params"].get(path, ""))) for path in paths]
         cells = [mean_and_spread(metric, point["metrics"].get(metric.name)) for metric in metrics]
-        chance = [_probability(point["by_chance"])] if chosen else []
+        chance = [_probability(point.get("by_chance"))] if chosen else []
         table.add_row(*swept, str(point["n"]), *cells, *chance)
     if chosen:
         table.add_section()
         cells = [mean_and_spread(metric, chosen.get(metric.name)) for metric in metrics]
-        names = ["random choice" if path == paths[0] else "" for path in paths]
+        heads = [*kinds, *paths]
+        names = ["" if index else "random choice" for index, _ in enumerate(heads)]
         table.add_row(*names, "–", *cells, "–")
     return table
 

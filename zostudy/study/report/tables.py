@@ -10,7 +10,7 @@ from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS, Metric
 from zostudy.options import nearest
 from zostudy.study.points import short_paths
-from zostudy.study.report.results_table import mean_and_spread
+from zostudy.study.report.results_table import KIND, mean_and_spread, rows_of
 
 Document = Mapping[str, Any]
 
@@ -113,16 +113,22 @@ def _measured(document: Document) -> list[str]:
 
 
 def as_csv(document: Document) -> str:
-    """A row a point: settings, n, and mean and standard deviation of every metric, as stored."""
+    """A row a point: settings, n, and mean and standard deviation of every metric, as stored.
+
+    With random genotypes beside the points, a first column tells which a row is of.
+    """
     paths = list(settings_of(document))
     names = list(dict.fromkeys(name for p in document["points"] for name in p["metrics"]))
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
-    rows.writerow([*paths, "n", *(f"{name}_{what}" for name in names for what in ("mean", "sd"))])
-    for point in document["points"]:
+    kinds = "random_baseline" in document
+    head = [*[KIND] * kinds, *paths, "n"]
+    rows.writerow([*head, *(f"{name}_{what}" for name in names for what in ("mean", "sd"))])
+    for kind, point in rows_of(document):
         summaries = [point["metrics"].get(name, {}) for name in names]
         rows.writerow(
             [
+                *[kind] * kinds,
                 *(point["params"].get(path) for path in paths),
                 point["n"],
                 *(summary.get(what) for summary in summaries for what in ("mean", "sd")),
@@ -139,16 +145,23 @@ def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
         asked: The metrics that have a column; else all that have a title.
     """
     settings, metrics = settings_of(document), list(asked) or titled(document)
-    head = [*settings.values(), "n", *(metric.title or metric.name for metric in metrics)]
+    kinds = "random_baseline" in document
+    head = [
+        *[KIND] * kinds,
+        *settings.values(),
+        "n",
+        *(metric.title or metric.name for metric in metrics),
+    ]
     rows = [
         [
+            *[kind] * kinds,
             *(str(point["params"].get(path, "")) for path in settings),
             str(point["n"]),
             *(mean_and_spread(metric, point["metrics"].get(metric.name)) for metric in metrics),
         ]
-        for point in document["points"]
+        for kind, point in rows_of(document)
     ]
-    return latex(head, rows, len(settings))
+    return latex(head, rows, kinds + len(settings))
 
 
 def latex(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:

@@ -47,6 +47,26 @@ def warning_of(points: Sequence[Metrics]) -> str:
     )
 
 
+def predictions(points: Sequence[Metrics]) -> str:
+    """That accuracies are predictions, and how wide their intervals are; nothing elsewhere.
+
+    Args:
+        points: The metrics of every point.
+    """
+    widths = [
+        high - low
+        for point in points
+        if (low := point.get("predicted_low", {}).get("mean")) is not None
+        and (high := point.get("predicted_high", {}).get("mean")) is not None
+    ]
+    if not widths:
+        return ""
+    return (
+        "accuracies are a predictor's, nothing was trained or measured; their intervals are "
+        f"{max(widths):.2f} points wide at most, and the spread over seeds says nothing of them"
+    )
+
+
 def undecided(points: Sequence[Metrics]) -> str:
     """What a user whose searches decided nothing should know; nothing where they decided.
 

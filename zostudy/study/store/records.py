@@ -132,9 +132,8 @@ class FileCheckpoint:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = buffer.getbuffer()
-        head = {"sha256": hashlib.sha256(content).hexdigest(), "origin": dict(self.origin)}
-        with _writing(self.path):
+        with buffer.getbuffer() as content, _writing(self.path):
+            head = {"sha256": hashlib.sha256(content).hexdigest(), "origin": dict(self.origin)}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             new = _beside(self.path)
             try:

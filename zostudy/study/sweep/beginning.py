@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
 from zostudy.study import points
-from zostudy.study.sweep import made_of, work_units
+from zostudy.study.sweep import grid, made_of, work_units
 from zostudy.study.sweep.optuna_storage import stored
 from zostudy.study.sweep.queue import Queue
 from zostudy.study.sweep.work_units import Unit
@@ -24,7 +24,7 @@ def check_same_engine(file: StudyFile, *, renew: bool = False) -> None:
     with stored(file.config) as there:
         if there is None:
             return
-        known = work_units.grid(file)
+        known = grid.of_study(file)
         queue = Queue(file, there, known)
         found = queue.sorted_out()
         standing = work_units.standing(file, known, found.units)
@@ -47,7 +47,7 @@ def check_worker(file: StudyFile) -> None:
     check_same_engine(file)
     with stored(file.config) as there:
         if there is not None:
-            made_of.check_inputs(Queue(file, there, work_units.grid(file)).sorted_out())
+            made_of.check_inputs(Queue(file, there, grid.of_study(file)).sorted_out())
 
 
 def check_others(queue: Queue, known: Sequence[Unit]) -> None:

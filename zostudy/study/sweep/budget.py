@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +21,7 @@ from zostudy.config.sweep import SweepSettings
 from zostudy.errors import ConfigError
 from zostudy.study.points import Standing
 from zostudy.study.sweep.optuna_storage import Stored
+from zostudy.study.sweep.rows import BusyTime
 from zostudy.study.sweep.work_units import Unit
 
 #: Seconds between two looks at how much time is left, at most and at least.
@@ -49,19 +49,18 @@ class Budget:
     settings: BudgetSettings
     now: Callable[[], datetime] = _now
 
-    def left(self, trials: Sequence[optuna.trial.FrozenTrial]) -> float:
+    def left(self, busy: BusyTime) -> float:
         """Seconds until it is over at the earliest; 0 or less once it is.
 
         Args:
-            trials: All of the study, as Optuna holds them.
+            busy: How long workers were busy with the study.
         """
         now, left = self.now(), []
         if self.settings.end is not None:
             left.append((self.settings.end - now).total_seconds())
         if self.settings.gpu_hours is not None:
-            running = sum(t.datetime_start is not None and not t.datetime_complete for t in trials)
-            seconds = 3600 * self.settings.gpu_hours - busy_seconds(trials, now)
-            left.append(seconds / max(running, 1))
+            seconds, running = busy.until(now)
+            left.append((3600 * self.settings.gpu_hours - seconds) / max(running, 1))
         return min(left)
 
     @property
@@ -71,21 +70,6 @@ class Budget:
         of_hours = "" if hours is None else f"{hours:g} GPU-hours"
         parts = filter(None, (of_hours, until and f"until {until}"))
         return f"the time of sweep.budget is over ({', '.join(parts)})"
-
-
-def busy_seconds(trials: Sequence[optuna.trial.FrozenTrial], now: datetime) -> float:
-    """Seconds in which workers were busy with trials, all together.
-
-    Args:
-        trials: As Optuna holds them, with times of the workers' machines.
-        now: The end of those that run.
-    """
-    end = now.replace(tzinfo=None)
-    return sum(
-        max(((t.datetime_complete or end) - t.datetime_start).total_seconds(), 0)
-        for t in trials
-        if t.datetime_start is not None
-    )
 
 
 def check(file: StudyFile, now: Callable[[], datetime] = _now) -> None:
@@ -154,9 +138,10 @@ def kept(
         yield
         return
     budget, done = Budget(settings, now), threading.Event()
+    busy = BusyTime(stored.storage, stored.number)
 
     def left() -> float:
-        seconds = budget.left(stored.study.get_trials(deepcopy=False))
+        seconds = budget.left(busy)
         if seconds <= 0:
             tally.over = budget.told
             stop.set()
@@ -168,7 +153,6 @@ def kept(
             wait = _RARELY
             with contextlib.suppress(SQLAlchemyError, StorageInternalError):  # away for a while
                 wait = min(max(left(), _OFTEN), _RARELY)
-        stored.storage.remove_session()
 
     left()
     thread = threading.Thread(target=watch, name="budget", daemon=True)
@@ -192,16 +176,19 @@ def left_out(standing: Standing) -> str:
     for point in standing.points:
         for seed in standing.left(point):
             lacking[seed] += 1
-    points = len(standing.points)
+    points = dict.fromkeys(standing.seeds, 0)
+    for point in standing.points:
+        for seed in point.seeds_among(standing.seeds):
+            points[seed] += 1
     whole = [seed for seed, count in lacking.items() if not count]
     parts = [
-        f"seed {seed} lacks {count} of {counted(points, 'point')}"
+        f"seed {seed} lacks {count} of {counted(points[seed], 'point')}"
         for seed, count in lacking.items()
         if count
     ]
     if len(parts) > _TOLD:
         parts[_TOLD:] = [f"and {counted(len(parts) - _TOLD, 'seed')} more"]
-    if whole and points:
+    if whole and standing.points:
         names = ", ".join(map(str, whole[:_TOLD])) + (", …" if len(whole) > _TOLD else "")
         parts.insert(0, f"every point has seed{'s' * (len(whole) > 1)} {names}")
     if standing.to_sample:

@@ -25,6 +25,7 @@ from zostudy.errors import ConfigError, ZostudyError
 from zostudy.redaction import redacted, without_password, without_passwords
 from zostudy.study.disk import sqlite
 from zostudy.study.sweep import proposals
+from zostudy.study.sweep.rows import READING
 
 
 def _sweep_identity(file: StudyFile) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _opened(config: StudyConfig) -> RDBStorage:
 
 
 def _one_writer(storage: RDBStorage) -> None:
-    """Make each transaction on a SQLite file wait for the one before.
+    """Make each transaction on a SQLite file wait for the one before, unless it only reads.
 
     Otherwise two processes that read the same waiting trial would both begin to run it.
     """
@@ -168,7 +169,8 @@ def _one_writer(storage: RDBStorage) -> None:
         connection.isolation_level = None
 
     def begins_as_writer(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get(READING)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     storage.engine.dispose()  # what connections there are know nothing of this
     event.listen(storage.engine, "connect", begins_nothing_by_itself)

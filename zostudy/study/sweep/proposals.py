@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zostudy.config.settings import StudyConfig
 from zostudy.config.sweep import RangeSettings
-from zostudy.study import points
 
 
 def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
@@ -33,7 +32,7 @@ def distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
 def distribution(values: tuple[Any, ...] | RangeSettings, *, grid: bool) -> BaseDistribution:
     """Optuna's distribution of one setting's values or range."""
     if isinstance(values, RangeSettings):
-        numbers = points.numbers(values) if values.step else (values.low, values.high)
+        numbers = values.numbers if values.step else (values.low, values.high)
         low, high = numbers[0], numbers[-1]
         if all(isinstance(v, int) for v in (low, high, values.step)):
             return IntDistribution(int(low), int(high), log=values.log, step=int(values.step) or 1)

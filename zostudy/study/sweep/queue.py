@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, digest
 from zostudy.study.points import Point
-from zostudy.study.sweep import batch, budget, made_of, proposals, work_units
+from zostudy.study.sweep import budget, made_of, proposals, rows, work_units
 from zostudy.study.sweep.ledger import Ledger
 from zostudy.study.sweep.optuna_storage import Stored
 from zostudy.study.sweep.work_units import Record, State, Unit
@@ -44,10 +44,11 @@ class TakenAwayError(Exception):
     """A unit is not this worker's any more: another found it lost, and took it up."""
 
 
-def held(study: optuna.Study) -> list[tuple[int, State, Record]]:
-    """Optuna's trials as :func:`units.read` takes them."""
-    trials = study.get_trials(deepcopy=False)
-    return [(trial.number, _STATES[trial.state], trial.user_attrs) for trial in trials]
+def _held(
+    found: Sequence[tuple[int, TrialState, Record]],
+) -> list[tuple[int, State, Record]]:
+    """Optuna's trials as :func:`zostudy.study.sweep.work_units.read` takes them."""
+    return [(number, _STATES[state], noted) for number, state, noted in found]
 
 
 @dataclass
@@ -65,7 +66,6 @@ class Queue:
     stored: Stored
     known: dict[str, Point]
     seen: list[Unit] = field(default_factory=list)
-    _count: int = 0
     _greeted: set[int] = field(default_factory=set)
 
     @functools.cached_property
@@ -73,13 +73,15 @@ class Queue:
         """What the points are made of today."""
         return made_of.Today(self.file)
 
+    @functools.cached_property
+    def _rows(self) -> rows.Rows:
+        return rows.Rows(self.stored.storage, self.stored.number)
+
     def sorted_out(self) -> made_of.Sorted:
         """All units, as they are now, those that count told from those that do not."""
-        study = self.stored.study
-        there = held(study)
-        self._count = len(there)
-        known = work_units.read(self.file, there)
-        return made_of.sorted_out(self.today, self.known, known, study.user_attrs)
+        known = work_units.read(self.file, _held(self._rows.all()))
+        self._ledger.forget()
+        return made_of.sorted_out(self.today, self.known, known, self._rows.noted)
 
     def read(self) -> list[Unit]:
         """All units, as they are now; those that do not count say why."""
@@ -94,11 +96,16 @@ class Queue:
         if self.file.config.sweep.sampler.samples:
             self.seen = self.read()
         else:
-            study = self.stored.study
-            there = held(study)
-            self._count = len(there)
-            self.seen = self._ledger.look(there, study.user_attrs)
+            self.seen = self._looked_at()
         return self.seen
+
+    def _looked_at(self) -> list[Unit]:
+        ledger, found = self._ledger, None
+        if ledger.begun:
+            found = ledger.look(_held(self._rows.changed()), self._rows.noted)
+        if found is None:
+            found = ledger.anew(_held(self._rows.all()), self._rows.noted)
+        return found
 
     def add_due(self, ahead: int) -> list[Unit]:
         """Add units that are missing by the last look, but not more than are to wait for workers.
@@ -112,8 +119,8 @@ class Queue:
         sweep = self.file.config.sweep
         while True:
             units = work_units.counting(self.seen)
-            left = self.known if sweep.sampler.samples else self._ledger.left
-            due = work_units.due(self.file, left, self.seen)
+            left = None if sweep.sampler.samples else self._ledger.left
+            due = work_units.due(self.file, self.known, self.seen, left)
             turns = [budget.turn(sweep, u.seeds) for u in units if u.state == "waiting"]
             if any(turns):  # what waits may have to wait for what is due
                 first = next(due, None)
@@ -136,7 +143,7 @@ class Queue:
             Whether they were added; not where another process has added units since the last look.
         """
         trials = [self._waiting(record) for record in records]
-        return batch.add(self.stored.storage, self.stored.number, trials, self._count)
+        return rows.add(self.stored.storage, self.stored.number, trials, self._rows.count)
 
     def _waiting(self, record: Record) -> optuna.trial.FrozenTrial:
         ingredients = self.today.of(self.known.get(record.get("point", "")))
@@ -145,8 +152,9 @@ class Queue:
         distributions = {}
         if "values" in record:
             values = json.loads(record["values"])
-            params = {path: proposals.held_value(value) for path, value in values.items()}
-            distributions = proposals.distributions(self.file.config)
+            swept = proposals.distributions(self.file.config)
+            distributions = {path: swept[path] for path in values if path in swept}
+            params = {path: proposals.held_value(values[path]) for path in distributions}
         return optuna.create_trial(
             state=TrialState.WAITING,
             params=params,
@@ -156,15 +164,7 @@ class Queue:
 
     def claim(self, unit: Unit) -> bool:
         """Make a waiting unit this worker's; false where another was faster."""
-        storage, trial = self.stored.storage, self._id(unit)
-        storage.record_heartbeat(trial)  # before it runs, so that none ever runs without
-        try:
-            if not storage.set_trial_state_values(trial, TrialState.RUNNING):
-                return False
-        except UpdateFinishedTrialError:
-            return False
-        self.note(unit, {"worker": _this_process()})
-        return True
+        return rows.claim(self.stored.storage, self.id(unit), {"worker": _this_process()})
 
     def propose(self, unit: Unit) -> dict[str, Any]:
         """The values of a point for a draw, by the sampler.
@@ -179,7 +179,7 @@ class Queue:
         trials = study.get_trials(deepcopy=False)
         ended = [t for t in trials if t.state == TrialState.COMPLETE or "reason" in t.user_attrs]
         study.sampler = proposals.sampler(config, len(ended), self._generations(known))
-        return proposals.suggested(optuna.Trial(study, self._id(unit)), config)
+        return proposals.suggested(optuna.Trial(study, self.id(unit)), config)
 
     def _generations(self, known: Sequence[Unit]) -> str:
         """What tells a sampler's own records from those of trials that do not count."""
@@ -195,7 +195,7 @@ class Queue:
         """
         for name, value in entries.items():
             try:
-                self.stored.storage.set_trial_user_attr(self._id(unit), name, value)
+                self.stored.storage.set_trial_user_attr(self.id(unit), name, value)
             except UpdateFinishedTrialError as error:
                 raise TakenAwayError from error
 
@@ -208,7 +208,7 @@ class Queue:
             storage=self.stored.cache,
             sampler=optuna.samplers.RandomSampler(),
         )
-        trial = optuna.Trial(drawing_nothing, self._id(unit))
+        trial = optuna.Trial(drawing_nothing, self.id(unit))
         for name, excess in excesses.items():
             trial.set_constraint(name, excess)
 
@@ -219,23 +219,36 @@ class Queue:
             TakenAwayError: It is not this worker's any more.
         """
         storage = self.stored.storage
-        hidden = _apart(self.read())
+        hidden = self._hidden()
         study = proposals.StudyOfSome(self.file.config.study, self.stored.cache, hidden)
         try:
-            storage.set_trial_intermediate_value(self._id(unit), epoch, accuracy)
+            storage.set_trial_intermediate_value(self.id(unit), epoch, accuracy)
         except UpdateFinishedTrialError as error:
             raise TakenAwayError from error
-        trial = storage.get_trial(self._id(unit))
+        trial = storage.get_trial(self.id(unit))
         return proposals.pruner(self.file.config).prune(study, trial)
 
+    def _hidden(self) -> frozenset[int]:
+        """Optuna's numbers of the trials that are not compared with others."""
+        if self.file.config.sweep.sampler.samples:
+            return _apart(self.read())
+        self.look()
+        return frozenset(self._ledger.apart)
+
     def end(
-        self, unit: Unit, values: Sequence[float] | None = None, *, by_rule: bool = False
+        self,
+        unit: Unit,
+        values: Sequence[float] | None = None,
+        entries: Mapping[str, Any] | None = None,
+        *,
+        by_rule: bool = False,
     ) -> None:
         """End a unit: with the values of its objectives, or without if it has none.
 
         Args:
             unit: The unit.
             values: The values.
+            entries: What is added to its record.
             by_rule: Whether it has none because a rule of the study file ended it; else it failed.
 
         Raises:
@@ -243,10 +256,8 @@ class Queue:
         """
         without = TrialState.PRUNED if by_rule else TrialState.FAIL
         state = without if values is None else TrialState.COMPLETE
-        try:
-            self.stored.storage.set_trial_state_values(self._id(unit), state, values)
-        except UpdateFinishedTrialError as error:
-            raise TakenAwayError from error
+        if not rows.end(self.stored.storage, self.id(unit), state, values or (), entries):
+            raise TakenAwayError
 
     def end_lost(self, known: Sequence[Unit]) -> bool:
         """Mark as failed the units whose worker is gone, and those that are superseded.
@@ -260,38 +271,39 @@ class Queue:
                 self._greet(unit)
         gone = [unit for unit in running if _gone(unit.record.get("worker", ""))]
         late = [unit for unit in work_units.superseded(known) if unit.state == "waiting"]
-        lost = {self._id(unit) for unit in (*late, *gone)} | (self._silent() if running else set())
+        lost = {self.id(unit) for unit in (*late, *gone)} | self._silent(running)
         for trial in sorted(lost):
-            with contextlib.suppress(UpdateFinishedTrialError):  # another found it too
-                self.stored.storage.set_trial_state_values(trial, TrialState.FAIL)
+            rows.end(self.stored.storage, trial, TrialState.FAIL)  # unless another found it too
         return bool(lost)
 
     def alive_now(self, known: Sequence[Unit]) -> list[Unit]:
         """The units that run and whose worker is there, as far as can be told."""
-        silent = self._silent()
         running = [unit for unit in known if unit.state == "running"]
+        silent = self._silent(running)
         return [
             unit
             for unit in running
-            if self._id(unit) not in silent and not _gone(unit.record.get("worker", ""))
+            if self.id(unit) not in silent and not _gone(unit.record.get("worker", ""))
         ]
 
-    def _silent(self) -> set[int]:
+    def _silent(self, running: Sequence[Unit]) -> set[int]:
         """The storage's own numbers of the trials whose worker is silent."""
-        return set(self.stored.storage._get_stale_trial_ids(self.stored.number))
+        since = rows.silence(self.stored.storage, [self.id(unit) for unit in running])
+        grace = self.stored.storage.grace_period or 0
+        return {trial for trial, seconds in since.items() if seconds > grace}
 
     def _greet(self, unit: Unit) -> None:
         """Give a unit a heartbeat whose worker, of an older version, may not have given it one."""
         if unit.number not in self._greeted:
             self._greeted.add(unit.number)
-            self.stored.storage.record_heartbeat(self._id(unit))
+            self.stored.storage.record_heartbeat(self.id(unit))
 
     @contextlib.contextmanager
     def alive(self, unit: Unit) -> Iterator[None]:
         """Say that a unit is alive, again and again from a thread, while it is worked on."""
         over = threading.Event()
         interval = self.file.config.sweep.heartbeat_interval / 2
-        trial = self._id(unit)
+        trial = self.id(unit)
 
         def beat() -> None:
             storage = self.stored.storage
@@ -310,10 +322,9 @@ class Queue:
             over.set()
             thread.join()
 
-    def _id(self, unit: Unit) -> int:
+    def id(self, unit: Unit) -> int:
         """The storage's own number of a unit's trial."""
-        stored = self.stored
-        return stored.cache.get_trial_id_from_study_id_trial_number(stored.number, unit.number)
+        return self._rows.id(unit.number)
 
 
 def _apart(known: Sequence[Unit]) -> frozenset[int]:

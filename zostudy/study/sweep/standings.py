@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from zostudy.config.loading import StudyFile
 from zostudy.study.points import Standing
-from zostudy.study.sweep import made_of, work_units
+from zostudy.study.sweep import grid, made_of, work_units
 from zostudy.study.sweep.optuna_storage import check_same_sweep, stored
 from zostudy.study.sweep.queue import Queue
 from zostudy.study.sweep.work_units import Unit
@@ -16,7 +16,7 @@ def standing(file: StudyFile) -> Standing:
     Raises:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
-    known = work_units.grid(file)
+    known = grid.of_study(file)
     with stored(file.config) as found:
         if found is None:
             return work_units.standing(file, known, [])

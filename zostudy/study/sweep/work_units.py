@@ -14,18 +14,17 @@ without a lock:
   unless it is asked for.
 
 A unit's record (the user attributes of its Optuna trial) holds ``point`` (the point's key) and
-``values``, ``seeds``, ``draw`` in a sampled sweep, ``attempt``, ``losses`` (of earlier attempts),
-``again`` where it was asked for, ``made_of`` (:mod:`zostudy.study.ingredients`); then ``worker``;
-and at its end, for a seed N, ``seed:N``, its outcome, ``reason`` where it failed, and
-``given_back`` where its worker was told to stop.
+``values``, ``seeds``, ``draw`` in a sampled sweep, ``random_genotype`` of one beside the points,
+``attempt``, ``losses`` (of earlier attempts), ``again`` where it was asked for, ``made_of``
+(:mod:`zostudy.study.ingredients`); then ``worker``; and at its end, for a seed N, ``seed:N``, its
+outcome, ``reason`` where it failed, and ``given_back`` where its worker was told to stop.
 Those of zostudy 0.1 have ``point``, ``values``, ``seed:N`` and ``reason`` only, and all seeds.
 """
 
 import functools
-import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.study import points
 from zostudy.study.ingredients import Difference, Ingredients
 from zostudy.study.points import Attempt, Ended, Failure, Outcome, Point, Standing, TrialOutcome
+from zostudy.study.sweep import grid, random_baseline
 
 State = Literal["waiting", "running", "complete", "failed"]
 Record = Mapping[str, Any]
@@ -246,16 +246,6 @@ def course(history: Sequence[Unit], seed: int, retries: int) -> SeedProgress:
     return SeedProgress(failure, last.live, last.attempt + 1, last.losses)
 
 
-def grid(file: StudyFile) -> dict[str, Point]:
-    """The points of a grid by their keys; of a sampled sweep none are known beforehand.
-
-    Raises:
-        ConfigError: The settings are wrong at some point.
-    """
-    sampled = file.config.sweep.sampler.samples
-    return {} if sampled else {point.key: point for point in points.grid(file)}
-
-
 def standing(file: StudyFile, known: dict[str, Point], units: Sequence[Unit]) -> Standing:
     """Where a study stands.
 
@@ -295,7 +285,7 @@ def attempt_at(
     numbers: dict[int, int] = {}
     outcomes: dict[int, Outcome] = {}
     made_of: dict[int, Ingredients] = {}
-    for seed in seeds:
+    for seed in point.seeds_among(seeds):
         running = [unit for unit in history if seed in unit.seeds]
         if running:
             numbers[seed] = running[0].first + running[0].seeds.index(seed)
@@ -307,16 +297,27 @@ def attempt_at(
     return Attempt(point, numbers, outcomes, made_of)
 
 
-def due(file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]) -> Iterator[Record]:
+def due(
+    file: StudyFile,
+    known: Mapping[str, Point],
+    units: Sequence[Unit],
+    left: Mapping[tuple[str, int], Point] | None = None,
+) -> Iterator[Record]:
     """The records of the units that are missing, in the order in which they are to be run.
 
     Those of a grid are found as they are asked for.
+
+    Args:
+        file: The study file.
+        known: The points that are known.
+        units: All units, or those that are not settled.
+        left: What of a grid is not settled, by point's key and seed; nothing for all.
 
     Of the draws that were never begun only one waits at a time: a sampler learns from trials in the
     order of their numbers, in which one that is tried again comes before those not yet begun.
     """
     draw_waits = any(unit.state == "waiting" and not unit.key for unit in units)
-    for work, seed_courses in _works(file, known, units):
+    for work, seed_courses in _works(file, known, units, left):
         waited_for = [c for c in seed_courses if c.outcome is None]
         if not waited_for or any(c.live for c in seed_courses):
             continue
@@ -355,7 +356,10 @@ def _next(seed_courses: Sequence[SeedProgress]) -> dict[str, int]:
 
 
 def _works(
-    file: StudyFile, known: Mapping[str, Point], units: Sequence[Unit]
+    file: StudyFile,
+    known: Mapping[str, Point],
+    units: Sequence[Unit],
+    left: Mapping[tuple[str, int], Point] | None = None,
 ) -> Iterator[tuple[dict[str, Any], list[SeedProgress]]]:
     """All work of a study: what a record says of it, and how far its seeds have come."""
     sweep = file.config.sweep
@@ -374,12 +378,13 @@ def _works(
             yield work, [course(history, seed, sweep.retries) for seed in sweep.seeds]
         return
     of_point = by_point(counted)
-    of_grid: Iterable[tuple[Point, int]] = itertools.product(known.values(), sweep.seeds)
-    if sweep.budget is not None:
-        of_grid = ((point, seed) for seed in sweep.seeds for point in known.values())
+    of_grid = grid.in_order(file, known)
+    if left is not None:
+        of_grid = ((point, seed) for (_, seed), point in left.items())
     for point, seed in of_grid:
         history = [unit for unit in of_point.get(point.key, []) if seed in unit.seeds]
         work = {"point": point.key, "values": json.dumps(dict(point.values)), "seeds": [seed]}
+        work |= {random_baseline.MARK: point.config.search.draw} if point.baseline else {}
         yield work, [course(history, seed, sweep.retries)]
 
 

@@ -12,20 +12,17 @@ every complete unit has the value 0, which means nothing.
 import functools
 import json
 import logging
-import math
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import StudyConfig
 from zostudy.errors import ConfigError, CrashError, LostError, ZostudyError
 from zostudy.metrics import METRICS
 from zostudy.redaction import redacted
@@ -40,7 +37,7 @@ from zostudy.study.points import (
     Standing,
     TrialOutcome,
 )
-from zostudy.study.sweep import beginning, budget, made_of, work_units
+from zostudy.study.sweep import beginning, budget, grid, made_of, objectives, work_units
 from zostudy.study.sweep.crashes import hopeless
 from zostudy.study.sweep.optuna_storage import created
 from zostudy.study.sweep.queue import Queue, TakenAwayError
@@ -54,8 +51,9 @@ _log = logging.getLogger(__name__)
 Execute = Callable[..., TrialOutcome | Ended]
 Notify = Callable[[Notice], None]
 
-#: Seconds between two looks at the storage while others run what is left.
-_LOOK = 0.5
+#: Seconds between two looks at the storage while others run what is left; more, as a share of the
+#: time for which there was nothing to do, so that many who wait do not keep the storage busy.
+_LOOK, _SHARE = 0.5, 0.05
 
 #: Units that wait at most, ahead of workers; more where more of them run.
 _AHEAD = 16
@@ -133,15 +131,17 @@ def prepare(file: StudyFile, *, again: bool = False) -> None:
         ConfigError: The storage cannot be opened, or holds another sweep under this name.
     """
     with created(file) as found:
-        queue = Queue(file, found, work_units.grid(file))
+        queue = Queue(file, found, grid.of_study(file))
         known = queue.read()
-        queue.end_lost(known)
+        if queue.end_lost(known):
+            known = queue.read()
         work_units.standing(file, queue.known, known)
         beginning.check_others(queue, known)
         for name, ingredients in made_of.adoptions(queue.today, queue.known, known):
             found.study.set_user_attr(name, dict(ingredients))
-        while again_due := list(work_units.revived(file, queue.known, queue.read(), own=again)):
+        while again_due := list(work_units.revived(file, queue.known, known, own=again)):
             queue.add(again_due)
+            known = queue.read()
         queue.look()
         queue.add_due(_AHEAD)
 
@@ -171,7 +171,7 @@ def run(
         KeyboardInterrupt: The user stopped it; the next call continues.
     """
     with created(file) as found:
-        queue = Queue(file, found, work_units.grid(file))
+        queue = Queue(file, found, grid.of_study(file))
         worker = _Worker(file, queue, execute, notify, tally or Tally(), stop or threading.Event())
         with budget.kept(file.config.sweep.budget, found, worker.tally, worker.stop):
             worker.run()
@@ -194,12 +194,15 @@ class _Worker:
             self.tally.total = work_units.standing(
                 self.file, self.queue.known, self.queue.read()
             ).trials_left
+        longest = max(_LOOK, self.file.config.sweep.heartbeat_interval / 4)
+        idle = time.monotonic()
         while not self.stop.is_set():
             unit, others = self._patiently(self._next)
             if unit is not None:
                 self._run_claimed(unit)
+                idle = time.monotonic()
             elif others:
-                self.stop.wait(_LOOK)
+                self.stop.wait(min(max(_LOOK, _SHARE * (time.monotonic() - idle)), longest))
             else:
                 return
         raise KeyboardInterrupt
@@ -218,13 +221,13 @@ class _Worker:
         waiting = [unit for unit in mine if unit.state == "waiting"]
         waiting = budget.whose_turn_it_is(self.file.config.sweep, waiting)
         waiting.sort(key=lambda unit: (not unit.key, unit.number))
-        place = 0
+        # Others want the first ones too, so each begins at a place of its own; draws have an order.
+        among = 1 if self.file.config.sweep.sampler.samples else running + 1
         while waiting:
-            unit = waiting.pop(place)
+            unit = waiting.pop(random.randrange(min(among, len(waiting))))
             if queue.claim(unit):
                 return unit, True
-            # Others want the first ones too, so each goes on from a place of its own.
-            place = random.randrange(min(running + 1, len(waiting))) if waiting else 0
+            among = running + 1
         return None, bool(mine)
 
     def _standing(self, units: Sequence[Unit]) -> Standing:
@@ -259,7 +262,7 @@ class _Worker:
             try:
                 return call()
             except (OperationalError, StorageInternalError) as error:
-                away = isinstance(error.__cause__ or error, OperationalError)
+                away = any(isinstance(e, OperationalError) for e in (error, error.__cause__))
                 if not away or time.monotonic() > until or self.stop.wait(_LOOK):
                     raise
                 _log.warning("the storage cannot be reached; trying again")
@@ -278,8 +281,7 @@ class _Worker:
 
     def _give_back(self, unit: Unit) -> None:
         try:
-            self.queue.note(unit, {"given_back": True})
-            self.queue.end(unit)
+            self.queue.end(unit, entries={"given_back": True})
         except (TakenAwayError, OperationalError, StorageInternalError):
             _log.info("unit %d could not be given back", unit.number)
 
@@ -291,8 +293,7 @@ class _Worker:
         try:
             point = points.point(self.file, values)
         except ConfigError as error:
-            self.queue.note(unit, {"reason": _one_line(error)})
-            self.queue.end(unit)
+            self.queue.end(unit, entries={"reason": _one_line(error)})
             self.tally.fail(f"point {unit.number}: {_one_line(error)}")
             return None
         self.queue.known[point.key] = point
@@ -310,22 +311,22 @@ class _Worker:
                 self._patiently(lambda: self.queue.end(unit))
                 return
             outcomes[seed] = known
-            self._note(unit, {f"seed:{seed}": points.to_json(known)})
+            if seed != unit.seeds[-1]:
+                noted = _noted(seed, known)
+                self._patiently(functools.partial(self.queue.note, unit, noted))
         self._end(unit, outcomes)
 
-    def _note(self, unit: Unit, entries: dict[str, str]) -> None:
-        self._patiently(lambda: self.queue.note(unit, entries))
-
     def _end(self, unit: Unit, outcomes: dict[int, Outcome]) -> None:
+        entries = _noted(unit.seeds[-1], outcomes[unit.seeds[-1]])
         failed = [o.reason for o in outcomes.values() if isinstance(o, Failure)]
         reasons = failed + [o.reason for o in outcomes.values() if isinstance(o, Ended)]
         complete = [o for o in outcomes.values() if isinstance(o, TrialOutcome)]
-        values = None if reasons else _values(self.file.config, complete)
+        values = None if reasons else objectives.values(self.file.config, complete)
         if reasons:
-            self._note(unit, {"reason": reasons[0]})
-        excesses = _excesses(self.file.config, list(outcomes.values()))
+            entries["reason"] = reasons[0]
+        excesses = objectives.excesses(self.file.config, list(outcomes.values()))
         self._patiently(lambda: self.queue.constrain(unit, excesses))
-        self._patiently(lambda: self.queue.end(unit, values, by_rule=not failed))
+        self._patiently(lambda: self.queue.end(unit, values, entries, by_rule=not failed))
 
     def _run_trial(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome | None:
         """Run a trial; nothing if it was lost with its process and is tried again."""
@@ -358,11 +359,12 @@ class _Worker:
 
     def _outcome(self, unit: Unit, point: Point, seed: int, number: int) -> Outcome:
         stopping = self.file.config.sweep.early_stopping.name != "none"
-        judging = {"judge": functools.partial(self._judge, unit)} if stopping else {}
+        judged = stopping and not point.baseline  # of random genotypes the mean over all is wanted
+        judging = {"judge": functools.partial(self._judge, unit)} if judged else {}
         try:
             outcome = self.execute(point, seed, number, **judging)
             if isinstance(outcome, TrialOutcome):
-                _check_objectives(self.file.config, outcome)
+                objectives.check(self.file.config, outcome)
         except ZostudyError as error:
             crash, phase = (error.crash, error.phase) if isinstance(error, CrashError) else ("", "")
             return Failure(_one_line(error), isinstance(error, LostError), crash, phase)
@@ -372,27 +374,10 @@ class _Worker:
         return outcome
 
 
+def _noted(seed: int, outcome: Outcome) -> dict[str, str]:
+    """The outcome of a seed as the record of its unit has it."""
+    return {f"seed:{seed}": points.to_json(outcome)}
+
+
 def _one_line(error: Exception) -> str:
     return redacted("; ".join(str(error).split("\n"))) or type(error).__name__
-
-
-def _check_objectives(config: StudyConfig, outcome: TrialOutcome) -> None:
-    for objective in config.sweep.objectives:
-        value = outcome.metrics.get(objective.metric, math.nan)
-        if not math.isfinite(value):
-            raise ZostudyError(f"objective {objective.metric} is {value}; needs a finite number")
-
-
-def _excesses(config: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """By which part of its limit each constrained figure is above it, at the worst of the seeds."""
-    known = [o.metrics for o in outcomes if not isinstance(o, Failure)]
-    return {
-        name: max(metrics[name] / limit.most - 1 for metrics in known if name in metrics)
-        for name, limit in config.sweep.constraints.items()
-        if any(name in metrics for metrics in known)
-    }
-
-
-def _values(config: StudyConfig, outcomes: list[TrialOutcome]) -> list[float]:
-    objectives = config.sweep.objectives
-    return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in objectives] or [0.0]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from zostudy.pruning.mask_sources import PruneResult
-from zostudy.search.bilevel import SearchResult
+from zostudy.search.result import SearchResult
 from zostudy.study.pictures import drawing
 from zostudy.study.store.records import Record
 from zostudy.study.tracking.runs import CACHE_FROM, CACHE_HIT, Run
@@ -39,7 +39,7 @@ def log_pruning(run: Run, result: PruneResult) -> None:
 
 
 def log_search(run: Run, result: SearchResult) -> None:
-    """The genotype, the course of the mixing weights, and what is to be said of the search."""
+    """The genotype, the course of mixing weights or scores, and what is to be said of it all."""
     genotype, course = result.genotype, result.alpha_history
     if result.notes:
         run.tags({SEARCH_NOTE: "; ".join(result.notes)})
@@ -47,8 +47,12 @@ def log_search(run: Run, result: SearchResult) -> None:
         healthy, epoch = result.healthy
         run.json(healthy.to_dict() | {"epoch": epoch}, "healthy_genotype.json")
     run.json(genotype.to_dict(), "genotype.json")
-    run.json(course, "alpha_history.json")
-    run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
+    if course:
+        run.json(course, "alpha_history.json")
+        run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
+    if result.scored:
+        scored = [{"genotype": one.to_notation(), "values": own} for one, own in result.scored]
+        run.json(scored, "scored.json")
 
 
 def log_metrics(run: Run, metrics: Mapping[str, float]) -> None:

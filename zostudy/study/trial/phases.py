@@ -1,4 +1,4 @@
-"""The three phases of a trial as cached computations: settings in, plain values and tensors out.
+"""The phases of a trial as cached computations: settings in, plain values and tensors out.
 
 A phase's key is the digest of all that determines its result: the code of the engine, the data,
 the machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over
@@ -12,17 +12,26 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from zostudy.config.loading import digest, evaluation_document, latency_document, to_document
+from zostudy.config.loading import (
+    digest,
+    evaluation_document,
+    latency_document,
+    search_document,
+    to_document,
+)
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import cost, latency
 from zostudy.evaluation.latency import KnownLatencies
+from zostudy.evaluation.predicted import Predicted
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
-from zostudy.search.bilevel import SearchResult, search
+from zostudy.search.random_choice import random_genotype
+from zostudy.search.result import SearchResult
+from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
@@ -89,7 +98,7 @@ class TrialPhases:
         seed: Its seed.
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
-        table: Accuracies of the search space, where nothing is trained.
+        source: Gives accuracies where nothing is trained: a table, or a predictor.
         latencies: Latencies of the search space, where they are not measured.
         elsewhere: What of its ingredients is not that of this process: of a trial that was run by
             another engine or on another type of device, and is looked up.
@@ -99,7 +108,7 @@ class TrialPhases:
     seed: int
     dataset: Dataset
     predictions: Predictions
-    table: Table | None = None
+    source: Table | Predicted | None = None
     latencies: KnownLatencies | None = None
     elsewhere: Ingredients = field(default_factory=dict)
 
@@ -144,12 +153,13 @@ class TrialPhases:
         """From a mask to a genotype."""
         config = self.config
         settings = {
-            "search": to_document(config.search),
+            "search": search_document(config.search),
             "supernet": to_document(config.supernet),
             "mask": mask.digest(),
         } | self._files("search.")
 
         def compute(stage: StageContext) -> Computed:
+            search = STRATEGIES[config.search.strategy].search
             result = search(mask, self.dataset, config.supernet, config.search, stage)
             return Computed(result.to_dict())
 
@@ -168,6 +178,12 @@ class TrialPhases:
             lambda values: SearchResult.of(values, self.space),
             logs.log_search,
         )
+
+    def unsearched(self, pruned: PruneResult) -> Genotype | None:
+        """The genotype that is there without a search: pruned to, or drawn from the mask."""
+        if self.config.search.strategy == "random":
+            return random_genotype(pruned.mask, self.seed, self.config.search.draw)
+        return pruned.genotype
 
     def latency(self, genotype: Genotype) -> Phase[Metrics] | None:
         """From a genotype to the latency of its network, if the study has one.
@@ -209,14 +225,14 @@ class TrialPhases:
         return Phase(name, key, key, False, shown, compute, lambda: 0, result, logs.log_metrics)
 
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
-        """From a genotype to a trained network, or to its row in the table."""
+        """From a genotype to a trained network, or to its row in a table, or to a prediction."""
         config = self.config
         settings = {
             "evaluate": evaluation_document(config.evaluate),
             "genotype": genotype.to_dict(),
         }
-        if self.table is not None:
-            return self._lookup(genotype, self.table, settings)
+        if self.source is not None:
+            return self._lookup(genotype, self.source, settings)
 
         def compute(stage: StageContext) -> Computed:
             result = evaluate(genotype, self.dataset, config.evaluate, stage)
@@ -231,13 +247,15 @@ class TrialPhases:
         key = self._key("evaluate", settings)
         return self._evaluation(key, settings, compute, predict)
 
-    def _lookup(self, genotype: Genotype, table: Table, settings: dict[str, Any]) -> Phase[Metrics]:
-        """From a genotype to its row in the table; neither seed nor arithmetic matters."""
+    def _lookup(
+        self, genotype: Genotype, source: Table | Predicted, settings: dict[str, Any]
+    ) -> Phase[Metrics]:
+        """From a genotype to what a source says of it; neither seed nor arithmetic matters."""
         dataset, evaluate = self.dataset, self.config.evaluate
         pictures = [dataset.channels, dataset.height, dataset.width, len(dataset.classes)]
         determined = settings | {
             "engine": self._engine,
-            "evaluate": settings["evaluate"] | {"path": table.digest},
+            "evaluate": settings["evaluate"] | {"path": source.digest},
             "pictures": pictures,
         }
 
@@ -245,7 +263,7 @@ class TrialPhases:
             del stage
             network = standalone(genotype, dataset, evaluate)
             size = cost.of_genotype(genotype, network, dataset)
-            return Computed(asdict(table(genotype)) | size | {"figures": {}})
+            return Computed(asdict(source(genotype)) | size | {"figures": {}})
 
         key = digest({"phase": "evaluate"} | determined)
         return self._evaluation(key, settings, compute, lambda: 0)
@@ -268,8 +286,8 @@ class TrialPhases:
     def made_of(self) -> Ingredients:
         """What the trial is made of beside its settings and seed."""
         own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
-        if self.table is not None:
-            own["evaluate.path"] = self.table.digest
+        if self.source is not None:
+            own["evaluate.path"] = self.source.digest
         if self.latencies is not None:
             own["latency.path"] = self.latencies.digest
         return own | dict(self.elsewhere)

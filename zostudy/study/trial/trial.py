@@ -10,12 +10,12 @@ from zostudy.config.loading import StudyFile, canonical, digest, flat, to_docume
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, LostError
-from zostudy.evaluation import latency
+from zostudy.evaluation import latency, predicted, table
 from zostudy.evaluation.latency import KnownLatencies
-from zostudy.evaluation.table import Table, read
 from zostudy.metrics import measured, of, readable
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
+from zostudy.search import scored
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
@@ -27,6 +27,7 @@ from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
 from zostudy.study.store.records import Record, Store
+from zostudy.study.sweep.random_baseline import MARK
 from zostudy.study.tracking.runs import MACHINE, Run, Tracker
 from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
@@ -96,7 +97,7 @@ class Trials:
         self._computing = Computing(Store(folder), self._runtime, self._budget, report)
         self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
-        self._tables: dict[str, Table] = {}
+        self._sources: dict[str, table.Table | predicted.Predicted] = {}
         self._latencies: dict[str, KnownLatencies] = {}
 
     @property
@@ -115,10 +116,16 @@ class Trials:
             check_batches(point.config, dataset)
             stage = StageContext(self._runtime, seed=0)
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
-            self._table(point.config)
+            self._check_search(point.config, dataset)
+            self._source(point.config)
             if point.config.latency.by == "measured":
                 latency.check_runtime(point.config.latency)
             self._latencies_of(point.config)
+
+    def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
+        if config.search.strategy == "score":
+            space = search_space(config.search_space.name, config.extensions)
+            scored.check(dataset, config.supernet, config.search, space, self._runtime)
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
@@ -158,6 +165,8 @@ class Trials:
             "zostudy.study": self._config.study,
             "zostudy.trial": str(number),
         } | {f"zostudy.{ingredient}": value for ingredient, value in phases.made_of.items()}
+        if point.baseline:
+            tags[f"zostudy.{MARK}"] = str(config.search.draw)
         if self._machine:
             tags[MACHINE] = self._machine
         shown = label(point.values, seed)
@@ -195,7 +204,7 @@ class Trials:
             return phase.result(record.values)
 
         pruned = kept(phases.prune())
-        genotype = None if pruned is None else pruned.genotype
+        genotype = None if pruned is None else phases.unsearched(pruned)
         if pruned is not None and genotype is None:
             searched = kept(phases.search(pruned.mask))
             genotype = None if searched is None else searched.genotype
@@ -275,14 +284,15 @@ class Trials:
             self._datasets[key] = loaded(settings, extensions, folder)
         return self._datasets[key]
 
-    def _table(self, config: TrialConfig) -> Table | None:
-        if not config.evaluate.evaluator.knows_all:
+    def _source(self, config: TrialConfig) -> table.Table | predicted.Predicted | None:
+        if config.evaluate.evaluator.trains:
             return None
         key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
-        if key not in self._tables:
+        if key not in self._sources:
             space = search_space(config.search_space.name, config.extensions)
-            self._tables[key] = read(config.evaluate, space)
-        return self._tables[key]
+            read = table.read if config.evaluate.evaluator.knows_all else predicted.read
+            self._sources[key] = read(config.evaluate, space)
+        return self._sources[key]
 
     def _latencies_of(self, config: TrialConfig) -> KnownLatencies | None:
         if not config.latency.reads:
@@ -294,9 +304,9 @@ class Trials:
         return self._latencies[key]
 
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
-        dataset, table = self._dataset(config.dataset), self._table(config)
+        dataset, source = self._dataset(config.dataset), self._source(config)
         latencies = self._latencies_of(config)
-        return TrialPhases(config, seed, dataset, self._predictions, table, latencies)
+        return TrialPhases(config, seed, dataset, self._predictions, source, latencies)
 
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
@@ -307,18 +317,18 @@ class Trials:
         run.json(environment(), "environment.json")
         run.json(dataset.record(config.search.architecture_fraction), "splits.json")
         run.dataset(dataset.name, dataset.digest, "study", to_document(config.dataset))
-        if phases.table is not None:
-            run.tags({"zostudy.table": phases.table.digest})
+        if phases.source is not None:
+            run.tags({f"zostudy.{config.evaluate.by}": phases.source.digest})
 
     def _found(self, trial: _Trial, relatives: Callable[[], Sequence[Phase[Any]]]) -> Genotype:
         """Prune and search."""
         phases, run, metrics = trial.phases, trial.run, trial.metrics
         pruned = self._phase(phases.prune(), trial, relatives)
         run.json(pruned.mask.to_dict(), "mask.json")
-        if pruned.genotype is None:
+        genotype = phases.unsearched(pruned)
+        if genotype is None:
             genotype = self._phase(phases.search(pruned.mask), trial).genotype
         else:
-            genotype = pruned.genotype
             metrics |= {"search_seconds": 0.0, "search_peak_bytes": 0.0}
         self._keep_genotype(run, genotype)
         run.metrics(readable(metrics))

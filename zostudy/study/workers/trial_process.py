@@ -69,6 +69,7 @@ def job(file: StudyFile, point: Point, seed: int, number: int, **further: object
             "config": point.config.model_dump(mode="json"),
             "key": point.key,
             "made_of": dict(point.made_of),
+            "baseline": point.baseline,
         },
         "seed": seed,
         "number": number,
@@ -112,7 +113,13 @@ def _run(told: dict[str, Any], connection: Connection) -> dict[str, Any]:
     study = StudyConfig.model_validate_json(json.dumps(told["config"]))
     # Device, precision and threads may be swept: those of the point count.
     file = StudyFile(told["document"], study.model_copy(update={"runtime": config.runtime}))
-    point = Point(place["values"], config, place["key"], made_of=place["made_of"])
+    point = Point(
+        place["values"],
+        config,
+        place["key"],
+        made_of=place["made_of"],
+        baseline=place["baseline"],
+    )
 
     judging = file.config.sweep.early_stopping.name != "none"
 

@@ -1,0 +1,108 @@
+"""Steps from one architecture to others, within what a mask leaves.
+
+Symbols:
+    n_j  incoming edges that node j keeps
+    k_i  operations left on edge i that a genotype may keep
+"""
+
+import math
+import random as pseudo_random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from zostudy.space import enumeration
+from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import Node
+
+#: One node of a genotype, made anew: cell type, its place in the cell, its pairs.
+_Edit = tuple[str, int, Node]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Draws architectures that a mask leaves, and changes them.
+
+    Attributes:
+        mask: The mask; a genotype exists under it.
+        draw: Draws.
+    """
+
+    mask: OperationMask
+    draw: pseudo_random.Random
+
+    def random(self) -> Genotype:
+        """An architecture; every one that the mask leaves is equally likely."""
+        space = self.mask.space
+        cells = {
+            kind: tuple(self._node(kind, target) for target in space.targets)
+            for kind in space.cell_types
+        }
+        return Genotype(space, cells)
+
+    def _node(self, kind: str, target: int) -> Node:
+        by_edge = enumeration.operations(self.mask, kind, target)
+        choices = list(enumeration.choices(self.mask, target))
+        ways = [math.prod(len(by_edge[edge]) for edge in chosen) for chosen in choices]
+        (chosen,) = self.draw.choices(choices, weights=ways)
+        sources = (self.mask.space.edges[edge][0] for edge in chosen)
+        names = (self.draw.choice(by_edge[edge]) for edge in chosen)
+        return tuple(zip(names, sources, strict=True))
+
+    def neighbours(self, genotype: Genotype) -> list[Genotype]:
+        """All architectures one change away: another operation on an edge, or another edge."""
+        return [_with(genotype, edit) for edit in self._edits(genotype)]
+
+    def mutated(self, genotype: Genotype, changes: int = 1) -> Genotype:
+        """An architecture some changes away; it itself where nothing can change.
+
+        Args:
+            genotype: Where to start.
+            changes: How many steps to a random neighbour.
+        """
+        for _ in range(changes):
+            edits = list(self._edits(genotype))
+            if edits:
+                genotype = _with(genotype, self.draw.choice(edits))
+        return genotype
+
+    def crossed(self, mother: Genotype, father: Genotype) -> Genotype:
+        """A child: of each edge that both keep, and of each other node, one parent's."""
+        cells = {
+            kind: tuple(map(self._either, nodes, father.cells[kind]))
+            for kind, nodes in mother.cells.items()
+        }
+        return Genotype(mother.space, cells)
+
+    def _either(self, one: Node, other: Node) -> Node:
+        if [source for _, source in one] != [source for _, source in other]:
+            return self.draw.choice((one, other))
+        return tuple(map(self.draw.choice, zip(one, other, strict=True)))
+
+    def _edits(self, genotype: Genotype) -> Iterator[_Edit]:
+        mask, space = self.mask, self.mask.space
+        for kind, nodes in genotype.cells.items():
+            for index, (target, node) in enumerate(zip(space.targets, nodes, strict=True)):
+                by_edge = enumeration.operations(mask, kind, target)
+                for place, pair in enumerate(node):
+                    rest = (*node[:place], *node[place + 1 :])
+                    taken = {source for _, source in rest}
+                    for edge, names in by_edge.items():
+                        source = space.edges[edge][0]
+                        if source not in taken:
+                            for name in _others(pair, source, names):
+                                yield kind, index, (*rest, (name, source))
+
+
+def _others(pair: tuple[str, int], source: int, names: Sequence[str]) -> Sequence[str]:
+    """Operations that an edge may have instead: on another edge the same, where it may be."""
+    if source == pair[1]:
+        return [name for name in names if name != pair[0]]
+    return [pair[0]] if pair[0] in names else names
+
+
+def _with(genotype: Genotype, edit: _Edit) -> Genotype:
+    kind, index, node = edit
+    nodes = genotype.cells[kind]
+    cells = {**genotype.cells, kind: (*nodes[:index], node, *nodes[index + 1 :])}
+    return Genotype(genotype.space, cells)
