@@ -291,7 +291,7 @@ _DECLARED = (
     Metric(
         "latency_ms",
         "milliseconds",
-        "ms",
+        "latency ms",
         "Milliseconds that the stand-alone network takes for a batch of the first of "
         "latency.batch_sizes (median), or that a table or predictor says it takes.",
         "latency",

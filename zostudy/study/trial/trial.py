@@ -118,9 +118,12 @@ class Trials:
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
             self._check_search(point.config, dataset)
             self._source(point.config)
-            if point.config.latency.by == "measured":
-                latency.check_runtime(point.config.latency)
-            self._latencies_of(point.config)
+            self._check_latency(point.config)
+
+    def _check_latency(self, config: TrialConfig) -> None:
+        if config.latency.by == "measured":
+            latency.check_runtime(config.latency)
+        self._latencies_of(config)
 
     def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
         if config.search.strategy == "score":
@@ -233,7 +236,7 @@ class Trials:
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
-            ZostudyError: The training failed.
+            ZostudyError: The training failed, or the latency cannot be had.
         """
         config = self._config
         if genotype.space.name != config.search_space.name:
@@ -241,6 +244,7 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
+        self._check_latency(config)
         phases = self._phases_of(config, seed)
         phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
@@ -268,7 +272,7 @@ class Trials:
     def _latency(self, trial: _Trial, genotype: Genotype) -> None:
         """Add the latency of a genotype to the metrics, where the study has one."""
         if phase := trial.phases.latency(genotype):
-            self._phase(phase, trial)
+            trial.run.metrics(self._phase(phase, trial))
 
     def _too_slow(self, trial: _Trial, genotype: Genotype) -> str:
         """Which constraint the latency of a genotype does not keep to."""
