@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 from pathlib import Path
 
 from benchmarks.data import FOLDER
@@ -10,6 +11,7 @@ from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
 from zostudy.space.notation import EdgeNotation
 from zostudy.space.search_space import SearchSpace, Skeleton, search_space
+from zostudy.space.variation import Variation
 
 SPACE = SearchSpace(
     name="tiny",
@@ -46,7 +48,8 @@ def darts(count: int, name: str = "predicted_accuracy") -> list[list[str]]:
     """Header and rows of random cells of the DARTS space; accuracies grow with convolutions."""
     space = search_space("darts")
     rows = []
-    for genotype in enumeration.drawn(OperationMask.full(space), count, seed=0):
+    variation = Variation(OperationMask.full(space), random.Random(0))
+    for genotype in (variation.random() for _ in range(count)):
         cells = [
             " ".join(f"{name}:{source}" for node in genotype.cells[kind] for name, source in node)
             for kind in space.cell_types

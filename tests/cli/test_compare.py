@@ -82,9 +82,14 @@ def test_accuracies_on_other_pictures_are_shown_and_not_tested(ran):
     one = ran("a", XI, [0, 1, 2], accuracy())
     other = ran("b", XI, [0, 1, 2], accuracy(2.0), dataset={"seed": 1})
     found = compared([one, other])
-    assert not found.same_pictures
     assert all(d.p is None for part in found.differences("test_accuracy") for d in part)
     assert "the data differs (dataset.seed)" in found.notes[0]
+
+
+def test_a_whole_number_is_the_same_value_as_a_float(ran):
+    one = ran("a", {"prune.xi": [0.5, 1]}, [0, 1], accuracy())
+    other = ran("b", {"prune.xi": [0.25, 1.0]}, [0, 1], accuracy(1.0))
+    assert [p.params["prune.xi"] for p in compared([one, other]).points] == [1]
 
 
 @pytest.mark.parametrize(

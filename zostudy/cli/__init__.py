@@ -70,4 +70,5 @@ def main() -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to the shell and to us
     raise Terminated

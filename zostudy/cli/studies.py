@@ -159,7 +159,7 @@ def run(  # noqa: PLR0913  # one parameter an option
         further += [f"--device={device}"] * (device != "study") + ["--skip-check"] * skip_check
         launch(file, study, Launch(on, workers, tuple(further), dry_run), again=retry_failed)
         return
-    check_same_engine(file, renew=renew)
+    check_same_engine(file, renew=renew, again=retry_failed)
     with stopping():
         failures = _run(file, Workers(workers or 1, device, skip_check), again=retry_failed)
     _print_outcome(file, study, assignments)

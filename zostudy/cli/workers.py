@@ -125,18 +125,36 @@ def launch(file: "StudyFile", path: Path, how: Launch, *, again: bool) -> None:
     if how.dry:
         typer.echo(engine.text(asked), nl=False)
         return
-    if again:
-        from zostudy.study.sweep import worker as sweep
-
-        sweep.prepare(file, again=True)
+    _prepare(file, again=again)
     typer.echo(engine.submit(asked))
     typer.echo(f"next: zostudy workers {path}   # what they do", err=True)
+
+
+def _prepare(file: "StudyFile", *, again: bool) -> None:
+    """Add to the study what is to be tried again, so that workers find it.
+
+    Raises:
+        ConfigError: What failed cannot be tried again from this machine.
+    """
+    from zostudy.study.sweep import worker as sweep
+    from zostudy.study.sweep.beginning import check_same_engine
+
+    try:
+        check_same_engine(file, again=again)
+    except ConfigError as error:
+        if again:
+            raise
+        typer.echo(f"note: what was lost too often is not tried again: {error}", err=True)
+        return
+    sweep.prepare(file, again=again)
 
 
 def _plan(file: "StudyFile") -> "Plan":
     """What a study's points need."""
     from zostudy.study.planning.plan import Planner
-    from zostudy.study.points import first, grid
+    from zostudy.study.points import first
+    from zostudy.study.sweep import grid
+    from zostudy.study.sweep.random_baseline import first_draws
 
-    known = grid(file) if not file.config.sweep.sampler.samples else [first(file)]
-    return Planner.of(file).plan(known)
+    known = first_draws(list(grid.of_study(file).values()))
+    return Planner.of(file).plan(known or [first(file)])

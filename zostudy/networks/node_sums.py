@@ -136,7 +136,8 @@ class _Spread(torch.autograd.Function):
     ) -> tuple[Images, ...]:
         count = len(weights_and_totals) // 2
         weights, totals = weights_and_totals[:count], weights_and_totals[count:]
-        ctx.save_for_backward(term, *weights)
+        of_weights = any(ctx.needs_input_grad[1 : count + 1])  # else torch keeps no term either
+        ctx.save_for_backward(term if of_weights else None, *weights)
         ctx.mark_dirty(*(total for total in totals if total is not None))
         return tuple(
             weight * term if total is None else total.addcmul_(weight, term)  # type: ignore[operator, arg-type]
@@ -150,9 +151,11 @@ class _Spread(torch.autograd.Function):
         count = len(weights)
         of_term = None
         if need_term:
-            *others, of_term = (g * w for g, w in zip(gradients, weights, strict=True))
-            for other in reversed(others):  # as torch meets them
-                of_term = of_term.add_(other)
+            pairs = list(zip(gradients, weights, strict=True))
+            gradient, weight = pairs.pop()
+            of_term = gradient * weight
+            for gradient, weight in reversed(pairs):  # as torch meets them
+                of_term = of_term.add_(gradient * weight)
         of_weights = (
             (gradient * term).sum_to_size(weight.shape) if need else None
             for gradient, weight, need in zip(gradients, weights, needed[:count], strict=True)

@@ -185,7 +185,8 @@ def expected_improvement(
         drawn = [variation.random() for _ in range(others)]
         near = [one for parent in best[:parents] for one in variation.neighbours(parent)]
         candidates = [one for one in dict.fromkeys([*near, *drawn]) if one not in known]
-        for one in _most_expected(best, fitness(best), candidates)[:batch] or drawn[:1]:
+        chosen = _most_expected(best, fitness(best), candidates)[:batch]
+        for one in chosen or drawn[:1] or [variation.random()]:
             known[one] = None
             yield one
 

@@ -42,6 +42,9 @@ _ALGORITHM = "search/algorithm"
 #: Architectures that are scored between two reports, and between two states of a checkpoint.
 _EVERY = 10
 
+#: Share of the time that saving may take: all that is known is written each time.
+_SAVING = 0.05
+
 #: Proposals in a row that bring nothing new, after which a search ends.
 _STALE = 10_000
 
@@ -58,7 +61,8 @@ def search(
 ) -> SearchResult:
     """Search the architectures that a mask leaves for the one of the best score.
 
-    Resumes from the context's checkpoint, and saves to it after every few architectures.
+    Resumes from the context's checkpoint, and saves to it every now and then; what was not saved is
+    scored again, to the same values.
 
     Args:
         mask: What is searched.
@@ -76,7 +80,7 @@ def search(
     given = ScoreContext(mask.space, supernet, dataset, settings, runtime, context.seed, memory)
     score = score_of(given)
     most = min(settings.evaluations, enumeration.count(mask))
-    before, began = state.get("seconds", 0.0), time.perf_counter()
+    before, began, due = state.get("seconds", 0.0), time.perf_counter(), 0.0
     history: list[dict[str, float]] = []
     for genotype in proposals(mask, settings, score, context.seed, most):
         if genotype in stored:
@@ -86,13 +90,18 @@ def search(
         done = len(score.known)
         if done % _EVERY and done < most:
             continue
-        history.append(_course(score))
+        if done % _between(done) == 0 or done == most:
+            history.append(_course(score))
         if done >= len(stored):
-            seconds = before + time.perf_counter() - began
-            context.checkpoint.save(
-                {"scored": _text(score), "seconds": seconds, "peak_bytes": memory.peak_bytes}
-            )
-            context.report(Progress("search", done, most, history[-1]))
+            now = time.perf_counter()
+            if now >= due or done == most:
+                seconds = before + now - began
+                context.checkpoint.save(
+                    {"scored": _text(score), "seconds": seconds, "peak_bytes": memory.peak_bytes}
+                )
+                ended = time.perf_counter()
+                due = ended + (ended - now) / _SAVING
+            context.report(Progress("search", done, most, history[-1] if history else {}))
     best, done = score.best(), len(score.known)
     if score.known[best] is None:
         raise NumericalError(f"search: no architecture has a value{_why(score)}")
@@ -102,7 +111,7 @@ def search(
         alpha_history=(),
         seconds=before + time.perf_counter() - began,
         peak_bytes=memory.peak_bytes,
-        metrics={"evaluated": float(done)} | (history[-1] if history else _course(score)),
+        metrics={"evaluated": float(done)} | _course(score),
         notes=_notes(done, most),
         scored=[(genotype, values and list(values)) for genotype, values in score.known.items()],
     )
@@ -131,6 +140,11 @@ def proposals(
             yield genotype
         if len(score.known) >= most or stale >= _STALE:
             return
+
+
+def _between(done: int) -> int:
+    """Architectures between two entries of the course: a tenth of the power of ten below."""
+    return max(_EVERY, int(10 ** (len(str(done)) - 2)))
 
 
 def _check_hope(score: Score) -> None:

@@ -1,4 +1,4 @@
-"""Architectures that a mask leaves: counted, one after the other, or drawn.
+"""Architectures that a mask leaves: counted, or one after the other.
 
 Symbols:
     n_j  incoming edges that node j keeps
@@ -8,7 +8,6 @@ Symbols:
 
 import itertools
 import math
-import random
 from collections.abc import Iterator
 
 from zostudy.space.genotype import Genotype
@@ -32,20 +31,6 @@ def genotypes(mask: OperationMask) -> Iterator[Genotype]:
     """Every architecture that a mask leaves, each once, in a fixed order."""
     for nodes in itertools.product(*_ways(mask)):
         yield _of_nodes(nodes, mask.space)
-
-
-def drawn(mask: OperationMask, count: int, seed: int) -> Iterator[Genotype]:
-    """So many architectures that a mask leaves, each equally likely, with replacement.
-
-    Args:
-        mask: The mask; it leaves one at least.
-        count: How many.
-        seed: The same seed gives the same architectures.
-    """
-    draw = random.Random(seed)
-    ways = [list(own) for own in _ways(mask)]
-    for _ in range(count):
-        yield _of_nodes(tuple(draw.choice(own) for own in ways), mask.space)
 
 
 def _ways(mask: OperationMask) -> list[Iterator[Node]]:

@@ -8,7 +8,7 @@ Symbols:
 import math
 import random as pseudo_random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zostudy.space import enumeration
 from zostudy.space.genotype import Genotype
@@ -17,6 +17,10 @@ from zostudy.space.search_space import Node
 
 #: One node of a genotype, made anew: cell type, its place in the cell, its pairs.
 _Edit = tuple[str, int, Node]
+
+
+#: What a node may be: operations by edge, choices of edges, and how many ways each choice has.
+_Ways = tuple[dict[int, list[str]], list[tuple[int, ...]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Variation:
 
     mask: OperationMask
     draw: pseudo_random.Random
+    _ways: dict[tuple[str, int], _Ways] = field(default_factory=dict, compare=False)
 
     def random(self) -> Genotype:
         """An architecture; every one that the mask leaves is equally likely."""
@@ -41,9 +46,12 @@ class Variation:
         return Genotype(space, cells)
 
     def _node(self, kind: str, target: int) -> Node:
-        by_edge = enumeration.operations(self.mask, kind, target)
-        choices = list(enumeration.choices(self.mask, target))
-        ways = [math.prod(len(by_edge[edge]) for edge in chosen) for chosen in choices]
+        if (kind, target) not in self._ways:
+            by_edge = enumeration.operations(self.mask, kind, target)
+            choices = list(enumeration.choices(self.mask, target))
+            ways = [math.prod(len(by_edge[edge]) for edge in chosen) for chosen in choices]
+            self._ways[kind, target] = by_edge, choices, ways
+        by_edge, choices, ways = self._ways[kind, target]
         (chosen,) = self.draw.choices(choices, weights=ways)
         sources = (self.mask.space.edges[edge][0] for edge in chosen)
         names = (self.draw.choice(by_edge[edge]) for edge in chosen)

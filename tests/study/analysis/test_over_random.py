@@ -23,7 +23,7 @@ def test_random_genotypes_that_points_share_count_once_and_points_are_one_family
     found, whole = gains(sides)
     assert whole.genotypes == 5
     assert found[0].p == pytest.approx(2 * 0.0377, abs=1e-3)
-    assert whole.difference == pytest.approx((0.5 + 2 + 1) / 3)
+    assert whole.difference == pytest.approx((0.5 + 2) / 2)  # seed 2 has one point alone
 
 
 def test_one_seed_has_no_interval_and_no_shared_seed_has_nothing():

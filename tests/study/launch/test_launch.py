@@ -152,6 +152,10 @@ def test_names_are_those_that_every_engine_takes():
     ("changes", "message"),
     [
         ({"storage": {}}, r"^storage\.optuna: 'sqlite:///optuna\.db' is a file of one machine"),
+        (
+            {"storage": {"optuna": "sqlite+pysqlite:///optuna.db"}},
+            r"^storage\.optuna: 'sqlite\+pysqlite:///optuna\.db' is a file of one machine",
+        ),
         ({"tracking": {}}, r"^tracking\.uri: 'sqlite:///mlflow\.db' is a file of one machine"),
         (
             {"storage": {"optuna": "postgresql+psycopg://zostudy:hush@db/optuna"}},

@@ -7,8 +7,9 @@ import pytest
 from tests.study.sweep.engine import Engine, stored
 from zostudy.config.loading import canonical
 from zostudy.errors import ConfigError
+from zostudy.study.points import TrialOutcome, to_json
 from zostudy.study.report import results
-from zostudy.study.sweep import grid, random_baseline, standings
+from zostudy.study.sweep import grid, optuna_storage, queue, random_baseline, standings, worker
 
 XI = {"prune.xi": [0.25, 0.5]}
 
@@ -105,3 +106,27 @@ def test_its_mask_is_that_of_the_points_whatever_the_supernet(make):
     assert "supernet" not in canonical(point.config)
     scored = {"prune": {"source": "zero_shot", "xi": 0.5}}
     assert len(drawn(make({"supernet.channels": [8, 16]}, trial=scored, random_baseline=1))) == 2
+
+
+def run_all(file):
+    """Run what is due with trials that do nothing; how many there were."""
+    worker.prepare(file)
+    count = 0
+    with optuna_storage.created(file) as found:
+        there = queue.Queue(file, found, grid.of_study(file))
+        there.look()
+        while due := [unit for unit in there.add_due(16) if unit.state == "waiting"]:
+            assert there.claim(due[0])
+            there.look()
+            outcome = to_json(TrialOutcome({}, {}, ""))
+            there.end(due[0], [0.0], {f"seed:{seed}": outcome for seed in due[0].seeds})
+            there.look()
+            count += 1
+    return count
+
+
+def test_fewer_random_genotypes_run_nothing_again(make):
+    assert run_all(make({"search.epochs": [20]}, seeds=[0, 1, 2], random_baseline=6)) == 9
+    grown = {"search.epochs": [20, 30]}
+    assert run_all(make(grown, seeds=[0, 1, 2], random_baseline=6)) == 3
+    assert run_all(make(grown, seeds=[0, 1, 2], random_baseline=4)) == 0

@@ -4,8 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from tests.study.sweep.engine import stored
+from zostudy.study.points import TrialOutcome, to_json
 from zostudy.study.sweep import grid, optuna_storage, queue, rows, work_units
 
 
@@ -67,3 +69,33 @@ def test_trials_of_other_studies_are_not_read(make):
             follower = rows.Rows(found.storage, found.number)
             assert [number for number, _, _ in follower.changed()] == [0]
             assert there.claim(there.read()[0])
+
+
+def test_a_full_read_that_fails_is_begun_again(three, monkeypatch):
+    """While the database is away for a moment."""
+    file, found = three
+    there = queue.Queue(file, found, grid.of_study(file))
+    for _ in range(2):
+        unit = next(unit for unit in there.look() if unit.state == "waiting")
+        assert there.claim(unit)
+        there.look()
+        outcome = to_json(TrialOutcome({}, {}, ""))
+        there.end(unit, [0.0], {f"seed:{unit.seeds[0]}": outcome})
+    there.look()
+    again = {name: unit.record[name] for name in ("point", "values", "seeds")}
+    other = queue.Queue(file, found, grid.of_study(file))
+    other.read()
+    assert other.add([again | {"attempt": 1, "losses": 0, "again": True}])
+    real = rows.Rows.changed
+    calls = iter([real, None])
+
+    def changed(self):
+        function = next(calls, real)
+        if function is None:
+            raise OperationalError("select", {}, Exception("server closed the connection"))
+        return function(self)
+
+    monkeypatch.setattr(rows.Rows, "changed", changed)
+    with pytest.raises(OperationalError):
+        there.look()
+    assert [unit.number for unit in there.look()][-1] == 3

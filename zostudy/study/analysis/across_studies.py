@@ -7,7 +7,8 @@ their differences); else the trials are independent groups (Welch's t-test). Bot
 all differences of a comparison are one family, corrected by Holm's method. The difference over all
 points that two studies share is that of the means of each shared seed, a family of its own.
 
-Accuracies on different pictures are shown and not tested: their difference is one of the data.
+Accuracies on different pictures are shown and not tested: their difference is one of the data. The
+same goes for accuracies from different tables, columns and predictors.
 """
 
 import itertools
@@ -19,14 +20,15 @@ from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, flat, to_document
 from zostudy.errors import ConfigError
+from zostudy.metrics import METRICS
 from zostudy.study import points
 from zostudy.study.analysis.significance import ALPHA, Estimate, holm, independent, paired
 
 #: Studies up to which all pairs are compared; of more, each with the first.
 _ALL_PAIRS = 4
 
-#: In the names of metrics that other pictures change, so that no difference of them is tested.
-_ON_PICTURES = "accuracy"
+#: Settings that say where accuracies come from.
+_SOURCES = ("evaluate.by", "evaluate.column", "evaluate.validation_column")
 
 Document = Mapping[str, Any]
 
@@ -98,6 +100,20 @@ class SharedPoint:
     trials: Mapping[str, Mapping[int, Document]]
     configs: Mapping[str, Mapping[str, Any]]
 
+    def same_pictures(self, first: str, second: str) -> bool:
+        """Whether accuracies of two studies are of the same pictures, as far as is known."""
+        one, other = (self._read_from(name) for name in (first, second))
+        own, others = self.configs[first], self.configs[second]
+        paths = list(_SOURCES)
+        if not all(data for data, _ in one | other):
+            paths += [path for path in {**own, **others} if path.startswith("dataset.")]
+        return one == other and all(own.get(path) == others.get(path) for path in paths)
+
+    def _read_from(self, name: str) -> set[tuple[str, str]]:
+        """Digests of the data and of the file of accuracies, of a study's trials."""
+        made_of = [trial.get("made_of") or {} for trial in self.trials[name].values()]
+        return {(str(m.get("data", "")), str(m.get("evaluate.path", ""))) for m in made_of}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -108,14 +124,12 @@ class Comparison:
         points: The points that at least two of them have.
         settings: What else differs at these points: for each path, the values of each study.
         notes: What is to be known of the comparison, a sentence each.
-        same_pictures: Whether their trials are measured on the same pictures, as far as is known.
     """
 
     studies: tuple[str, ...]
     points: tuple[SharedPoint, ...]
     settings: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
-    same_pictures: bool
 
     def metrics(self) -> list[str]:
         """The metrics that two studies have at the same point."""
@@ -127,19 +141,26 @@ class Comparison:
 
     def differences(self, metric: str) -> tuple[list[Difference], list[Difference]]:
         """By a metric, the differences at every point, and those over all points."""
-        tested = self.same_pictures or _ON_PICTURES not in metric
+        free = not _of_pictures(metric)
         at_points, over_all = [], []
         for first, second in self._pairs():
             shared = [p for p in self.points if {first, second} <= p.own.keys()]
             sides = [(p, _values(p, first, metric), _values(p, second, metric)) for p in shared]
             sides = [side for side in sides if side[1] and side[2]]
             at_points += [
-                _difference(point.params, (first, second), one, other, tested=tested)
+                _difference(
+                    point.params,
+                    (first, second),
+                    one,
+                    other,
+                    tested=free or point.same_pictures(first, second),
+                )
                 for point, one, other in sides
             ]
             means = _means([(one, other) for _, one, other in sides])
             if means and len(sides) > 1:
                 one, other = ({s: m[side] for s, m in means.items()} for side in (0, 1))
+                tested = free or all(p.same_pictures(first, second) for p, _, _ in sides)
                 over_all.append(_difference(None, (first, second), one, other, tested=tested))
         return _corrected(at_points), _corrected(over_all)
 
@@ -167,7 +188,7 @@ def compared(studies: Sequence[Study]) -> Comparison:
                 config = points.point(study.file, point["params"]).config
                 document = to_document(config)
                 params = {p: point["params"].get(p, _at(document, p)) for p in paths}
-                key = json.dumps(params, sort_keys=True)
+                key = json.dumps({p: _alike(v) for p, v in params.items()}, sort_keys=True)
                 found.setdefault(key, {})[study.name] = (point, params, flat(canonical(config)))
     shared = tuple(
         SharedPoint(
@@ -182,9 +203,9 @@ def compared(studies: Sequence[Study]) -> Comparison:
     if not shared:
         raise ConfigError(f"compare: {_nothing_shared(studies, factors, found)}")
     settings = _differing(shared, paths)
-    same, other_data = _pictures(studies, settings)
-    notes = (*_other_factors(factors), *_alone(studies, found), *other_data, *_made_of(studies))
-    return Comparison(tuple(s.name for s in studies), shared, settings, notes, same)
+    named = tuple(study.name for study in studies)
+    notes = (*_other_factors(factors), *_alone(studies, found), *_pictures(shared, settings))
+    return Comparison(named, shared, settings, (*notes, *_made_of(studies)))
 
 
 def _swept(study: Study) -> list[str]:
@@ -197,6 +218,17 @@ def _at(document: Mapping[str, Any], path: str) -> object:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _alike(value: object) -> object:
+    """A whole number as a float, so that 1 and 1.0 are one value."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole else value  # type: ignore[arg-type]
+
+
+def _of_pictures(metric: str) -> bool:
+    """Whether a metric depends on the pictures, or on where accuracies come from."""
+    return "accuracy" in metric or METRICS[metric].by in (("table",), ("predictor",))
 
 
 def _trials(study: Study, point: Document) -> dict[int, Document]:
@@ -283,18 +315,14 @@ def _alone(studies: Sequence[Study], found: Mapping[str, Mapping[str, object]]) 
             yield f"{what} no counterpart: only {study.name} has {'it' if count == 1 else 'them'}"
 
 
-def _pictures(
-    studies: Sequence[Study], settings: Mapping[str, object]
-) -> tuple[bool, tuple[str, ...]]:
-    """Whether trials are measured on the same pictures, and what is to be said of that."""
-    digests = {s.name: _ingredients(s, "data") for s in studies}
-    known = all(digests.values())
-    named = [path for path in settings if path.startswith("dataset.")]
-    by_digest = known and len({frozenset(own) for own in digests.values()}) > 1
-    if not by_digest and not (named and not known):
-        return True, ()
+def _pictures(shared: Sequence[SharedPoint], settings: Mapping[str, object]) -> Iterator[str]:
+    """What is to be said where accuracies are of different pictures."""
+    pairs = [(p, *pair) for p in shared for pair in itertools.combinations(p.own, 2)]
+    if all(point.same_pictures(first, second) for point, first, second in pairs):
+        return
+    named = [path for path in settings if path.startswith("dataset.") or path in _SOURCES]
     why = ", ".join(named) or "digests of pictures, labels or splits"
-    return False, (f"the data differs ({why}): accuracies stand side by side and are not tested",)
+    yield f"the data differs ({why}): accuracies stand side by side and are not tested"
 
 
 def _made_of(studies: Sequence[Study]) -> Iterator[str]:

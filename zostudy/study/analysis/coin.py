@@ -2,6 +2,8 @@
 
 Which operations of an edge a coin keeps is drawn; how many, it takes over, so that what is compared
 is the choice and not the size. The mean over the masks is compared with means over as many coins.
+Equal masks are one choice, and have the same coins; masks that differ count as independent choices,
+which scores that agree with themselves do not make: their p is then too small where it is small.
 
 Symbols:
     n   masks
@@ -52,9 +54,12 @@ def against_coin(
         ``coins``, and for each figure ``mean`` and ``sd`` of coins and ``by_chance``, p.
     """
     own = [statistics(mask) for mask in masks]
+    first: dict[str, int] = {}
+    for mask, seed in zip(masks, seeds, strict=True):
+        first.setdefault(mask.digest(), seed)
     drawn = [
-        [statistics(coin(mask, seed * coins + index)) for index in range(coins)]
-        for mask, seed in zip(masks, seeds, strict=True)
+        [statistics(coin(mask, first[mask.digest()] * coins + index)) for index in range(coins)]
+        for mask in masks
     ]
     found: dict[str, Any] = {"coins": coins}
     for names, sign in ((_MORE, 1), (_LESS, -1)):

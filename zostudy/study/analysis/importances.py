@@ -25,6 +25,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+#: Combinations of the values of two settings above which they are left to the rest.
+_MOST_COLUMNS = 500
+
 Matrix = Float64[np.ndarray, "trials columns"]
 
 #: A setting that is a number with more values than this is cut into as many parts as `_PARTS`.
@@ -74,13 +77,14 @@ def importances(trials: Sequence[Mapping[str, Any]], metric: str) -> Importances
     pairs: dict[tuple[str, ...], Matrix] = {
         (a, b): _columns(list(zip(several[a], several[b], strict=True)))
         for a, b in itertools.combinations(several, 2)
+        if len(set(zip(several[a], several[b], strict=True))) <= _MOST_COLUMNS
     }
     total, _ = _left(values, [seeds])
     if total <= 1e-12 * max(1.0, float(np.square(values).sum())):
         return None
     everything = _left(values, [seeds, *single.values(), *pairs.values()])
     settings = _left(values, [seeds, *single.values()])
-    fits = everything[1] > 0
+    fits = bool(pairs) and everything[1] > 0
     if not fits and settings[1] <= 0:
         return None
     error = everything if fits else settings

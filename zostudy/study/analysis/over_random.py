@@ -4,7 +4,7 @@ A seed's genotypes, searched and random, share its mask and the seed of their tr
 difference of a seed is that of the point's trial and the mean of its random genotypes, and the
 seeds are the replicates: their mean difference is compared with its own spread by Student's t-test,
 two-sided. The points of a study are one family, corrected by Holm's method. The difference of the
-whole study is the mean over its points, seed by seed.
+whole study is the mean over its points, seed by seed, of the seeds that have most points.
 
 Symbols:
     d   difference of one seed
@@ -20,7 +20,7 @@ from typing import Any
 from zostudy.study.analysis.significance import ALPHA, Estimate, holm, paired
 
 #: The metrics that are compared: those of a network, where larger is better.
-METRICS = ("validation_accuracy", "test_accuracy")
+METRICS = ("validation_accuracy", "test_accuracy", "predicted_accuracy")
 
 #: A metric of trials by their seeds.
 BySeed = Mapping[int, float]
@@ -71,19 +71,22 @@ class Side:
     searched: BySeed
     random: Mapping[int, Sequence[float]]
 
+    def paired(self) -> "Side":
+        """The seeds that have both."""
+        both = [seed for seed in self.searched if self.random.get(seed)]
+        searched = {seed: self.searched[seed] for seed in both}
+        return Side(self.group, searched, {seed: self.random[seed] for seed in both})
+
     def differences(self) -> dict[int, float]:
-        """The difference of every seed that has both."""
-        return {
-            seed: value - fmean(self.random[seed])
-            for seed, value in self.searched.items()
-            if self.random.get(seed)
-        }
+        """The difference of every seed; each has both."""
+        return {seed: own - fmean(self.random[seed]) for seed, own in self.searched.items()}
 
 
 def gains(sides: Sequence[Side]) -> tuple[list[Gain | None], Gain | None]:
     """What every point gains, and the study; nothing where no seed has both."""
     by_seed: dict[int, list[float]] = defaultdict(list)
     found: list[Gain | None] = []
+    sides = [side.paired() for side in sides]
     for side in sides:
         differences = side.differences()
         for seed, difference in differences.items():
@@ -91,14 +94,17 @@ def gains(sides: Sequence[Side]) -> tuple[list[Gain | None], Gain | None]:
         found.append(_gain(list(differences.values()), [side]) if differences else None)
     corrected = holm([one.p if one else None for one in found])
     points = [one and replace(one, p=p) for one, p in zip(found, corrected, strict=True)]
-    whole = _gain([fmean(own) for own in by_seed.values()], sides) if by_seed else None
-    return points, whole
+    every = max(map(len, by_seed.values()), default=0)  # else a point's level were a seed's
+    means = [fmean(own) for own in by_seed.values() if len(own) == every]
+    return points, _gain(means, sides) if means else None
 
 
 def _gain(differences: Sequence[float], sides: Sequence[Side]) -> Gain:
     estimate: Estimate = paired(differences)
     below = [_percentile(side) for side in sides if side.differences()]
-    random = {side.group: sum(map(len, side.random.values())) for side in sides}
+    random: dict[tuple[str, int], int] = {}
+    for side in sides:
+        random |= {(side.group, seed): len(own) for seed, own in side.random.items()}
     return Gain(
         estimate.difference,
         len(differences),

@@ -4,6 +4,7 @@ They are all of them, where a table knows every accuracy, or a sample whose accu
 predicted.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,8 +14,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from zostudy.evaluation.table import Table
 from zostudy.predictors.predictor import Predictor
-from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
+from zostudy.space.variation import Variation
 
 #: Architectures whose accuracies are predicted at once, so that no more stand in memory.
 _AT_ONCE = 50_000
@@ -142,7 +143,8 @@ class Predicted:
         """
 
         def predict(mask: OperationMask, count: int, seed: int) -> Accuracies:
-            genotypes = list(enumeration.drawn(mask, count, seed))
+            variation = Variation(mask, random.Random(seed))
+            genotypes = [variation.random() for _ in range(count)]
             parts = [genotypes[i : i + _AT_ONCE] for i in range(0, count, _AT_ONCE)]
             return np.concatenate([predictor(part).accuracies for part in parts])
 

@@ -22,7 +22,6 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from zostudy.config.loading import StudyFile, to_document
 from zostudy.data import dataset as datasets
-from zostudy.errors import ConfigError
 from zostudy.evaluation.table import read
 from zostudy.predictors import storage
 from zostudy.pruning.mask_sources import PruneContext
@@ -91,12 +90,8 @@ def by_predictor(
         InputError: The predictor, the data set or the mask source is not right.
         NumericalError: A score means nothing.
     """
-    predictor, name = storage.read(path), file.config.search_space.name
-    if predictor.examples.space.name != name:
-        raise ConfigError(
-            f"--predictor: {path} predicts for {predictor.examples.space.name!r}; "
-            f"the search space is {name!r}"
-        )
+    space = search_space(file.config.search_space.name, file.config.extensions)
+    predictor = storage.of_space(path, "--predictor", space)
     masks, seeds = _masks(file, report), file.config.sweep.seeds
     population = Predicted.of(predictor, samples, len(masks))
     found = _about(file) | {"predictor": str(path), "column": "predicted accuracy"}

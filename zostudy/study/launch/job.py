@@ -102,7 +102,7 @@ def job(
 
 def _check_reached(storage: str, tracking: str) -> None:
     for place, url in (("storage.optuna", storage), ("tracking.uri", tracking)):
-        if url.startswith(("sqlite:", "file:")) or "://" not in url:
+        if url.startswith(("sqlite:", "sqlite+", "file:")) or "://" not in url:
             allowed = "http:// or https://" if place == "tracking.uri" else "postgresql://"
             raise ConfigError(
                 f"{place}: {without_passwords(url)!r} is a file of one machine, and workers on a "

@@ -86,7 +86,7 @@ def _pod(job: Job) -> dict[str, Any]:
             {"name": "folder", **(shared if cluster.volume else {"emptyDir": {}})},
         ],
     }
-    return pod | ({"activeDeadlineSeconds": cluster.seconds} if cluster.seconds else {})
+    return pod | ({"activeDeadlineSeconds": cluster.seconds - GRACE} if cluster.seconds else {})
 
 
 def _container(job: Job, folder: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _SCRIPT = """\
 #!/bin/bash
 {options}
 set -u
-cd {folder}
+cd {folder} || exit 2
 export OMP_NUM_THREADS={processors} MLFLOW_TRACKING_URI={tracking}
 again() {{
     trap - USR1 TERM

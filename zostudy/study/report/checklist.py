@@ -62,7 +62,7 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
         Item(
             "Is the search compared with random choice in the same space?",
             bool(gain) or (table and "metrics" in document.get("random_choice", {})),
-            f"{gain['genotypes']} random genotypes were evaluated the same way"
+            f"{counted(gain['genotypes'], 'random genotype')}, evaluated the same way"
             if gain
             else "random architectures of the table stand beside it"
             if table

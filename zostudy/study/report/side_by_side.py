@@ -14,6 +14,7 @@ from zostudy.study.analysis.across_studies import Comparison, Difference, Study
 from zostudy.study.points import described, short_paths
 from zostudy.study.report.answers import judged_by, probability, signed
 from zostudy.study.report.results_table import mean_and_spread
+from zostudy.study.report.trust import predictions
 
 
 def chosen(comparison: Comparison, studies: Sequence[Study], name: str) -> Metric:
@@ -74,7 +75,8 @@ def show(comparison: Comparison, metric: Metric, console: Console) -> None:
     for path, by in comparison.settings.items():
         told = "; ".join(f"{name}: {value}" for name, value in by.items())
         console.print(f"  {path}: {told}", markup=False, soft_wrap=True)
-    for note in comparison.notes:
+    own = [shown["metrics"] for point in comparison.points for shown in point.own.values()]
+    for note in (*comparison.notes, *filter(None, [predictions(own)])):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 

@@ -111,7 +111,7 @@ def _smaller(png: bytes) -> bytes:
         with Image.open(io.BytesIO(png)) as opened:
             opened.load()
             picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         return b""
     picture.thumbnail((_WIDTH, 10 * _WIDTH))
     picture.quantize(_COLOURS).save(written, format="PNG", optimize=True)

@@ -6,17 +6,19 @@ from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
 from zostudy.study import points
 from zostudy.study.sweep import grid, made_of, work_units
-from zostudy.study.sweep.optuna_storage import stored
+from zostudy.study.sweep.optuna_storage import check_same_sweep, stored
 from zostudy.study.sweep.queue import Queue
 from zostudy.study.sweep.work_units import Unit
 
 
-def check_same_engine(file: StudyFile, *, renew: bool = False) -> None:
+def check_same_engine(file: StudyFile, *, renew: bool = False, again: bool | None = None) -> None:
     """Whether what is left of a study is run on the machine of the trials that count.
 
     Args:
         file: The study file.
         renew: Whether the trials of another machine are to count no more.
+        again: Whether what failed by what it computes is tried again, beside what was lost too
+            often; nothing where neither is.
 
     Raises:
         ConfigError: It is not, and they are not.
@@ -24,10 +26,13 @@ def check_same_engine(file: StudyFile, *, renew: bool = False) -> None:
     with stored(file.config) as there:
         if there is None:
             return
+        check_same_sweep(there.study, file)
         known = grid.of_study(file)
         queue = Queue(file, there, known)
         found = queue.sorted_out()
         standing = work_units.standing(file, known, found.units)
+        if again is not None:
+            standing = standing.reopened(own=again)
         points_of = list(known.values()) or [points.first(file)]
         machines = made_of.renewal(queue.today, found, points_of) if renew else None
         if machines is not None:
@@ -47,6 +52,7 @@ def check_worker(file: StudyFile) -> None:
     check_same_engine(file)
     with stored(file.config) as there:
         if there is not None:
+            check_same_sweep(there.study, file)
             made_of.check_inputs(Queue(file, there, grid.of_study(file)).sorted_out())
 
 

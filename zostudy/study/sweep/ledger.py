@@ -86,19 +86,21 @@ class Ledger:
 
     def _read(self, reader: work_units.Reader, changed: Sequence[Held]) -> bool:
         """Read what has changed; whether none of what is new is of something settled."""
+        unsettled = True
         for number, state, record in changed:
             if number < reader.count:
                 self._units[number] = reader.again(self._units[number], state, record)
                 continue
             unit = reader.read(number, state, record)
             if unit.key in self.known and self._left_of(unit) != self._wanted(unit):
-                return False
+                unsettled = False
             self._units[number] = unit
-        return True
+        return unsettled
 
     def _wanted(self, unit: Unit) -> set[int]:
-        """The seeds of a unit that the study has."""
-        return set(unit.seeds) & set(self.file.config.sweep.seeds)
+        """The seeds of a unit that its point has."""
+        seeds = self.file.config.sweep.seeds
+        return set(unit.seeds) & set(self.known[unit.key].seeds_among(seeds))
 
     def _left_of(self, unit: Unit) -> set[int]:
         """Those of them that are not settled."""

@@ -141,6 +141,8 @@ def _opened(config: StudyConfig) -> RDBStorage:
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     if sqlite:
         arguments = {"connect_args": {"timeout": _BUSY_SECONDS}}
+    if url.get_backend_name() in {"mysql", "mariadb"}:  # else claims may block each other
+        arguments["isolation_level"] = "READ COMMITTED"
     interval = config.sweep.heartbeat_interval
     for attempt in range(1, _OPENING_ATTEMPTS + 1):
         try:

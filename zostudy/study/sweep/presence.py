@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zostudy.config.loading import StudyFile
 from zostudy.study.points import described
 from zostudy.study.sweep import grid, rows
-from zostudy.study.sweep.optuna_storage import stored
+from zostudy.study.sweep.optuna_storage import check_same_sweep, stored
 from zostudy.study.sweep.queue import Queue
 
 
@@ -41,6 +41,7 @@ def workers(file: StudyFile) -> list[Worker]:
     with stored(file.config) as found:
         if found is None:
             return []
+        check_same_sweep(found.study, file)
         queue = Queue(file, found, grid.of_study(file))
         running = [unit for unit in queue.read() if unit.state == "running"]
         alive = {unit.number for unit in queue.alive_now(running)}

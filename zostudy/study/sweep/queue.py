@@ -104,6 +104,7 @@ class Queue:
         if ledger.begun:
             found = ledger.look(_held(self._rows.changed()), self._rows.noted)
         if found is None:
+            ledger.forget()  # reading all may fail, and is then begun again
             found = ledger.anew(_held(self._rows.all()), self._rows.noted)
         return found
 

@@ -32,6 +32,7 @@ def run_now(file: StudyFile) -> tuple[list[Unit], list[Unit]]:
     with stored(file.config) as found:
         if found is None:
             return [], []
+        check_same_sweep(found.study, file)
         queue = Queue(file, found, {})
         known = queue.read()
         alive = queue.alive_now(known)

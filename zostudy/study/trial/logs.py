@@ -51,7 +51,11 @@ def log_search(run: Run, result: SearchResult) -> None:
         run.json(course, "alpha_history.json")
         run.figure(drawing.alpha_figure(course, genotype.space), "alpha.png")
     if result.scored:
-        scored = [{"genotype": one.to_notation(), "values": own} for one, own in result.scored]
+        named = genotype.space.notation is not None
+        scored = [
+            {"genotype": one.to_notation() if named else one.to_dict()["cells"], "values": own}
+            for one, own in result.scored
+        ]
         run.json(scored, "scored.json")
 
 
