@@ -104,7 +104,7 @@ def test_the_report_has_the_latency_and_the_plan_does_without_it(finished):
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "latency ms" in page
     planned = json.loads(zostudy(folder, "plan", "study.yaml", "--json").out)
-    assert all(set(one["phases"]) == {"search"} for one in planned["configurations"])
+    assert {name for one in planned["configurations"] for name in one["phases"]} == {"search"}
 
 
 def test_a_given_genotype_has_its_latency_too(finished):
@@ -113,8 +113,13 @@ def test_a_given_genotype_has_its_latency_too(finished):
     code, out, err = zostudy(folder, "evaluate", "study.yaml", "given.json", "--json")
     assert code == 0, err
     assert json.loads(out)["metrics"]["latency_ms"] == MS[ROWS[8][0]]
+    learned = ("--set", "latency.by=predictor", "--json")
+    code, out, err = zostudy(folder, "evaluate", "study.yaml", "given.json", *learned)
+    assert code == 0, err
+    assert 0 < json.loads(out)["metrics"]["latency_ms"] < 2 * max(MS.values())
 
 
+@pytest.mark.slow
 def test_a_genotype_above_the_limit_is_not_evaluated(finished, tmp_path):
     folder, _ = finished
     slower = max(results(folder)["trials"], key=lambda trial: trial["metrics"]["latency_ms"])
@@ -140,6 +145,7 @@ def test_a_genotype_above_the_limit_is_not_evaluated(finished, tmp_path):
     assert results(tmp_path, *higher)["trials"][0]["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_measured_latency_is_of_this_hardware_and_other_hardware_asks_to_renew(
     tmp_path, monkeypatch
 ):
@@ -164,6 +170,7 @@ def test_a_measured_latency_is_of_this_hardware_and_other_hardware_asks_to_renew
     assert "`zostudy run --renew` runs all again here" in err
 
 
+@pytest.mark.slow
 def test_a_study_killed_while_it_measures_goes_on_and_searches_nothing_again(tmp_path):
     long = MEASURED | {"batch_sizes": [64], "runs": 2000}
     folder = prepared(tmp_path, latency=long, sweep={"seeds": [0], "objectives": FASTEST})
