@@ -138,7 +138,7 @@ class PerEdgeSearch:
         torch.manual_seed(0)
         self._network: nn.Module = REFERENCES[mask.space.name](
             mask.rows,
-            **settings_of(mask.space, partial_channels, size).model_dump(),
+            **settings_of(mask.space, partial_channels, size).model_dump(exclude={"channel_split"}),
             in_channels=3,
             classes=CLASSES,
         ).to(device)

@@ -15,8 +15,8 @@ A case is ``FUNCTION-REPEATS-LEVEL``. Of each:
   With so many functions, a few small values are chance: Holm's correction is ``…_holm``, over all
   cases of a run.
 
-The functions that only ``exact`` can use have 1 repeat and the fewest pictures. Half an hour on two
-cores for the defaults.
+The functions that only ``exact`` can use have 1 repeat. A case takes one to two minutes on a busy
+core.
 """
 
 import argparse

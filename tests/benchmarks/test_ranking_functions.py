@@ -32,23 +32,24 @@ def batch():
 
 def test_the_network_of_a_cell_holds_that_cell_alone():
     genotype = parse(CELL, SPACE)
-    rows = network(genotype, SIZE).mask.rows["normal"]
-    assert [sum(row) for row in rows] == [1] * 6
-    kept = [SPACE.operations[row.index(True)] for row in rows]
+    _, mixing = network(genotype, SIZE)
+    weights = mixing.operations["normal"]
+    assert weights.sum(dim=1).tolist() == [1] * 6
+    kept = [SPACE.operations[column] for column in weights.argmax(dim=1)]
     assert kept == [name for node in genotype.cells["normal"] for name, _ in node]
 
 
 @pytest.mark.parametrize("text", [NOTHING, CELL])
 def test_every_function_scores_a_cell_or_refuses_it(text):
     for ranking in rankings():
-        found = score(network(parse(text, SPACE), SIZE), ranking, batch())
+        found = score(*network(parse(text, SPACE), SIZE), ranking, batch())
         assert isinstance(found, float)
         assert not math.isinf(found)
 
 
 def test_a_score_that_is_not_finite_is_a_refusal():
     endless = Ranking("endless", lambda logits: logits.sum() * math.inf, 1)
-    assert math.isnan(score(network(parse(CELL, SPACE), SIZE), endless, batch()))
+    assert math.isnan(score(*network(parse(CELL, SPACE), SIZE), endless, batch()))
 
 
 def test_refused_cells_are_tied_below_all_others():

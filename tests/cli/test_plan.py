@@ -21,6 +21,8 @@ def test_a_plan_has_what_is_missing(zostudy, study, monkeypatch):
     plan = json.loads(zostudy("plan", study, "--json")[1])
     configurations = plan.pop("configurations")
     (data,) = plan.pop("datasets")
+    (note,) = plan.pop("notes")
+    assert note.startswith("evaluate.augment.cutout: 16 blanks")
     assert (data["name"], data["pictures"], data["classes"]) == ("digits", 1797, 10)
     assert (data["ignored"], data["remarks"]) == ({}, [])
     assert [c["params"] for c in configurations] == [{"prune.xi": 0.25}, {"prune.xi": 0.5}]
@@ -118,3 +120,17 @@ def test_a_batch_larger_than_the_data_is_refused(zostudy, study):
         "error: search.batch_size: 600 is more than the 576 pictures that train the weights of the "
         "supernet; allowed: 2 to 575\n"
     )
+
+
+def test_a_plan_says_that_cutout_blanks_whole_pictures(zostudy, study):
+    """Those of the default data set have 8×8 pixels, and the default cutout is for 32×32."""
+    said = (
+        "evaluate.augment.cutout: 16 blanks pictures of 8×8 pixels wholly, and nothing is learned "
+        "from those; set it to 4 or less, or to 0 for none"
+    )
+    assert f"note: {said}" in zostudy("plan", study)[1]
+    assert json.loads(zostudy("plan", study, "--json")[1])["notes"] == [said]
+    quiet = zostudy("plan", study, "--set", "evaluate.augment.cutout=4", "--json")
+    assert "notes" not in json.loads(quiet[1])
+    some = zostudy("plan", study, "--set", "evaluate.augment.cutout=8")
+    assert "cutout: 8 may blank pictures of 8×8 pixels" in some[1]

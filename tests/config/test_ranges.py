@@ -26,7 +26,7 @@ BOUND = {
     "supernet.partial_channels", "search.accumulate", "search.warmup_epochs", "search.epochs",
     "search.weights.minimum_learning_rate", "evaluate.weights.minimum_learning_rate",
     "search.weights.learning_rate", "evaluate.weights.learning_rate", "sweep.trials",
-    "supernet.channels", "dataset.validation_fraction",
+    "supernet.channels", "dataset.validation_fraction", "search.draw", "sweep.random_baseline",
 }  # fmt: skip
 
 

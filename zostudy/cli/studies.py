@@ -111,7 +111,8 @@ def plan(
     memory = plans.Planner.of(file).plan(first_draws(standing.points) or [first(file)])
     if as_json:
         data = [data_summary.document(dataset) for dataset in memory.datasets]
-        predicted = {"datasets": data, "configurations": plans.document(memory)}
+        predicted: dict[str, Any] = {"datasets": data, "configurations": plans.document(memory)}
+        predicted |= {"notes": [*standing.notes, *memory.notes]} if memory.notes else {}
         print_json(_plan_document(file, standing) | predicted)
         return
     console.print_plan(file.config.study, standing, console.output())

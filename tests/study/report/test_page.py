@@ -10,6 +10,7 @@ from tests.commands import here
 from zostudy.config.loading import from_document
 from zostudy.errors import ConfigError
 from zostudy.study import points
+from zostudy.study.analysis.importances import importances
 from zostudy.study.points import Attempt, Failure, Standing, TrialOutcome
 from zostudy.study.report import answers, page, results, tables
 
@@ -125,7 +126,12 @@ def test_the_answer_names_the_best_and_what_is_told_from_noise():
     file = study()
     found = document(file, complete)
     metric = answers.judged_by(found, ["validation_accuracy"])
-    said = answers.answers(found, metric, answers.compared(found, metric))
+    said = answers.answers(
+        found,
+        metric,
+        answers.compared(found, metric),
+        importances(found["trials"], metric.name),
+    )
     assert said[0].startswith("Best by validation %: xi = 0.75, regularizer = none with 93.")
     assert "xi 0.25 → 0.5: validation % +1.07 " in said[1]
     assert said[1].endswith(": told from noise.")
@@ -138,7 +144,12 @@ def test_the_answer_names_the_best_and_what_is_told_from_noise():
 def test_one_seed_tells_nothing_from_noise():
     found = document(study(), CASES["one seed"])
     metric = answers.judged_by(found, ["validation_accuracy"])
-    said = answers.answers(found, metric, answers.compared(found, metric))
+    said = answers.answers(
+        found,
+        metric,
+        answers.compared(found, metric),
+        importances(found["trials"], metric.name),
+    )
     assert said[0].startswith("No point has all its seeds complete")
     assert said[1].startswith("Each point has one seed")
     assert all("one seed: no interval" in text for text in said[2:-1])

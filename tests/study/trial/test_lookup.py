@@ -66,5 +66,5 @@ def test_content_column_genotype_and_size_of_the_network_each_give_another_key(p
 def test_settings_of_training_change_nothing_where_a_table_tells(phases):
     key = phases().evaluate(BEST).key
     assert phases(epochs=3).evaluate(BEST).key == key
-    trained = dataclasses.replace(phases(), table=None)
+    trained = dataclasses.replace(phases(), source=None)
     assert trained.evaluate(BEST).key != key

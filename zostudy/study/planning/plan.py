@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from zostudy.config.limits import ConstraintSettings
 from zostudy.config.loading import StudyFile
-from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.settings import DatasetSettings, EvaluateSettings, TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data import dataset as datasets
 from zostudy.data.dataset import Dataset
@@ -88,12 +88,14 @@ class Configuration:
         phases: Its phases by name; a phase that computes nothing is left out.
         advice: For each phase above the budget, what would fit.
         limited: The figures that the sweep has a constraint for.
+        note: What its settings do that nobody wants; empty where they do not.
     """
 
     point: Point
     phases: Mapping[str, PhasePlan]
     advice: tuple[Advice, ...] = ()
     limited: tuple[Limited, ...] = ()
+    note: str = ""
 
     @property
     def excluded(self) -> str:
@@ -114,6 +116,11 @@ class Plan:
     configurations: tuple[Configuration, ...] = ()
     budget: int = sys.maxsize
     datasets: tuple[Dataset, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What settings do that nobody wants, a sentence each."""
+        return tuple(dict.fromkeys(c.note for c in self.configurations if c.note))
 
     def above(self, *, exact: bool) -> list[tuple[Configuration, Advice]]:
         """Phases of points to be run above the budget: known to be, or estimated to be."""
@@ -229,7 +236,9 @@ class Planner:
             f"{name}_peak_bytes": (float(planned_.peak_bytes), planned_.exact)
             for name, planned_ in by_name.items()
         }
-        return Configuration(point, by_name, advice, limited(self.constraints, peaks))
+        figures = limited(self.constraints, peaks)
+        note = _blanked(point.config.evaluate, outlook.dataset)
+        return Configuration(point, by_name, advice, figures, note)
 
     def _outlook(self, config: TrialConfig) -> Outlook:
         return Outlook(config, self.outline(config.dataset), self.predictions, self.seeds)
@@ -268,6 +277,19 @@ def _planned(phase: PlannedPhase, outlook: Outlook) -> PhasePlan:
     peaks = phase.peaks(outlook)
     steps, exact, average = phase.steps(outlook), phase.exact(outlook), phase.on_average(outlook)
     return PhasePlan(max(peaks), fmean(peaks), steps, exact, average)
+
+
+def _blanked(evaluate: EvaluateSettings, dataset: Dataset) -> str:
+    """That cutout covers whole pictures of a training, if it does."""
+    cut, side = evaluate.augment.cutout, min(dataset.height, dataset.width)
+    if not evaluate.evaluator.trains or cut < side:
+        return ""
+    always = cut >= 2 * max(dataset.height, dataset.width)
+    return (
+        f"evaluate.augment.cutout: {cut} {'blanks' if always else 'may blank'} pictures of "
+        f"{dataset.width}×{dataset.height} pixels wholly, and nothing is learned from those; set "
+        f"it to {side // 2} or less, or to 0 for none"
+    )
 
 
 def check_batches(config: TrialConfig, dataset: Dataset) -> None:

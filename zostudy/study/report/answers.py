@@ -6,7 +6,7 @@ from typing import Any
 from zostudy.config.sizes import counted
 from zostudy.metrics import METRICS, Metric
 from zostudy.study.analysis.factors import Comparison, comparisons
-from zostudy.study.analysis.importances import Importances, importances
+from zostudy.study.analysis.importances import Importances
 from zostudy.study.analysis.significance import MOST_RUNS
 from zostudy.study.points import described, short_paths
 from zostudy.study.report.results_table import mean_and_spread
@@ -36,9 +36,19 @@ def compared(document: Document, metric: Metric | None) -> dict[str, list[Compar
 
 
 def answers(
-    document: Document, metric: Metric | None, by_metric: Mapping[str, Sequence[Comparison]]
+    document: Document,
+    metric: Metric | None,
+    by_metric: Mapping[str, Sequence[Comparison]],
+    shares: Importances | None,
 ) -> list[str]:
-    """The sentences that a reader wants first."""
+    """The sentences that a reader wants first.
+
+    Args:
+        document: The results.
+        metric: What the points are judged by.
+        by_metric: Every pair of values of every swept setting, by metric.
+        shares: How much of that metric's variance each setting explains.
+    """
     if metric is None:
         return ["No trial is complete, so nothing can be said yet."]
     found = [_best(document, metric)]
@@ -50,7 +60,6 @@ def answers(
         )
     over = over_random(document, metric)
     found += [over] if over else []
-    shares = importances(document["trials"], metric.name)
     found += [difference(one, metric) for one in own]
     return [*found, importance(shares, metric)] if shares else found
 
@@ -65,9 +74,14 @@ def importance(found: Importances, metric: Metric) -> str:
     rest = "noise and larger interactions" if pairs else "interactions and noise"
     cut = ", ".join(short[path] for path in found.cut)
     parts = f" ({cut}: values in four parts)" if cut else ""
+    if not shown:
+        return (
+            f"No setting{parts} explains more of the variance of {metric.title or metric.name} "
+            f"between {found.trials} trials than chance would."
+        )
     return (
         f"Of the variance of {metric.title or metric.name} between {found.trials} trials, seeds "
-        f"taken out, these explain: {', '.join(shown) or 'no setting anything'}{parts}; "
+        f"taken out, these explain: {', '.join(shown)}{parts}; "
         f"{100 * found.rest:.0f} % is left to {rest}."
     )
 

@@ -10,7 +10,7 @@ from zostudy.config.loading import StudyFile
 from zostudy.metrics import METRICS, Metric
 from zostudy.space import genotype
 from zostudy.study.analysis.factors import Comparison
-from zostudy.study.analysis.importances import importances
+from zostudy.study.analysis.importances import Importances, importances
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.pictures.drawing import genotype_figure
 from zostudy.study.report import answers, charts, tables
@@ -64,16 +64,18 @@ def _contents(file: StudyFile, document: Document, seen: TrialPictures) -> dict[
     """The page, pictures and tables, by the names of their files."""
     metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
     by_metric = answers.compared(document, metric)
+    shares = importances(document["trials"], metric.name) if metric else None
+    said = answers.answers(document, metric, by_metric, shares)
     written, pictures = {}, {}
     for name, (title, figure) in (
-        *_figures(document, metric, by_metric),
+        *_figures(document, metric, by_metric, shares),
         *_genotypes(document, file.config.extensions),
     ):
         pictures[name] = (title, charts.svg(figure, title))
         written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
         written[f"{name}.png"] = charts.png(figure)
     return {
-        "index.html": _page(file, document, metric, by_metric, pictures, seen).encode(),
+        "index.html": _page(file, document, metric, said, by_metric, pictures, seen).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
         **written,
@@ -81,7 +83,10 @@ def _contents(file: StudyFile, document: Document, seen: TrialPictures) -> dict[
 
 
 def _figures(
-    document: Document, metric: Metric | None, by_metric: Mapping[str, Sequence[Comparison]]
+    document: Document,
+    metric: Metric | None,
+    by_metric: Mapping[str, Sequence[Comparison]],
+    shares: Importances | None,
 ) -> Iterator[tuple[str, tuple[str, Figure]]]:
     """Charts by the name of their file, each with its title."""
     if metric is None:
@@ -100,8 +105,7 @@ def _figures(
             f"curve-{index + 1}",
             (f"{title} over {path}", charts.curve_figure(complete, path, metric)),
         )
-    shares = importances(document["trials"], metric.name)
-    if shares:
+    if shares and any(shares.shares.values()):
         words = f"how much of the variance of {title} each setting explains"
         yield "importances", (words, charts.importances_figure(shares, metric))
     for name, compared in by_metric.items():
@@ -136,6 +140,7 @@ def _page(
     file: StudyFile,
     document: Document,
     metric: Metric | None,
+    said: Sequence[str],
     by_metric: Mapping[str, Sequence[Comparison]],
     pictures: Mapping[str, tuple[str, str]],
     seen: TrialPictures,
@@ -148,7 +153,7 @@ def _page(
         config=file.config,
         document=document,
         states=_states(document),
-        answers=answers.answers(document, metric, by_metric),
+        answers=said,
         doubts=_doubts(document, seen.note),
         heads=[
             *((name, "") for name in (*kinds, *settings.values(), "n")),

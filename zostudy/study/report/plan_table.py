@@ -29,6 +29,8 @@ def print_plan(plan: Plan, console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     for exact in (True, False):
         for configuration, advice in plan.above(exact=exact):
             verb = "is" if exact else "may be"
