@@ -272,7 +272,8 @@ class Trials:
     def _latency(self, trial: _Trial, genotype: Genotype) -> None:
         """Add the latency of a genotype to the metrics, where the study has one."""
         if phase := trial.phases.latency(genotype):
-            trial.run.metrics(self._phase(phase, trial))
+            found = self._phase(phase, trial)
+            trial.run.metrics(found)
 
     def _too_slow(self, trial: _Trial, genotype: Genotype) -> str:
         """Which constraint the latency of a genotype does not keep to."""
