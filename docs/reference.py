@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 ROOT = Path(zostudy.__file__).parent
 
 #: What a metric is counted in, in words.
-_UNITS = {"percent": "%", "percentile": "%", "points": "percentage points", "seconds": "s"}
+_UNITS = {
+    "percent": "%",
+    "percentile": "%",
+    "points": "percentage points",
+    "seconds": "s",
+    "milliseconds": "ms",
+}
 
 _KINDS: dict[registry.Kind, tuple[str, str]] = {
     "dataset": ("Data sets", "dataset.name"),

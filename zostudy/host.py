@@ -11,6 +11,7 @@ References: the kernel's ``Documentation/admin-guide/cgroup-v1`` and ``cgroup-v2
 import contextlib
 import math
 import os
+import platform
 import re
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path, PurePosixPath
@@ -47,6 +48,16 @@ def memory(process: Path = _PROCESS) -> int:
         for name in ("memory.max", "memory.limit_in_bytes"):
             limits += _numbers(group / name)
     return min(limits)
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def processors(process: Path = _PROCESS) -> int:

@@ -9,30 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from zostudy.units import READABLE, SHOWN, Unit
+
 #: The phases of a trial in their order, each with the sources of the metrics that it measures.
-PHASES = {"prune": ("prune",), "search": ("search",), "evaluate": ("evaluate", "genotype")}
-
-#: What a value is counted in, as it is stored.
-Unit = Literal[
-    "percent", "percentile", "points", "bytes", "seconds", "count", "macs", "fraction", "ratio"
-]
-
-#: How values are shown: what they are divided by, and their format.
-_SHOWN: dict[Unit, tuple[float, str]] = {
-    "percent": (1, ".2f"),
-    "percentile": (1, ".1f"),
-    "points": (1, ".2f"),
-    "bytes": (2**20, ".1f"),
-    "seconds": (1, ".1f"),
-    "count": (1, ",.0f"),
-    "macs": (1e6, ".2f"),
-    "fraction": (1, ".2f"),
-    "ratio": (1, ".2f"),
+PHASES = {
+    "prune": ("prune",),
+    "search": ("search",),
+    "latency": ("latency",),
+    "evaluate": ("evaluate", "genotype"),
 }
-
-#: By the end of a metric's name, the unit that people compare it in, and what divides its value.
-_READABLE = {"bytes": ("MB", 2**20), "seconds": ("minutes", 60)}
-
 
 #: The ways of evaluation, as study files name them; and those that measure an accuracy.
 EVERY_WAY, MEASURING = ("training", "table", "predictor"), ("training", "table")
@@ -63,7 +48,7 @@ class Metric:
     unit: Unit
     title: str
     meaning: str
-    source: Literal["prune", "search", "evaluate", "genotype"]
+    source: Literal["prune", "search", "latency", "evaluate", "genotype"]
     better: Literal["larger", "smaller", "neither"] = "neither"
     objective: bool = False
     constraint: bool = False
@@ -76,7 +61,7 @@ class Metric:
     def readable(self) -> str:
         """The name under which MLflow also has it in MB or minutes; else its own."""
         stem, _, suffix = self.name.rpartition("_")
-        return f"{stem}_{_READABLE[suffix][0]}" if suffix in _READABLE else self.name
+        return f"{stem}_{READABLE[suffix][0]}" if suffix in READABLE else self.name
 
     def measured_by(self, evaluator: str) -> bool:
         """Whether a way of evaluation has it."""
@@ -85,11 +70,11 @@ class Metric:
     @property
     def divisor(self) -> float:
         """What a stored value is divided by to be shown."""
-        return _SHOWN[self.unit][0]
+        return SHOWN[self.unit][0]
 
     def shown(self, value: float) -> str:
         """A value as tables have it: MB of 2²⁰ bytes, seconds, millions of MACs."""
-        divisor, form = _SHOWN[self.unit]
+        divisor, form = SHOWN[self.unit]
         return format(value / divisor, form)
 
 
@@ -303,6 +288,28 @@ _DECLARED = (
     ),
     *_of_phase("prune", "pruning"),
     *_of_phase("search", "the search"),
+    Metric(
+        "latency_ms",
+        "milliseconds",
+        "latency ms",
+        "Milliseconds that the stand-alone network takes for a batch of the first of "
+        "latency.batch_sizes (median), or that a table or predictor says it takes.",
+        "latency",
+        better="smaller",
+        objective=True,
+        constraint=True,
+        hardware=True,
+        compared=True,
+    ),
+    Metric(
+        "latency_p95_ms",
+        "milliseconds",
+        "",
+        "The 95th percentile of these milliseconds, where they are measured.",
+        "latency",
+        better="smaller",
+        hardware=True,
+    ),
     *_of_phase("evaluate", "training the genotype"),
     Metric(
         "parameters",
@@ -344,8 +351,8 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
     found = dict(values)
     for name, value in values.items():
         suffix = name.rpartition("_")[2]
-        if name in METRICS and suffix in _READABLE:
-            found[METRICS[name].readable] = value / _READABLE[suffix][1]
+        if name in METRICS and suffix in READABLE:
+            found[METRICS[name].readable] = value / READABLE[suffix][1]
     return found
 
 

@@ -234,6 +234,8 @@ def test_a_point_that_was_stored_before_a_setting_came_is_the_same_point_still()
     assert digest(canonical(trial())) == stored
     assert digest(canonical(trial(cluster={"workers": 8, "gpus": 1}))) == stored
     assert digest(canonical(trial(search={"freezing": {"name": "operation_early_stop"}}))) != stored
+    assert digest(canonical(trial(latency={"runs": 9}))) == stored
+    assert digest(canonical(trial(latency={"by": "measured"}))) != stored
 
 
 def test_options_of_another_source_are_checked_but_have_no_effect():

@@ -20,7 +20,7 @@ app.add_typer(cache, name="cache")
 
 Folder = Annotated[Path, typer.Option(help="Folder of the cache (storage.folder of a study).")]
 PhaseName = Annotated[
-    str, typer.Option("--phase", help="Only this phase: prune, search, evaluate.")
+    str, typer.Option("--phase", help="Only this phase: prune, search, latency, evaluate.")
 ]
 StudyName = Annotated[str, typer.Option("--study", help="Only what this study computed.")]
 OlderThan = Annotated[

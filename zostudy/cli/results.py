@@ -132,7 +132,8 @@ Conditions = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CONDITION",
-        help="Best trial that meets it, such as 'macs<1e6'; may be repeated.",
+        help="A trial of the best point that meets it on average over seeds, such as "
+        "'macs<1e6'; may be repeated.",
         show_default=False,
     ),
 ]
@@ -183,7 +184,8 @@ def export(  # noqa: PLR0913  # options of a command, by name
     file = load_study(study, assignments)
     found = document(file)
     if conditions:
-        trial = picked(found["trials"], conditions, file.config.sweep.objectives)
+        sweep = file.config.sweep
+        trial = picked(found["trials"], conditions, sweep.objectives, len(sweep.seeds))
     chosen = chosen_trial(found, trial)
     registry = None if register is None else _registry(file.config, register, chosen)
 

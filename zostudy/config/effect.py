@@ -1,7 +1,32 @@
 """Which settings of a trial have no effect, because of others."""
 
 from zostudy.config.document import Document
-from zostudy.config.settings import TrialConfig
+from zostudy.config.evaluators import followed
+from zostudy.config.latency import LatencySettings
+from zostudy.config.search import SearchSettings
+from zostudy.config.settings import EvaluateSettings, TrialConfig
+
+#: Settings of a search by score alone, which no other follows, and the others that it follows.
+_BY_SCORE, _SHARED = ("algorithm", "score", "evaluations"), ("strategy", "architecture_fraction")
+
+
+def of_search(settings: SearchSettings, document: Document) -> Document:
+    """Of the settings of a search, those that it follows."""
+    if settings.strategy == "none":
+        return {"strategy": "none"}
+    if settings.strategy == "score":
+        return {name: document[name] for name in (*_SHARED, *_BY_SCORE)}
+    return {name: value for name, value in document.items() if name not in _BY_SCORE}
+
+
+def of_evaluation(settings: EvaluateSettings, document: Document) -> Document:
+    """Of the settings of an evaluation, those that it follows."""
+    return {name: document[name] for name in followed(settings.evaluator, list(document))}
+
+
+def of_latency(settings: LatencySettings, document: Document) -> Document:
+    """Of the settings of a latency, those that it follows."""
+    return {name: document[name] for name in ("by", *settings.followed)}
 
 
 def leave_search_out(config: TrialConfig, kept: Document) -> None:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from zostudy import registry
 from zostudy.config import document as documents
-from zostudy.config import messages
+from zostudy.config import effect, messages
 from zostudy.config.combinations import check_search
 from zostudy.config.document import Document
-from zostudy.config.effect import leave_search_out
-from zostudy.config.evaluators import SOURCES, followed
+from zostudy.config.evaluators import SOURCES
+from zostudy.config.latency import LatencySettings
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import EvaluateSettings, StudyConfig, TrialConfig
 from zostudy.config.sweep import RangeSettings, SweepSettings
@@ -174,10 +174,16 @@ def _check_path(path: str) -> None:
             f"sweep.parameters.{path}: accuracies from elsewhere cannot be compared; "
             "allowed: settings that leave the source of accuracies as it is"
         )
+    if head == "latency":
+        raise ConfigError(
+            f"sweep.parameters.{path}: latencies that are had in different ways cannot be "
+            "compared; allowed: settings that leave the section 'latency' as it is"
+        )
+    allowed = _TRIAL_KEYS - {"extensions", "latency"}
     if head not in _TRIAL_KEYS:
         raise ConfigError(
             f"sweep.parameters.{path}: cannot be swept{nearest(head, _TRIAL_KEYS)}; "
-            f"allowed: paths that begin with {', '.join(sorted(_TRIAL_KEYS - {'extensions'}))}"
+            f"allowed: paths that begin with {', '.join(sorted(allowed))}"
         )
 
 
@@ -321,7 +327,8 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [_flattened(inner) for inner in value] if isinstance(value, list) else value
 
 
-#: Later settings, and the value at which they change nothing: stored points keep their keys.
+#: Later settings, and the value at which they change nothing: stored points keep their keys. The
+#: section ``latency`` came later too, and is left out where there is none.
 _LATER = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
@@ -334,41 +341,33 @@ def canonical(config: TrialConfig) -> Document:
     """What determines a result, equal for equal points: no labels, nothing without effect."""
     document = to_document(config)
     kept = {k: v for k, v in document.items() if k in _TRIAL_KEYS - {"technique", "extensions"}}
-    kept["search"] = _searched(config.search, document["search"])
-    kept["evaluate"] = _followed(config.evaluate, document["evaluate"])
+    kept["search"] = effect.of_search(config.search, document["search"])
+    kept["evaluate"] = effect.of_evaluation(config.evaluate, document["evaluate"])
+    del kept["latency"]
+    if config.latency.followed:
+        kept["latency"] = effect.of_latency(config.latency, document["latency"])
     del kept["runtime"]["memory_budget"]
     for section, name, default in _LATER:
         if kept[section].get(name) == default:
             del kept[section][name]
     if config.search.strategy == "random":
-        leave_search_out(config, kept)
+        effect.leave_search_out(config, kept)
     return kept
-
-
-#: Settings of a search by score alone, which no other follows, and the others that it follows.
-_BY_SCORE, _SHARED = ("algorithm", "score", "evaluations"), ("strategy", "architecture_fraction")
 
 
 def search_document(settings: SearchSettings) -> Document:
     """The settings that a search follows."""
-    return _searched(settings, to_document(settings))
-
-
-def _searched(settings: SearchSettings, document: Document) -> Document:
-    if settings.strategy == "none":
-        return {"strategy": "none"}
-    if settings.strategy == "score":
-        return {name: document[name] for name in (*_SHARED, *_BY_SCORE)}
-    return {name: value for name, value in document.items() if name not in _BY_SCORE}
+    return effect.of_search(settings, to_document(settings))
 
 
 def evaluation_document(settings: EvaluateSettings) -> Document:
     """The settings that an evaluation follows."""
-    return _followed(settings, to_document(settings))
+    return effect.of_evaluation(settings, to_document(settings))
 
 
-def _followed(settings: EvaluateSettings, document: Document) -> Document:
-    return {name: document[name] for name in followed(settings.evaluator, list(document))}
+def latency_document(settings: LatencySettings) -> Document:
+    """The settings that a latency follows."""
+    return effect.of_latency(settings, to_document(settings))
 
 
 def digest(document: object) -> str:

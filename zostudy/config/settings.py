@@ -13,6 +13,7 @@ from zostudy import host
 from zostudy.config.base import Settings
 from zostudy.config.cluster import ClusterSettings
 from zostudy.config.evaluators import EVALUATORS, Evaluator
+from zostudy.config.latency import LatencySettings
 from zostudy.config.mask_source import MaskSource, to_genotype
 from zostudy.config.names import (
     Device,
@@ -27,7 +28,7 @@ from zostudy.config.search import SearchSettings
 from zostudy.config.sizes import size
 from zostudy.config.sweep import LARGEST_SEED, SweepSettings
 from zostudy.config.training import AugmentSettings, SGDSettings
-from zostudy.metrics import METRICS
+from zostudy.metrics import METRICS, Metric
 
 
 class DatasetSettings(Settings):
@@ -223,6 +224,8 @@ class TrialConfig(Settings):
     """Search."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """Evaluation."""
+    latency: LatencySettings = LatencySettings()
+    """Latency."""
     runtime: RuntimeSettings = RuntimeSettings()
     """Machine."""
 
@@ -230,6 +233,12 @@ class TrialConfig(Settings):
         """The settings with some of one section replaced, unchecked."""
         other = getattr(self, section).model_copy(update=values)
         return self.model_copy(update={section: other})
+
+    def measures(self, metric: Metric) -> bool:
+        """Whether a trial of these settings may have a metric."""
+        if metric.source == "latency":
+            return self.latency.by != "none"
+        return metric.measured_by(self.evaluate.by)
 
     @property
     def mask_source(self) -> MaskSource:
@@ -289,4 +298,16 @@ class StudyConfig(TrialConfig):
                     f"sweep.objectives: {metric} does not exist where evaluate.by is "
                     f"{evaluator.name!r}{why}; allowed: {_others(evaluator)}, or objectives: []"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _latency_is_known(self) -> Self:
+        objectives = [objective.metric for objective in self.sweep.objectives]
+        for section, names in (("objectives", objectives), ("constraints", self.sweep.constraints)):
+            for name in names:
+                if METRICS[name].source == "latency" and not self.measures(METRICS[name]):
+                    raise ValueError(
+                        f"sweep.{section}: {name} needs latency.by, which is {self.latency.by!r}; "
+                        "allowed with it: measured, table, predictor"
+                    )
         return self

@@ -107,8 +107,8 @@ class SweepSettings(Settings):
     """What is optimized; none for a study that only compares."""
     constraints: Constraints = Field(default={})
     """For figures by name (``prune_peak_bytes``, ``search_peak_bytes``, ``evaluate_peak_bytes``,
-    ``parameters``, ``macs``) the largest value allowed, ``{at_most: 8GiB}``. A point that is
-    predicted to be above is not run; a genotype that is above is not evaluated."""
+    ``parameters``, ``macs``, ``latency_ms``) the largest value allowed, ``{at_most: 8GiB}``. A
+    point that is predicted to be above is not run; a genotype that is above is not evaluated."""
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     """Stopping of poor trials, where validation accuracy is the one objective."""
     budget: BudgetSettings | None = None

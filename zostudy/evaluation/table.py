@@ -14,7 +14,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -151,7 +151,7 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
                 f"{place}: {shown(text)} has {_shown(row)} here and {_shown(first)} in line "
                 f"{first.line}; needs one accuracy"
             )
-    _check_complete(settings, rows, space)
+    check_complete(settings.path, rows, space)
     _check_percent(settings, rows.values())
     return Table(space, rows, hashlib.sha256(content).hexdigest())
 
@@ -185,14 +185,22 @@ def _shown(row: Row) -> str:
     return " and ".join(f"{value:.10g}" for value in row[1:] if value is not None)
 
 
-def _check_complete(
-    settings: EvaluateSettings, rows: Mapping[Genotype, Row], space: SearchSpace
-) -> None:
+def check_complete(path: str, rows: Mapping[Genotype, Any], space: SearchSpace) -> None:
+    """Whether a table holds every architecture of a search space.
+
+    Args:
+        path: What the file is called in messages.
+        rows: What it says, by architecture.
+        space: The search space.
+
+    Raises:
+        DataError: It does not; one that is missing is named.
+    """
     full = OperationMask.full(space)
     wanted = enumeration.count(full)
     if len(rows) < wanted:
         missing = next(g for g in enumeration.genotypes(full) if g not in rows)
         raise DataError(
-            f"{settings.path}: a row is missing: holds {len(rows):,} of the {wanted:,} "
+            f"{path}: a row is missing: holds {len(rows):,} of the {wanted:,} "
             f"architectures of {space.name!r}, and not {missing.to_notation()!r}; needs all"
         )

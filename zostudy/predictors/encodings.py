@@ -60,21 +60,34 @@ class Edge(NamedTuple):
 
 def live_edges(genotype: Genotype, kind: str) -> list[Edge]:
     """The edges of a cell that lie on a path from an input to the output, zero left out."""
-    space = genotype.space
-    edges = [
-        Edge(name, source, target)
-        for own, source, target, name in genotype.operations()
-        if own == kind and name != space.zero
-    ]
-    forward = set(range(space.inputs))
+    edges = used_edges(genotype, kind)
+    forward = set(range(genotype.space.inputs))
     for edge in edges:  # in the order of targets
         if edge.source in forward:
             forward.add(edge.target)
-    backward = set(_outputs(space))
+    return [edge for edge in edges if edge.source in forward]
+
+
+def used_edges(genotype: Genotype, kind: str) -> list[Edge]:
+    """The edges of a cell from which a path leads to the output, zero left out.
+
+    What they get may be zero nevertheless, because none leads from an input to them.
+    """
+    edges = [edge for edge in all_edges(genotype, kind) if edge.operation != genotype.space.zero]
+    backward = set(_outputs(genotype.space))
     for edge in reversed(edges):
         if edge.target in backward:
             backward.add(edge.source)
-    return [edge for edge in edges if edge.source in forward and edge.target in backward]
+    return [edge for edge in edges if edge.target in backward]
+
+
+def all_edges(genotype: Genotype, kind: str) -> list[Edge]:
+    """Every edge of a cell, those of the zero operation too, in the order of their targets."""
+    return [
+        Edge(name, source, target)
+        for own, source, target, name in genotype.operations()
+        if own == kind
+    ]
 
 
 def _outputs(space: SearchSpace) -> tuple[int, ...]:

@@ -9,9 +9,10 @@ a path         of a setting that names a file, such as ``prune.path`` or ``evalu
 ``extensions`` source of the study's extensions, and of their own modules that these import
 ``engine``     source of the parts of zostudy that compute
 ``device``     type of the device that computed: ``cpu`` or ``cuda``
+``hardware``   processor and version of the runtime, where latency is measured
 ============== ====================================================================================
 
-Precision and threads are settings. The last two ingredients are the *machine*; the others are the
+Precision and threads are settings. The last three ingredients are the *machine*; the others are the
 *inputs*. An ingredient that is not known has no value.
 """
 
@@ -20,14 +21,18 @@ from dataclasses import dataclass
 
 Ingredients = Mapping[str, str]
 
+#: What only a measured latency follows from.
+HARDWARE = "hardware"
+
 #: The ingredients that are the machine's.
-MACHINE = ("engine", "device")
+MACHINE = ("engine", "device", HARDWARE)
 
 _TITLES = {
     "data": "the data (pictures, labels, classes and splits)",
     "extensions": "the source of the extensions",
     "engine": "the engine (zostudy's own source)",
     "device": "the type of device",
+    HARDWARE: "the hardware that latency is measured on",
 }
 
 #: Digits of a digest that are shown.
@@ -92,8 +97,8 @@ def title(name: str) -> str:
 
 
 def shown(value: str) -> str:
-    """A value as it is shown: the first digits of a digest."""
-    return value[:_SHOWN] or "not there"
+    """A value as it is shown: words, or the first digits of a digest."""
+    return (value if " " in value else value[:_SHOWN]) or "not there"
 
 
 def trials_named(numbers: Sequence[int]) -> str:
@@ -115,7 +120,7 @@ def inputs(made_of: Ingredients) -> dict[str, str]:
 
 def machine(made_of: Ingredients) -> dict[str, str]:
     """The ingredients that are the machine's."""
-    return {name: made_of.get(name, "") for name in MACHINE}
+    return {name: made_of.get(name, "") for name in MACHINE if name in made_of or name != HARDWARE}
 
 
 def differences(

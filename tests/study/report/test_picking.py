@@ -10,9 +10,10 @@ ACCURACY = ObjectiveSettings()
 SMALL = ObjectiveSettings(metric="macs", direction="minimize")
 
 
-def trial(number, accuracy, macs, state="complete"):
+def trial(number, accuracy, macs, state="complete", point=None):
     metrics = {"validation_accuracy": accuracy, "macs": macs, "parameters": 100.0}
-    return {"number": number, "state": state, "metrics": metrics}
+    params = {"prune.xi": number if point is None else point}
+    return {"number": number, "state": state, "params": params, "metrics": metrics}
 
 
 TRIALS = [
@@ -35,14 +36,14 @@ TRIALS = [
         (["validation_accuracy>=90", "macs<1.2e6"], [ACCURACY], 0),
     ],
 )
-def test_the_best_trial_that_meets_all_conditions_is_picked(texts, objectives, number):
-    assert picked(TRIALS, [condition(text) for text in texts], objectives) == number
+def test_the_best_point_that_meets_all_conditions_is_picked(texts, objectives, number):
+    assert picked(TRIALS, [condition(text) for text in texts], objectives, 1) == number
 
 
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["macs<5e5"], r"no complete trial has macs<500000; nearest: trial 0 with macs 1000000$"),
+        (["macs<5e5"], r"no complete point has macs<500000; nearest: trial 0 with macs 1000000$"),
         (
             ["validation_accuracy>91.5", "macs<2.9e6"],
             r"has validation_accuracy>91.5 and macs<2.9e\+06; nearest: trial 2 with "
@@ -53,7 +54,33 @@ def test_the_best_trial_that_meets_all_conditions_is_picked(texts, objectives, n
 )
 def test_where_none_meets_them_the_nearest_is_named(texts, message):
     with pytest.raises(ConfigError, match=message):
-        picked(TRIALS, [condition(text) for text in texts], [ACCURACY])
+        picked(TRIALS, [condition(text) for text in texts], [ACCURACY], 1)
+
+
+#: Points of two seeds: one with the luckiest trial, one that is better on average.
+SEEDS = [
+    trial(0, 97.0, 1e6, point="lucky"),
+    trial(1, 85.0, 1e6, point="lucky"),
+    trial(2, 92.0, 3e6, point="better"),
+    trial(3, 93.0, 1e6, point="better"),
+    trial(4, 99.0, 1e5, point="half run"),
+]
+
+
+def test_points_are_compared_by_their_means_and_a_lucky_seed_picks_nothing():
+    assert picked(SEEDS, [condition("macs<1e9")], [ACCURACY], 2) == 3
+
+
+def test_means_meet_the_conditions_and_the_picked_trial_meets_them_too():
+    assert picked(SEEDS, [condition("macs<1.5e6")], [ACCURACY], 2) == 0
+    assert picked(SEEDS, [condition("validation_accuracy<92.6")], [ACCURACY], 2) == 2
+    with pytest.raises(ConfigError, match=r"nearest: trials 0, 1 with macs 1000000 on average$"):
+        picked(SEEDS, [condition("macs<9e5")], [ACCURACY], 2)
+
+
+def test_a_point_that_lacks_a_seed_is_not_picked():
+    with pytest.raises(ConfigError, match="no point has all of its 3 seeds yet"):
+        picked(SEEDS, [condition("macs<1e9")], [ACCURACY], 3)
 
 
 def test_a_trial_without_the_metric_does_not_meet_a_condition_on_it():
@@ -76,9 +103,9 @@ def test_an_unknown_metric_is_refused_with_the_nearest():
 
 def test_nothing_is_picked_without_objectives_or_complete_trials():
     with pytest.raises(ConfigError, match="the study has no objectives"):
-        picked(TRIALS, [condition("macs<1e9")], [])
+        picked(TRIALS, [condition("macs<1e9")], [], 1)
     with pytest.raises(ConfigError, match="no trial is complete yet"):
-        picked([trial(0, 1, 1, "failed")], [condition("macs<1e9")], [ACCURACY])
+        picked([trial(0, 1, 1, "failed")], [condition("macs<1e9")], [ACCURACY], 1)
 
 
 @pytest.mark.parametrize("name", ["test_accuracy", "regret", "rank", "percentile"])

@@ -13,7 +13,7 @@ from zostudy.study.points import Ended, TrialOutcome
 from zostudy.study.report import results
 from zostudy.study.sweep import beginning, standings, worker
 
-TODAY = {"data": "d1", "engine": "e1", "device": "cpu"}
+TODAY = {"data": "d1", "engine": "e1", "device": "cpu", "hardware": "a processor"}
 XI = {"prune.xi": [0.25, 0.5]}
 
 
@@ -129,7 +129,7 @@ def test_units_that_wait_for_other_data_are_not_waited_for(make):
 def test_where_the_data_is_not_here_the_latest_trials_count_and_it_is_said(make):
     Engine(90.0).run(make())
     Engine(50.0).run(make(TODAY | {"data": "d2"}))
-    away = make({"data": "", "engine": "e1", "device": ""})
+    away = make({"data": "", "engine": "e1", "device": "", "hardware": ""})
     assert means(away) == [(1, 50.25), (1, 50.5)]
     first, second = results.document(away)["notes"]
     assert first.startswith("trials 0, 1 are kept apart")
@@ -138,7 +138,11 @@ def test_where_the_data_is_not_here_the_latest_trials_count_and_it_is_said(make)
 
 # -- the machine ---------------------------------------------------------------------------------
 
-MACHINES = {"engine": ("engine: ", "e2"), "device": ("runtime.device: ", "cuda")}
+MACHINES = {
+    "engine": ("engine: ", "e2"),
+    "device": ("runtime.device: ", "cuda"),
+    "hardware": ("latency: ", "another processor"),
+}
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -107,7 +107,7 @@ def measured(
 def hardware() -> dict[str, object]:
     """What latency was measured on."""
     return {
-        "processor": _processor(),
+        "processor": host.processor(),
         "usable_processors": host.processors(),
         "platform": platform.platform(),
     }
@@ -128,13 +128,3 @@ def _times(run: Run, pictures: "np.typing.NDArray[np.uint8]", protocol: Protocol
 def _runtime(program: str) -> str:
     name = "torch" if program.endswith(".pt2") else "onnxruntime"
     return f"{name} {metadata.version(name)}"
-
-
-def _processor() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

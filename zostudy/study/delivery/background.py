@@ -31,8 +31,7 @@ _POLL, _LONGEST = 1.0, 10.0
 def for_study(config: StudyConfig) -> "Delivery":
     """The delivery of a study's journals, with the page of its experiment."""
     swept = [path for path in config.sweep.parameters if path != "technique"]
-    way = config.evaluate.by
-    shown = [m.readable for m in METRICS.values() if m.compared and m.measured_by(way)]
+    shown = [m.readable for m in METRICS.values() if m.compared and config.measures(m)]
 
     def present(store: MlflowStore) -> None:
         store.present(config.description, ["technique", *swept, "seed"], shown)

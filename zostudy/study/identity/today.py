@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zostudy import registry
+from zostudy import host, registry
 from zostudy.config.settings import TrialConfig
 from zostudy.registry import Kind
 from zostudy.study.identity.data import data_digest
 from zostudy.study.identity.source import engine_digest, extensions_digest
+from zostudy.study.ingredients import HARDWARE
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,39 @@ def made_of(config: TrialConfig, data: str, device: str) -> dict[str, str]:
     Args:
         config: The settings.
         data: Digest of their data set.
-        device: Type of the device.
+        device: Type of the device; empty where nothing is run.
     """
     found = {"data": data, **files(config), "engine": engine_digest(), "device": device}
+    if config.latency.by == "measured":
+        found[HARDWARE] = _hardware(config.latency.runtime) if device else ""
     extensions = extensions_digest(config.extensions)
     return found | ({"extensions": extensions} if extensions else {})
+
+
+def _hardware(runtime: str) -> str:
+    """What a measured latency follows from beside network and settings, in words."""
+    try:
+        version = metadata.version(runtime)
+    except metadata.PackageNotFoundError:
+        version = "of no known version"
+    return f"{host.processor()}, {runtime} {version}"
 
 
 def files(config: TrialConfig) -> dict[str, str]:
     """The content of every file that settings name, by the path of the setting, but for data.
 
-    These are those of the evaluation, and each option of a mask source, score or regularizer that
-    is a text and names a file or a folder that is there. A component whose decorator says
-    ``files=(…)`` reads only those of its options. A file that is missing where one is needed has
-    an empty value.
+    These are those of the evaluation and the latency, and each option of a mask source, score or
+    regularizer that is a text and names a file or a folder that is there. A component whose
+    decorator says ``files=(…)`` reads only those of its options. A file that is missing where one
+    is needed has an empty value.
     """
     evaluate = config.evaluate
     found = {
         f"evaluate.{name}": content(Path(getattr(evaluate, name)))
         for name in evaluate.evaluator.files
     }
+    if config.latency.reads:
+        found["latency.path"] = content(Path(config.latency.path))
     prune, regularizer = config.prune, config.search.regularizer
     for option, path in _named("mask_source", prune.source, prune.options, config.extensions):
         found[f"prune.{option}"] = content(path)

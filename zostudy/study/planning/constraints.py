@@ -47,7 +47,9 @@ class Limited:
 
     def _shown(self, value: float) -> str:
         unit = metrics.METRICS[self.name].unit
-        return shown_bytes(value) if unit == "bytes" else f"{value:,.0f}"
+        if unit == "bytes":
+            return shown_bytes(value)
+        return f"{value:,.2f} ms" if unit == "milliseconds" else f"{value:,.0f}"
 
 
 def limited(

@@ -1,16 +1,19 @@
-"""The trial to export, by conditions on its metrics: ``--pick 'macs<1e6'``."""
+"""The trial to export, by conditions on its point and its metrics: ``--pick 'macs<1e6'``."""
 
+import json
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from zostudy.config.sweep import ObjectiveSettings
 from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS
 from zostudy.options import nearest
+from zostudy.study.ingredients import trials_named
 
 _COMPARED: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -83,44 +86,89 @@ def picked(
     trials: Sequence[Mapping[str, Any]],
     conditions: Sequence[Condition],
     objectives: Sequence[ObjectiveSettings],
+    seeds: int,
 ) -> int:
-    """The number of the best trial among those that meet all conditions, by its own metrics.
+    """The number of a trial of the best point among those that meet all conditions.
+
+    Points are compared by the means over their seeds, so that a lucky seed chooses nothing. Of the
+    best point it is the trial with the highest validation accuracy, or predicted accuracy, among
+    those that meet the conditions themselves, of which a point needs one.
 
     Args:
         trials: As `zostudy.study.report.results` lists them.
-        conditions: What they must meet.
-        objectives: The study's; a later one decides where trials are equal in those before it.
+        conditions: What means and trial must meet.
+        objectives: The study's; a later one decides where points are equal in those before it.
+        seeds: Seeds of a point; a point that lacks one is not compared.
 
     Raises:
-        ConfigError: There is no objective, or no complete trial that meets the conditions.
+        ConfigError: There is no objective, or no complete point that meets the conditions.
     """
     if not objectives:
         raise ConfigError("--pick: the study has no objectives to choose by; choose with --trial N")
     complete = [trial for trial in trials if trial["state"] == "complete"]
     if not complete:
         raise ConfigError("--pick: no trial is complete yet; `zostudy run` runs the study")
-    meeting = [t for t in complete if all(c.met(t["metrics"]) for c in conditions)]
+    points = [point for point in _points(complete) if len(point) == seeds]
+    if not points:
+        raise ConfigError(
+            f"--pick: no point has all of its {seeds} seeds yet; `zostudy run` runs what is "
+            "missing, or choose with --trial N"
+        )
+
+    def meets(metrics: Mapping[str, float]) -> bool:
+        return all(condition.met(metrics) for condition in conditions)
+
+    def losses(point: _Trials) -> list[float]:
+        means, found = _means(point), []
+        for goal in objectives:
+            sign = -1.0 if goal.direction == "maximize" else 1.0
+            found.append(sign * means[goal.metric] if goal.metric in means else math.inf)
+        return found
+
+    meeting = [p for p in points if meets(_means(p)) and any(meets(t["metrics"]) for t in p)]
     if not meeting:
-        raise ConfigError(_none(complete, conditions))
+        raise ConfigError(_none(points, conditions))
+    own = [trial for trial in min(meeting, key=losses) if meets(trial["metrics"])]
 
-    def losses(trial: Mapping[str, Any]) -> list[float]:
-        signs = [-1.0 if goal.direction == "maximize" else 1.0 for goal in objectives]
-        values = [trial["metrics"].get(goal.metric, math.nan) for goal in objectives]
-        found = [sign * value for sign, value in zip(signs, values, strict=True)]
-        return [math.inf if math.isnan(loss) else loss for loss in found]
+    def accuracy(trial: Mapping[str, Any]) -> float:
+        metrics = trial["metrics"]
+        return float(metrics.get("validation_accuracy", metrics.get("predicted_accuracy", 0.0)))
 
-    return int(min(meeting, key=losses)["number"])
+    return int(max(own, key=accuracy)["number"])
 
 
-def _none(complete: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> str:
-    """Why no trial can be picked, with the one that is nearest."""
+_Trials = list[Mapping[str, Any]]
+
+
+def _points(trials: Sequence[Mapping[str, Any]]) -> list[_Trials]:
+    """The trials of each point together."""
+    found: dict[str, _Trials] = {}
+    for trial in trials:
+        found.setdefault(json.dumps(trial["params"], sort_keys=True), []).append(trial)
+    return list(found.values())
+
+
+def _means(point: _Trials) -> dict[str, float]:
+    """The mean over the seeds of every metric that all of them have."""
+    return {
+        name: fmean(trial["metrics"][name] for trial in point)
+        for name in point[0]["metrics"]
+        if all(name in trial["metrics"] for trial in point)
+    }
+
+
+def _none(points: Sequence[_Trials], conditions: Sequence[Condition]) -> str:
+    """Why no point can be picked, with the one that is nearest."""
     wanted = " and ".join(map(str, conditions))
     for one in conditions:
-        if not any(one.metric in trial["metrics"] for trial in complete):
+        if not any(one.metric in _means(point) for point in points):
             return f"--pick: no complete trial has the metric {one.metric}"
-    near = min(complete, key=lambda t: max(c.distance(t["metrics"]) for c in conditions))
+    near = min(points, key=lambda p: max(c.distance(_means(p)) for c in conditions))
+    means = _means(near)
     held = ", ".join(
-        f"{name} {near['metrics'][name]:.7g}" if name in near["metrics"] else f"no {name}"
+        f"{name} {means[name]:.7g}" if name in means else f"no {name}"
         for name in dict.fromkeys(c.metric for c in conditions)
     )
-    return f"--pick: no complete trial has {wanted}; nearest: trial {near['number']} with {held}"
+    numbers = trials_named([trial["number"] for trial in near])
+    of_mean = "" if len(near) == 1 else " on average"
+    return f"--pick: no complete point has {wanted}; nearest: {numbers} with {held}{of_mean}"

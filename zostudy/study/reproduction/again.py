@@ -11,7 +11,7 @@ from zostudy.errors import ConfigError, TrialError
 from zostudy.metrics import PHASES
 from zostudy.runtime import environment, planned
 from zostudy.study import points
-from zostudy.study.ingredients import Difference
+from zostudy.study.ingredients import HARDWARE, Difference
 from zostudy.study.points import TrialOutcome
 from zostudy.study.reproduction import comparison
 from zostudy.study.reproduction.comparison import Course, Differing, first_difference
@@ -90,7 +90,9 @@ def again(recorded: Recorded, folder: Path, report: Report) -> Reproduction:
     """
     file = alone(recorded.study, to_document(recorded.config), str(folder))
     trials = Trials(file, report)
-    made_of = {name: value for name, value in recorded.made_of.items() if name != "device"}
+    made_of = {
+        name: value for name, value in recorded.made_of.items() if name not in ("device", HARDWARE)
+    }
     point = replace(points.point(file, {}), made_of=made_of)
     try:
         outcome = trials(point, recorded.seed, 0)

@@ -46,7 +46,7 @@ class Differing:
     """The first figure that is not the same.
 
     Attributes:
-        phase: The phase: ``prune``, ``search`` or ``evaluate``.
+        phase: The phase, one of `zostudy.metrics.PHASES`.
         epoch: The epoch, or the round of a pruning, from 1; nothing at the end of the phase.
         metric: The metric, or where in a mask, a genotype or mixing weights it stands.
         then: The value that is recorded.

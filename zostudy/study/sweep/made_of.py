@@ -24,6 +24,7 @@ from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError
 from zostudy.study import points
 from zostudy.study.ingredients import (
+    HARDWARE,
     MACHINE,
     Apart,
     Difference,
@@ -262,6 +263,11 @@ def check_same_engine(today: Today, found: Sorted, left: Iterable[Point]) -> Non
                     f"runtime.device: the trials of this study were run on {different.then}, and "
                     f"here they would run on {different.now}: no mean may hold both; run it where "
                     f"it was run, or `zostudy run --renew` runs all again on {different.now}"
+                )
+            if different.name == HARDWARE:
+                raise ConfigError(
+                    f"latency: {different}, and latencies of both cannot be compared; run it where "
+                    "it was run, or `zostudy run --renew` runs all again here"
                 )
             raise ConfigError(
                 f"engine: the trials of this study were run by the engine {shown(different.then)}, "

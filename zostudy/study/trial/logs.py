@@ -59,6 +59,6 @@ def log_search(run: Run, result: SearchResult) -> None:
         run.json(scored, "scored.json")
 
 
-def log_evaluation(run: Run, metrics: Mapping[str, float]) -> None:
+def log_metrics(run: Run, metrics: Mapping[str, float]) -> None:
     """What was measured."""
     run.metrics(dict(metrics))

@@ -1,4 +1,4 @@
-"""The three phases of a trial as cached computations: settings in, plain values and tensors out.
+"""The phases of a trial as cached computations: settings in, plain values and tensors out.
 
 A phase's key is the digest of all that determines its result: the code of the engine, the data,
 the machine's arithmetic, the seed and the phase's own settings. What an earlier phase hands over
@@ -12,10 +12,17 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from zostudy.config.loading import digest, evaluation_document, search_document, to_document
+from zostudy.config.loading import (
+    digest,
+    evaluation_document,
+    latency_document,
+    search_document,
+    to_document,
+)
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
-from zostudy.evaluation import cost
+from zostudy.evaluation import cost, latency
+from zostudy.evaluation.latency import KnownLatencies
 from zostudy.evaluation.predicted import Predicted
 from zostudy.evaluation.table import Table
 from zostudy.evaluation.training import evaluate, standalone
@@ -92,6 +99,7 @@ class TrialPhases:
         dataset: Its data.
         predictions: Device and precision, and what is known of memory.
         source: Gives accuracies where nothing is trained: a table, or a predictor.
+        latencies: Latencies of the search space, where they are not measured.
         elsewhere: What of its ingredients is not that of this process: of a trial that was run by
             another engine or on another type of device, and is looked up.
     """
@@ -101,6 +109,7 @@ class TrialPhases:
     dataset: Dataset
     predictions: Predictions
     source: Table | Predicted | None = None
+    latencies: KnownLatencies | None = None
     elsewhere: Ingredients = field(default_factory=dict)
 
     @property
@@ -176,6 +185,45 @@ class TrialPhases:
             return random_genotype(pruned.mask, self.seed, self.config.search.draw)
         return pruned.genotype
 
+    def latency(self, genotype: Genotype) -> Phase[Metrics] | None:
+        """From a genotype to the latency of its network, if the study has one.
+
+        Neither seed nor trained weights matter, and of the data only the shape of pictures.
+        """
+        config, settings = self.config.latency, latency_document(self.config.latency)
+        if config.by == "none":
+            return None
+        known, dataset, trained = self.latencies, self.dataset, self.config.evaluate
+        shape = (dataset.channels, dataset.height, dataset.width)
+        determined: dict[str, Any] = {"genotype": genotype.to_dict(), "engine": self._engine}
+        if known is None:
+            determined |= {
+                "latency": settings,
+                "network": [trained.cells, trained.channels, *shape, len(dataset.classes)],
+                "hardware": self.made_of["hardware"],
+            }
+        else:
+            determined["latency"] = settings | {"path": known.digest}
+
+        def compute(stage: StageContext) -> Computed:
+            del stage
+            if known is not None:
+                return Computed({"ms": known.of(genotype), "figures": {}})
+            network = standalone(genotype, dataset, trained)
+            found = latency.measured(network, shape, config)
+            (median, high), *_ = found.values()
+            figures = {
+                f"{name}_batch_{batch}": value
+                for batch, both in found.items()
+                for name, value in zip(("median_ms", "p95_ms"), both, strict=True)
+            }
+            return Computed({"ms": median, "p95_ms": high, "figures": figures})
+
+        name, key = "latency", digest({"phase": "latency"} | determined)
+        shown = {"latency": settings, "genotype": genotype.to_dict()}
+        result = functools.partial(measured, name)
+        return Phase(name, key, key, False, shown, compute, lambda: 0, result, logs.log_metrics)
+
     def evaluate(self, genotype: Genotype) -> Phase[Metrics]:
         """From a genotype to a trained network, or to its row in a table, or to a prediction."""
         config = self.config
@@ -229,7 +277,7 @@ class TrialPhases:
     ) -> Phase[Metrics]:
         name = "evaluate"
         result = functools.partial(measured, name)
-        return Phase(name, key, key, False, settings, compute, predict, result, logs.log_evaluation)
+        return Phase(name, key, key, False, settings, compute, predict, result, logs.log_metrics)
 
     def _key(self, name: str, settings: Mapping[str, Any]) -> str:
         return digest({"phase": name} | self.common() | dict(settings))
@@ -240,6 +288,8 @@ class TrialPhases:
         own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
         if self.source is not None:
             own["evaluate.path"] = self.source.digest
+        if self.latencies is not None:
+            own["latency.path"] = self.latencies.digest
         return own | dict(self.elsewhere)
 
     @property

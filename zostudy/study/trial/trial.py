@@ -10,8 +10,9 @@ from zostudy.config.loading import StudyFile, canonical, digest, flat, to_docume
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, LostError
-from zostudy.evaluation import predicted, table
-from zostudy.metrics import measured, readable
+from zostudy.evaluation import latency, predicted, table
+from zostudy.evaluation.latency import KnownLatencies
+from zostudy.metrics import measured, of, readable
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
 from zostudy.search import scored
@@ -21,7 +22,7 @@ from zostudy.stage import StageContext, StoppedEarly
 from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
-from zostudy.study.planning.constraints import broken, costs, named
+from zostudy.study.planning.constraints import broken, costs, limited, named
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
@@ -97,6 +98,7 @@ class Trials:
         self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
         self._datasets: dict[str, Dataset] = {}
         self._sources: dict[str, table.Table | predicted.Predicted] = {}
+        self._latencies: dict[str, KnownLatencies] = {}
 
     @property
     def known(self) -> dict[str, int]:
@@ -116,6 +118,12 @@ class Trials:
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
             self._check_search(point.config, dataset)
             self._source(point.config)
+            self._check_latency(point.config)
+
+    def _check_latency(self, config: TrialConfig) -> None:
+        if config.latency.by == "measured":
+            latency.check_runtime(config.latency)
+        self._latencies_of(config)
 
     def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
         if config.search.strategy == "score":
@@ -170,7 +178,7 @@ class Trials:
             trial = _Trial(f"trial-{number}", phases, run, using)
             self._describe(trial, f"{point}")
             genotype = self._found(trial, lambda: self._relatives(point, phases))
-            above = self._above_limits(trial, genotype)
+            above = self._above_limits(trial, genotype) or self._too_slow(trial, genotype)
             if above:
                 run.tags({"zostudy.state": "excluded", "zostudy.reason": above})
                 return Ended.by(sweep, "excluded", above, trial.metrics, run.mlflow_id)
@@ -184,7 +192,8 @@ class Trials:
 
     def cached(self, point: Point, seed: int) -> bool:
         """Whether every phase of a trial is in the cache."""
-        return "evaluate" in self.records(point, seed)
+        found = self.records(point, seed)
+        return "evaluate" in found and ("latency" in found or point.config.latency.by == "none")
 
     def records(self, point: Point, seed: int) -> dict[str, Record]:
         """The records of a trial's phases that are in the cache, up to the first that is not."""
@@ -203,6 +212,8 @@ class Trials:
             searched = kept(phases.search(pruned.mask))
             genotype = None if searched is None else searched.genotype
         if genotype is not None:
+            if timed := phases.latency(genotype):
+                kept(timed)
             kept(phases.evaluate(genotype))
         return found
 
@@ -225,7 +236,7 @@ class Trials:
 
         Raises:
             ArchitectureError: The genotype is of another search space than the study.
-            ZostudyError: The training failed.
+            ZostudyError: The training failed, or the latency cannot be had.
         """
         config = self._config
         if genotype.space.name != config.search_space.name:
@@ -233,6 +244,7 @@ class Trials:
                 f"genotype: is of the search space {genotype.space.name!r}; "
                 f"the study has {config.search_space.name!r}"
             )
+        self._check_latency(config)
         phases = self._phases_of(config, seed)
         phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
@@ -244,8 +256,9 @@ class Trials:
             self._describe(trial, "a given genotype")
             self._keep_genotype(run, genotype)
             self._phase(phase, trial)
-            run.metrics(readable(trial.metrics))
             collective.dismiss(self._runtime.processes)
+            self._latency(trial, genotype)
+            run.metrics(readable(trial.metrics))
             return TrialOutcome(trial.metrics, genotype.to_dict(), run.mlflow_id)
 
     def _above_limits(self, trial: _Trial, genotype: Genotype) -> str:
@@ -255,6 +268,19 @@ class Trials:
         trial.metrics.update(named(figures))
         trial.run.metrics(named(figures))
         return broken(figures)
+
+    def _latency(self, trial: _Trial, genotype: Genotype) -> None:
+        """Add the latency of a genotype to the metrics, where the study has one."""
+        if phase := trial.phases.latency(genotype):
+            found = self._phase(phase, trial)
+            trial.run.metrics(found)
+
+    def _too_slow(self, trial: _Trial, genotype: Genotype) -> str:
+        """Which constraint the latency of a genotype does not keep to."""
+        self._latency(trial, genotype)
+        timed = of("latency")
+        values = {m.name: (trial.metrics[m.name], True) for m in timed if m.name in trial.metrics}
+        return broken(limited(self._config.sweep.constraints, values))
 
     def _dataset(self, settings: DatasetSettings) -> Dataset:
         key = settings.model_dump_json()
@@ -273,9 +299,19 @@ class Trials:
             self._sources[key] = read(config.evaluate, space)
         return self._sources[key]
 
+    def _latencies_of(self, config: TrialConfig) -> KnownLatencies | None:
+        if not config.latency.reads:
+            return None
+        key = f"{config.search_space.name} {config.latency.model_dump_json()}"
+        if key not in self._latencies:
+            space = search_space(config.search_space.name, config.extensions)
+            self._latencies[key] = latency.known(config.latency, space)
+        return self._latencies[key]
+
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
         dataset, source = self._dataset(config.dataset), self._source(config)
-        return TrialPhases(config, seed, dataset, self._predictions, source)
+        latencies = self._latencies_of(config)
+        return TrialPhases(config, seed, dataset, self._predictions, source, latencies)
 
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""

@@ -1,0 +1,179 @@
+"""How long the stand-alone network of a genotype takes: measured, of a table, or predicted.
+
+Measured is a call on the CPU, from normalized pictures (float32) to class scores, of the network
+with random weights, which take as long as trained ones. Whatever else the machine does meanwhile
+counts.
+"""
+
+import copy
+import hashlib
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from zostudy.config.latency import LatencySettings
+from zostudy.errors import ArchitectureError, ConfigError, DataError
+from zostudy.evaluation.table import check_complete
+from zostudy.options import shown
+from zostudy.predictors.latency import LEAST, LatencyModel
+from zostudy.space import csv_file
+from zostudy.space import genotype as genotypes
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import SearchSpace
+
+#: What ONNX Runtime needs beside torch.
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+
+Pictures = Float32[Tensor, "batch channels height width"]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownLatencies:
+    """Latencies that are not measured here.
+
+    Attributes:
+        of: Milliseconds of an architecture.
+        digest: SHA-256 of the file that they come from, in hexadecimal.
+    """
+
+    of: Callable[[Genotype], float] = field(repr=False)
+    digest: str
+
+
+def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
+    """Read a whole table, or learn from it.
+
+    Args:
+        settings: Where it lies and which of its columns count; ``by`` is table or predictor.
+        space: The search space.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no such column.
+        DataError: A row is wrong, or architectures are missing; the line and the value are named.
+    """
+    content = csv_file.content(settings.path, "latency.path")
+    names = ("architecture_column", "column")
+    columns = {f"latency.{name}": getattr(settings, name) for name in names}
+    rows: dict[Genotype, float] = {}
+    for line, fields in csv_file.records(settings.path, content, columns):
+        genotype, latency = _row(f"{settings.path}:{line}", fields, settings, space)
+        if rows.setdefault(genotype, latency) != latency:
+            text = shown(fields[settings.architecture_column])
+            raise DataError(f"{settings.path}:{line}: {text} has two latencies; needs one")
+    digest = hashlib.sha256(content).hexdigest()
+    if settings.by == "table":
+        check_complete(settings.path, rows, space)
+        return KnownLatencies(rows.__getitem__, digest)
+    if len(rows) < LEAST:
+        raise DataError(
+            f"{settings.path}: {len(rows)} architectures are too few to learn a device from; "
+            f"needs at least {LEAST}"
+        )
+    model = LatencyModel.fit(tuple(rows), np.array(list(rows.values())))
+    return KnownLatencies(lambda genotype: float(model([genotype])[0]), digest)
+
+
+def _row(
+    place: str, fields: Mapping[str, str], settings: LatencySettings, space: SearchSpace
+) -> tuple[Genotype, float]:
+    text, latency = fields[settings.architecture_column], fields[settings.column]
+    try:
+        genotype = genotypes.parse(text, space)
+    except ArchitectureError as error:
+        raise DataError(
+            f"{place}: {settings.architecture_column} {shown(text)} is no architecture of "
+            f"{space.name!r} ({error})"
+        ) from error
+    value = csv_file.number(place, settings.column, latency, "milliseconds above 0")
+    if not 0 < value < float("inf"):
+        raise DataError(
+            f"{place}: {settings.column} {latency!r} is not allowed; allowed: milliseconds above 0"
+        )
+    return genotype, value
+
+
+def check_runtime(settings: LatencySettings) -> None:
+    """Whether the runtime is installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    missing = [m for m in _ONNX if find_spec(m) is None]
+    if settings.runtime == "onnxruntime" and missing:
+        raise ConfigError(
+            f"latency.runtime: 'onnxruntime' needs {' and '.join(missing)}, which cannot be "
+            "imported; pip install 'zostudy[onnx]' installs what it needs"
+        )
+
+
+def measured(
+    network: nn.Module, shape: tuple[int, int, int], settings: LatencySettings
+) -> dict[int, tuple[float, float]]:
+    """Median and 95th percentile of a call in milliseconds, by batch size.
+
+    Args:
+        network: The network; it stays as it is.
+        shape: Channels, height and width of a picture.
+        settings: How.
+    """
+    module = copy.deepcopy(network).cpu().float().eval().requires_grad_(requires_grad=False)
+    run = _opened(module, shape, settings)
+    threads, found = torch.get_num_threads(), {}
+    torch.set_num_threads(settings.threads)
+    try:
+        for batch in settings.batch_sizes:
+            generator = torch.Generator().manual_seed(0)
+            pictures = torch.randn((batch, *shape), generator=generator)
+            times = _times(run, pictures, settings)
+            found[batch] = statistics.median(times), float(np.percentile(times, 95))
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _times(
+    run: Callable[[Pictures], object], pictures: Pictures, settings: LatencySettings
+) -> list[float]:
+    """Milliseconds of every timed call."""
+    times = []
+    for call in range(settings.warmup + settings.runs):
+        begin = time.perf_counter()
+        run(pictures)
+        if call >= settings.warmup:
+            times.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+def _opened(
+    module: nn.Module, shape: tuple[int, int, int], settings: LatencySettings
+) -> Callable[[Pictures], object]:
+    """What computes a batch."""
+    if settings.runtime == "torch":
+
+        def run_torch(pictures: Pictures) -> object:
+            with torch.inference_mode():
+                return module(pictures)
+
+        return run_torch
+    import onnxruntime
+
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter, on its own code
+        graph = torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+        written = torch.onnx.export(graph, dynamo=True, input_names=["pictures"], verbose=False)
+    assert written is not None
+    content = written.model_proto.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
+    return lambda pictures: session.run(None, {"pictures": pictures.numpy()})
