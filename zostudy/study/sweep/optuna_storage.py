@@ -120,6 +120,18 @@ _BUSY_SECONDS = 60
 _OPENING_ATTEMPTS = 10
 
 
+class _Storage(RDBStorage):
+    """Optuna's storage, which leaves no connection open where it cannot be opened itself."""
+
+    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401  # Optuna's own
+        try:
+            super().__init__(url, **options)
+        except BaseException:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
+
+
 @contextlib.contextmanager
 def _storage(config: StudyConfig) -> Iterator[RDBStorage]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -146,7 +158,7 @@ def _opened(config: StudyConfig) -> RDBStorage:
     interval = config.sweep.heartbeat_interval
     for attempt in range(1, _OPENING_ATTEMPTS + 1):
         try:
-            return RDBStorage(
+            return _Storage(
                 config.storage.optuna,
                 engine_kwargs=arguments,
                 heartbeat_interval=interval,
