@@ -139,7 +139,10 @@ def test_a_folder_that_is_not_there_has_no_entries(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--phase", "serach"], "--phase: 'serach' is no phase; allowed: prune, search, evaluate"),
+        (
+            ["--phase", "serach"],
+            "--phase: 'serach' is no phase; allowed: prune, search, latency, evaluate",
+        ),
         (["--older-than", "3 weeks"], "--older-than: '3 weeks' is no length of time; allowed: "),
     ],
 )
