@@ -326,6 +326,7 @@ _LATER = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
     ("search", "draw", 0),
+    ("dataset", "splits", "shared"),
     ("runtime", "deterministic", True),
 )
 
