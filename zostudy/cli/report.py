@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from zostudy.cli.app import AsJson, Assignments, app, load_study, print_json
+from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
 
 
@@ -31,28 +32,54 @@ def report(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
+    rope: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Also say how probable it is that differences of accuracy are practically "
+            "nothing: within ± so many percentage points, such as 0.1.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write results as a page that needs no network, with its pictures and tables."""
     if (study is None) == (table is None):
         raise ConfigError("report: needs a study file or --table FILE, one of them")
     if table is not None:
+        if rope is not None:
+            raise ConfigError("--rope: compares the points of a study; leave it out with --table")
         _report_table(table, assignments, output, force=force, as_json=as_json)
         return
     assert study is not None
-    from zostudy.study.report import page
+    file = load_study(study, assignments)
+    _report_study(file, output, rope, force=force, as_json=as_json)
+
+
+def _report_study(
+    file: StudyFile, output: Path | None, rope: float | None, *, force: bool, as_json: bool
+) -> None:
+    from zostudy.study.report import page, practical_table
     from zostudy.study.report.report_folder import check_output
     from zostudy.study.report.results import document
     from zostudy.study.report.trial_pictures import trial_pictures
 
-    file = load_study(study, assignments)
     folder = output or Path(f"report-{file.config.study}")
     check_output(folder, force=force)
-    found = document(file)
-    written = page.write(file, found, folder, force=force, seen=trial_pictures(file, found))
+    if rope is not None:
+        practical_table.check(rope)
+    found, practical = document(file), None
+    if rope is not None:
+        objectives = [goal.metric for goal in file.config.sweep.objectives]
+        practical = practical_table.practical_table(found, objectives, rope)
+    seen = trial_pictures(file, found)
+    written = page.write(file, found, folder, force=force, seen=seen, practical=practical)
     if as_json:
-        print_json({"files": [str(path) for path in written]})
+        more = {"practical": practical.to_dict()} if practical else {}
+        print_json({"files": [str(path) for path in written]} | more)
         return
+    if practical:
+        typer.echo(practical.sentence())
     _say_where(written[0])
 
 
