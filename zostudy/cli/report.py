@@ -1,13 +1,15 @@
 """The command that writes a report: of a study, or of results from elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zostudy.cli.app import AsJson, Assignments, app, load_study, print_json
-from zostudy.config.loading import StudyFile
 from zostudy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zostudy.config.loading import StudyFile
 
 
 @app.command()
@@ -57,7 +59,7 @@ def report(
 
 
 def _report_study(
-    file: StudyFile, output: Path | None, rope: float | None, *, force: bool, as_json: bool
+    file: "StudyFile", output: Path | None, rope: float | None, *, force: bool, as_json: bool
 ) -> None:
     from zostudy.study.report import page, practical_table
     from zostudy.study.report.report_folder import check_output

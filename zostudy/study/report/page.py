@@ -118,7 +118,7 @@ def _figures(document: Document, judged: _Judged) -> Iterator[tuple[str, tuple[s
     metric, shares = judged.metric, judged.shares
     if metric is None:
         return
-    title, cost = metric.title or metric.name, METRICS[_COST]
+    title, cost = metric.title, METRICS[_COST]
     both = [p for p in document["points"] if {metric.name, cost.name} <= p["metrics"].keys()]
     if both and metric.better != "neither":
         front = _front(both, metric, cost)
@@ -137,7 +137,7 @@ def _figures(document: Document, judged: _Judged) -> Iterator[tuple[str, tuple[s
         yield "importances", (words, charts.importances_figure(shares, metric))
     for name, compared in judged.by_metric.items():
         one = METRICS[name]
-        words = f"what each setting does to {one.title or one.name}"
+        words = f"what each setting does to {one.title}"
         yield f"differences-{name}", (words, charts.differences_figure(compared, one))
 
 
@@ -248,11 +248,11 @@ def _row(
 
 def _trial(trial: Document, extensions: tuple[str, ...]) -> dict[str, Any]:
     """A trial as the page shows it."""
-    shown = {
-        metric.title or metric.name: metric.shown(trial["metrics"][metric.name])
+    shown = [
+        (metric.title, f"{metric.name}: {metric.meaning}", metric.of_trial(value))
         for metric in METRICS.values()
-        if metric.name in trial["metrics"]
-    }
+        if (value := trial["metrics"].get(metric.name)) is not None
+    ]
     found = trial["genotype"]
     cells = str(genotype.from_dict(found, extensions)) if found else ""
     return {**trial, "shown": shown, "cells": cells}
