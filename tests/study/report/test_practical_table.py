@@ -96,6 +96,4 @@ def test_the_command_prints_the_sentence_and_json_has_all(tmp_path):
     found = json.loads(here(tmp_path, "report", "s.yaml", "--rope", "0.1", "--json", "--force").out)
     assert found["practical"]["rope"] == 0.1
     refused = here(tmp_path, "report", "--table", "x.csv", "--rope", "0.1")
-    assert refused.err == (
-        "error: --rope: compares the points of a study; leave it out with --table\n"
-    )
+    assert refused.err == ("error: --rope: is for the report of a study; leave out --table\n")

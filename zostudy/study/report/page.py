@@ -61,13 +61,38 @@ def write(
         ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
     check_output(folder, force=force)
-    return write_report(folder, _contents(file, document, seen or TrialPictures(), practical))
+    return write_report(folder, contents(file, document, seen or TrialPictures(), practical))
 
 
-def _contents(
-    file: StudyFile, document: Document, seen: TrialPictures, practical: PracticalTable | None
+@dataclass(frozen=True)
+class Live:
+    """What a page knows that follows its study.
+
+    Attributes:
+        state: Names what it shows; another one is a reason to load it again.
+        running: Numbers of the trials that run now.
+    """
+
+    state: str
+    running: tuple[int, ...]
+
+
+def contents(
+    file: StudyFile,
+    document: Document,
+    seen: TrialPictures,
+    practical: PracticalTable | None = None,
+    live: Live | None = None,
 ) -> dict[str, bytes]:
-    """The page, pictures and tables, by the names of their files."""
+    """The page, pictures and tables, by the names of their files.
+
+    Args:
+        file: The study.
+        document: Its results.
+        seen: Pictures of single trials.
+        practical: What differences of accuracy are in practice, if that is asked for.
+        live: What the page knows if it follows the study.
+    """
     judged = _Judged.of(file, document)
     said = [*judged.answers(document), *([practical.sentence()] if practical else [])]
     written, pictures = {}, {}
@@ -79,7 +104,9 @@ def _contents(
         written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
         written[f"{name}.png"] = charts.png(figure)
     return {
-        "index.html": _page(file, document, judged, said, pictures, seen, practical).encode(),
+        "index.html": _page(
+            file, document, judged, pictures, seen, answers=said, practical=practical, live=live
+        ).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
         **(practical_table.files(practical) if practical else {}),
@@ -167,10 +194,9 @@ def _page(
     file: StudyFile,
     document: Document,
     judged: _Judged,
-    said: Sequence[str],
     pictures: Mapping[str, tuple[str, str]],
     seen: TrialPictures,
-    practical: PracticalTable | None,
+    **more: object,
 ) -> str:
     settings, columns = tables.settings_of(document), tables.titled(document)
     kinds = [KIND] * ("random_baseline" in document)
@@ -180,7 +206,6 @@ def _page(
         config=file.config,
         document=document,
         states=_states(document),
-        answers=said,
         doubts=_doubts(document, seen.note),
         heads=[
             *((name, "") for name in (*kinds, *settings.values(), "n")),
@@ -199,7 +224,6 @@ def _page(
             for name, found in judged.by_metric.items()
             for one in found
         ],
-        practical=practical,
         practical_heads=practical_table.HEADS,
         over_random=answers.points_over_random(document, judged.metric),
         trials=[
@@ -207,6 +231,7 @@ def _page(
             for t in (*document["trials"], *random)
         ],
         checklist=checklist(file.config, document),
+        **more,
     )
 
 
