@@ -28,6 +28,7 @@ ROOT = Path(zostudy.__file__).parent
 
 #: What a metric is counted in, in words.
 _UNITS = {
+    "flag": "1 or 0",
     "percent": "%",
     "percentile": "%",
     "points": "percentage points",
@@ -276,6 +277,7 @@ def metrics() -> str:
     rows = [
         (
             f"`{metric.name}`",
+            metric.title,
             _UNITS.get(metric.unit, metric.unit),
             metric.better if metric.better != "neither" else "–",
             "yes" if metric.objective else "–",
@@ -285,14 +287,15 @@ def metrics() -> str:
         for metric in METRICS.values()
         for own in [metric.by in (("table",), ("predictor",))]
     ]
-    head = ("metric", "unit", "better", "objective", "constraint", "meaning")
+    head = ("metric", "title", "unit", "better", "objective", "constraint", "meaning")
     return "\n".join(
         [
             "# Metrics",
             "",
             "Every complete trial has these metrics, as far as its phases measure them. "
             "`zostudy results --json` and MLflow use the same names. Times end in `_seconds` and "
-            "sizes in `_bytes`; accuracies are percentages. *Objective* says whether "
+            "sizes in `_bytes`; accuracies are percentages. Tables and reports have the title, "
+            "with the unit in which they show the value. *Objective* says whether "
             "`sweep.objectives` may name the metric, *constraint* whether `sweep.constraints` may.",
             "",
             *_table(head, rows),

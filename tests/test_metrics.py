@@ -99,6 +99,10 @@ def test_a_new_metric_of_a_genotype_touches_two_files_and_is_everywhere(tmp_path
 def test_every_metric_says_what_it_is_in_a_sentence(metric):
     assert metric.meaning.endswith(".")
     assert metric.meaning[0].isupper()
+    assert metric.title
+    assert "_" not in metric.title
+    assert metric.unit != "bytes" or "MB" in metric.title
+    assert metric.unit != "percent" or "%" in metric.title
     assert not metric.constraint or metric.objective
     assert metric.better != "neither" or not metric.objective
 

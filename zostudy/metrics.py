@@ -30,8 +30,10 @@ class Metric:
     Attributes:
         name: Its name in results, MLflow and study files.
         unit: What its stored value is counted in. Percentage points are ``points``; multiply and
-            accumulate operations are ``macs``.
-        title: The head of its column in tables; empty where tables leave it out.
+            accumulate operations are ``macs``, and 1 for yes and 0 for no are ``flag``, whose means
+            are shares.
+        title: What people call it, with the unit that they read it in: the head of its column, and
+            its name in a trial's details.
         meaning: What it is, in one sentence.
         source: The phase that measures it; ``genotype`` where it follows from the genotype and the
             settings of the stand-alone network alone, so that it is known before an evaluation.
@@ -40,6 +42,7 @@ class Metric:
         constraint: Whether a sweep may limit it, because it is known before a trial is paid for.
         hardware: Whether it depends on the machine.
         by: The ways of evaluation that have it (``evaluate.by``).
+        column: Whether tables have a column of it unasked.
         wide: Whether the results table leaves it out where it has a row for random choice.
         compared: Whether it is among MLflow's first columns.
     """
@@ -54,6 +57,7 @@ class Metric:
     constraint: bool = False
     hardware: bool = False
     by: tuple[str, ...] = EVERY_WAY
+    column: bool = True
     wide: bool = False
     compared: bool = False
 
@@ -77,6 +81,12 @@ class Metric:
         divisor, form = SHOWN[self.unit]
         return format(value / divisor, form)
 
+    def of_trial(self, value: float) -> str:
+        """The value of a single trial: as tables have it, a flag as a word, points with theirs."""
+        if self.unit == "flag":
+            return "yes" if value else "no"
+        return self.shown(value) + " points" * (self.unit == "points")
+
 
 def _of_phase(phase: Literal["prune", "search", "evaluate"], verb: str) -> tuple[Metric, ...]:
     """What is measured of every phase."""
@@ -99,31 +109,34 @@ def _of_phase(phase: Literal["prune", "search", "evaluate"], verb: str) -> tuple
         Metric(
             f"{phase}_peak_bytes",
             "bytes",
-            "search MB" if searched else "",
+            f"{phase} MB",
             f"The most bytes of live tensors at any moment of {verb}.",
             phase,
             better="smaller",
             objective=True,
             constraint=True,
             by=by,
+            column=searched,
             compared=searched,
         ),
         Metric(
             f"{phase}_predicted_bytes",
             "bytes",
-            "",
+            f"{phase} MB predicted",
             f"The peak of {verb} as it was predicted before it began.",
             phase,
             better="smaller",
             by=by,
+            column=False,
         ),
         Metric(
             f"{phase}_predicted_ratio",
             "ratio",
-            "",
+            f"{phase} MB, measured / predicted",
             f"The measured peak of {verb} divided by the predicted one.",
             phase,
             by=by,
+            column=False,
         ),
     )
 
@@ -164,7 +177,7 @@ _DECLARED = (
     Metric(
         "predicted_low",
         "percent",
-        "predicted from",
+        "predicted % from",
         "Lower end of the interval of the predicted accuracy.",
         "evaluate",
         better="larger",
@@ -173,7 +186,7 @@ _DECLARED = (
     Metric(
         "predicted_high",
         "percent",
-        "predicted to",
+        "predicted % to",
         "Upper end of the interval of the predicted accuracy.",
         "evaluate",
         better="larger",
@@ -192,11 +205,12 @@ _DECLARED = (
     Metric(
         "rank",
         "count",
-        "",
+        "rank in the table",
         "The place of the genotype in the table by test accuracy; 1 is the best.",
         "evaluate",
         better="smaller",
         by=("table",),
+        column=False,
     ),
     Metric(
         "percentile",
@@ -211,16 +225,18 @@ _DECLARED = (
     Metric(
         "operations",
         "count",
-        "",
+        "operations left",
         "Candidate operations that the mask leaves in the supernet.",
         "prune",
+        column=False,
     ),
     Metric(
         "prune_repeats",
         "count",
-        "",
+        "pruning repeats",
         "Networks whose scores the zero-shot ranking averages.",
         "prune",
+        column=False,
     ),
     Metric(
         "prune_reliability",
@@ -233,17 +249,19 @@ _DECLARED = (
     Metric(
         "prune_pruned_again",
         "fraction",
-        "",
+        "pruned again",
         "The share of the pruned operations that the other half of the repeats would prune too.",
         "prune",
         better="larger",
+        column=False,
     ),
     Metric(
         "prune_pruned_again_by_chance",
         "fraction",
-        "",
+        "pruned again by chance",
         "That share as it would be by chance.",
         "prune",
+        column=False,
     ),
     Metric(
         "search_lead",
@@ -258,33 +276,37 @@ _DECLARED = (
     Metric(
         "search_stable_epochs",
         "count",
-        "",
+        "epochs with this genotype",
         "For how many epochs the genotype had been what it is when the search ended.",
         "search",
         better="larger",
+        column=False,
     ),
     Metric(
         "search_start_genotype",
-        "fraction",
-        "",
+        "flag",
+        "genotype of the start",
         "Whether the genotype is the one that the random start of α gives: 1 or 0.",
         "search",
         better="smaller",
+        column=False,
     ),
     Metric(
         "search_skips",
         "count",
-        "",
+        "skip connections",
         "Skip connections in the genotype.",
         "search",
+        column=False,
     ),
     Metric(
         "search_collapsed",
-        "fraction",
-        "",
+        "flag",
+        "collapsed to skips",
         "Whether skip connections make up too much of a cell (search.collapsed_share): 1 or 0.",
         "search",
         better="smaller",
+        column=False,
     ),
     *_of_phase("prune", "pruning"),
     *_of_phase("search", "the search"),

@@ -14,6 +14,7 @@ Unit = Literal[
     "macs",
     "fraction",
     "ratio",
+    "flag",
 ]
 
 #: How values are shown: what they are divided by, and their format.
@@ -28,6 +29,7 @@ SHOWN: dict[Unit, tuple[float, str]] = {
     "macs": (1e6, ".2f"),
     "fraction": (1, ".2f"),
     "ratio": (1, ".2f"),
+    "flag": (1, ".2f"),
 }
 
 #: By the end of a metric's name, the unit that people compare it in, and what divides its value.

@@ -85,6 +85,15 @@ def trial(**settings) -> TrialConfig:
             {"dataset": {"validation_fraction": 0}},
             r"^sweep\.objectives: validation_accuracy needs dataset\.validation_fraction above 0",
         ),
+        ({"dataset": {"splits": [0, 1]}}, r"^dataset\.splits: \[0, 1\] is not allowed"),
+        (
+            {
+                "dataset": {"splits": "by_seed", "validation_fraction": 0},
+                "search": {"architecture_fraction": 0},
+                "sweep": {"objectives": []},
+            },
+            r"^dataset\.splits: 'by_seed' has no effect where dataset\.validation_fraction and ",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place_value_and_what_is_allowed(settings, message):
@@ -236,6 +245,8 @@ def test_a_point_that_was_stored_before_a_setting_came_is_the_same_point_still()
     assert digest(canonical(trial(search={"freezing": {"name": "operation_early_stop"}}))) != stored
     assert digest(canonical(trial(latency={"runs": 9}))) == stored
     assert digest(canonical(trial(latency={"by": "measured"}))) != stored
+    assert digest(canonical(trial(dataset={"splits": "shared"}))) == stored
+    assert digest(canonical(trial(dataset={"splits": "by_seed"}))) != stored
 
 
 def test_options_of_another_source_are_checked_but_have_no_effect():

@@ -117,6 +117,36 @@ def test_the_seed_fixes_splits_and_digest(digits):
     assert not torch.equal(other.search_parts(0.5)[0].labels, digits.search_parts(0.5)[0].labels)
 
 
+def test_with_splits_by_seed_each_trial_has_its_own_and_all_have_the_same_test_part(digits):
+    settings = DatasetSettings(splits="by_seed")
+    shared, *own = [load(settings, seed=seed) for seed in (None, 0, 1)]
+    again = load(settings, seed=1)
+    assert (shared.splits, shared.digest) == (digits.splits, digits.digest)
+    assert (again.splits, again.digest) == (own[1].splits, own[1].digest)
+    for part in ("train", "validation"):
+        assert len({one.splits[part] for one in (shared, *own)}) == 3
+        assert len({len(one.splits[part]) for one in (shared, *own)}) == 1
+    assert {one.splits["test"] for one in own} == {shared.splits["test"]}
+    assert len({one.digest for one in (shared, *own)}) == 3
+    assert {one.study_digest for one in (shared, *own)} == {digits.digest}
+    assert own[0].record(0.5)["architecture"] != own[1].record(0.5)["architecture"]
+    for one in own:
+        parts = [set(one.splits[part]) for part in ("train", "validation", "test")]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 1797
+
+
+def test_where_trials_share_the_split_their_seed_changes_nothing(digits):
+    assert load(DatasetSettings(), seed=5).digest == digits.digest
+
+
+def test_without_a_validation_part_the_split_of_the_search_is_drawn_by_seed_all_the_same():
+    settings = DatasetSettings(splits="by_seed", validation_fraction=0)
+    one, other = load(settings, seed=0), load(settings, seed=1)
+    assert one.splits == other.splits
+    assert one.record(0.5) != other.record(0.5)
+    assert one.digest != other.digest
+
+
 def test_the_validation_fraction_leaves_the_test_part_as_it_is(digits):
     whole = load(DatasetSettings(validation_fraction=0.0))
     assert whole.validation is None

@@ -1,16 +1,40 @@
 """The command that writes a report: of a study, or of results from elsewhere."""
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zostudy.cli.app import AsJson, Assignments, app, load_study, print_json
 from zostudy.errors import ConfigError
 
+if TYPE_CHECKING:
+    from zostudy.config.loading import StudyFile
+    from zostudy.study.report.practical_table import PracticalTable
+
+
+Rope = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Also say how probable it is that differences of accuracy are practically nothing: "
+        "within ± so many percentage points, such as 0.1.",
+        show_default=False,
+    ),
+]
+Watched = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Write nothing; serve the report on 127.0.0.1, where it follows the study."
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of --watch; 0: any that is free.")]
+
 
 @app.command()
-def report(
+def report(  # noqa: PLR0913  # one parameter an option
     assignments: Assignments,
     study: Annotated[
         Path | None,
@@ -31,28 +55,82 @@ def report(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
+    rope: Rope = None,
+    watch: Watched = False,
+    port: Port = 8010,
     as_json: AsJson = False,
 ) -> None:
     """Write results as a page that needs no network, with its pictures and tables."""
     if (study is None) == (table is None):
         raise ConfigError("report: needs a study file or --table FILE, one of them")
+    if rope is not None:
+        from zostudy.study.report import practical_table
+
+        practical_table.check(rope)
     if table is not None:
+        _refuse({"rope": rope, "watch": watch}, "is for the report of a study; leave out --table")
         _report_table(table, assignments, output, force=force, as_json=as_json)
         return
+    if watch:
+        given = {"output": output, "force": force, "json": as_json}
+        _refuse(given, "has no effect with --watch, which writes nothing; leave it out")
     assert study is not None
+    file = load_study(study, assignments)
+    if watch:
+        _watch(file, port, rope)
+    else:
+        _report_study(file, output, rope, force=force, as_json=as_json)
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Refuse options that are given."""
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"--{name}: {why}")
+
+
+def _watch(file: "StudyFile", port: int, rope: float | None) -> None:
+    from zostudy.study.report.watching import Server, Watch
+
+    def say(text: str) -> None:
+        typer.echo(f"{file.config.study}: {text}", err=True)
+
+    watch = Watch(file, lambda found: _practical(file, found, rope))
+    with Server(watch, port) as server, contextlib.suppress(KeyboardInterrupt):
+        watch.look()
+        say(f"open {server.url}; the report follows the study (Ctrl-C ends it)")
+        watch.follow(say)
+
+
+def _practical(
+    file: "StudyFile", document: dict[str, Any], rope: float | None
+) -> "PracticalTable | None":
+    from zostudy.study.report.practical_table import practical_table
+
+    objectives = [goal.metric for goal in file.config.sweep.objectives]
+    return None if rope is None else practical_table(document, objectives, rope)
+
+
+def _report_study(
+    file: "StudyFile", output: Path | None, rope: float | None, *, force: bool, as_json: bool
+) -> None:
     from zostudy.study.report import page
     from zostudy.study.report.report_folder import check_output
     from zostudy.study.report.results import document
     from zostudy.study.report.trial_pictures import trial_pictures
 
-    file = load_study(study, assignments)
     folder = output or Path(f"report-{file.config.study}")
     check_output(folder, force=force)
     found = document(file)
-    written = page.write(file, found, folder, force=force, seen=trial_pictures(file, found))
+    practical = _practical(file, found, rope)
+    seen = trial_pictures(file, found)
+    written = page.write(file, found, folder, force=force, seen=seen, practical=practical)
     if as_json:
-        print_json({"files": [str(path) for path in written]})
+        more = {"practical": practical.to_dict()} if practical else {}
+        print_json({"files": [str(path) for path in written]} | more)
         return
+    if practical:
+        typer.echo(practical.sentence())
     _say_where(written[0])
 
 

@@ -26,6 +26,7 @@ def check_search(config: TrialConfig) -> None:
         ConfigError: With the setting, its value, why not, and what to set instead.
     """
     _check_split(config)
+    _check_splits_by_seed(config)
     search = config.search
     if not search.trains_supernet:
         return
@@ -65,6 +66,19 @@ def _check_split(config: TrialConfig) -> None:
             f"{place}: {name!r} chooses the channels that operations act on, and with "
             "supernet.partial_channels 1 they act on all; allowed: 'first', or partial_channels "
             "above 1, such as 4"
+        )
+
+
+def _check_splits_by_seed(config: TrialConfig) -> None:
+    """Refuse splits by seed where nothing but the test part is split off."""
+    if (
+        config.dataset.splits == "by_seed"
+        and not config.dataset.validation_fraction
+        and not config.search.architecture_fraction
+    ):
+        raise ConfigError(
+            "dataset.splits: 'by_seed' has no effect where dataset.validation_fraction and "
+            "search.architecture_fraction are 0; allowed: 'shared', or one of them above 0"
         )
 
 

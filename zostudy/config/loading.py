@@ -333,6 +333,7 @@ _LATER = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
     ("search", "draw", 0),
+    ("dataset", "splits", "shared"),
     ("runtime", "deterministic", True),
 )
 

@@ -42,7 +42,12 @@ class DatasetSettings(Settings):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of all pictures kept as test part, for a data set without a test part of its own."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    """Seed of the splits; all trials of a study see the same splits."""
+    """Seed of the splits; all trials of a study have the same test part."""
+    splits: Literal["shared", "by_seed"] = "shared"
+    """How the pictures that are not of the test part are split into those of training and of
+    validation, and in a search into those of the weights and of α: the same way for all trials, or
+    anew for each seed of the sweep, the same way for all points of that seed. The spread over seeds
+    then holds the chance of the split too."""
     options: dict[str, Any] = Field(default={})
     """The data set's own options."""
 

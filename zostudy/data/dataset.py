@@ -43,9 +43,12 @@ class Dataset:
         mean: For each channel, mean of the training part's pixels, on a scale of 0 to 1.
         std: For each channel, their standard deviation, at least one grey level (1/255).
         seed: Seed of the splits.
+        of_trial: The seed of the trial whose own split this is; empty where all trials share it.
         splits: For ``train``, ``validation`` and ``test``, ascending positions in the data set's
             training pictures (for ``test``: in its own test part where it has one).
         digest: SHA-256 of pixels, labels, class names and splits, in hexadecimal.
+        shared_digest: The same for all trials of a study: ``digest`` as it is with the split that
+            trials share; empty where this is that split.
         reading: How files became pictures.
     """
 
@@ -60,6 +63,13 @@ class Dataset:
     splits: Mapping[str, tuple[int, ...]]
     digest: str
     reading: Reading = field(default_factory=Reading)
+    of_trial: tuple[int, ...] = ()
+    shared_digest: str = ""
+
+    @property
+    def study_digest(self) -> str:
+        """The digest that is the same for all trials of a study."""
+        return self.shared_digest or self.digest
 
     @property
     def channels(self) -> int:
@@ -121,18 +131,22 @@ class Dataset:
         return stratified(
             self.train.labels,
             fraction,
-            (self.seed, _ARCHITECTURE),
+            (self.seed, _ARCHITECTURE, *self.of_trial),
             part="architecture",
             classes=self.classes,
         )
 
 
-def load(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset:
+def load(
+    settings: DatasetSettings, extensions: tuple[str, ...] = (), seed: int | None = None
+) -> Dataset:
     """Read a data set, split it and measure its training part.
 
     Args:
         settings: Which data set, and how it is split.
         extensions: Modules that may declare further data sets.
+        seed: The seed of a trial, which has a split of its own if the settings say so; without one
+            the split is that which trials share.
 
     Raises:
         ConfigError: The data set or an option is unknown.
@@ -145,9 +159,15 @@ def load(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset
     source = component.load()(**options)
     if not isinstance(source, Source):
         raise TypeError(f"data set {settings.name!r} must give a Source, not {type(source)}")
-    dataset = _assembled(source, settings)
+    own = () if seed is None or settings.splits == "shared" else (seed,)
+    dataset = _assembled(source, settings, own)
     mean, std = _statistics(dataset.train)
-    return replace(dataset, mean=mean, std=std, digest=_digest(source, dataset.splits))
+    dataset = replace(dataset, mean=mean, std=std)
+    if not own:
+        return replace(dataset, digest=_digest(source, dataset.splits))
+    shared = _digest(source, _positions(_split(source, settings)))
+    digest = hashlib.sha256(json.dumps([shared, seed, dataset.splits], sort_keys=True).encode())
+    return replace(dataset, digest=digest.hexdigest(), shared_digest=shared)
 
 
 def outline(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Dataset:
@@ -174,10 +194,12 @@ def outline(settings: DatasetSettings, extensions: tuple[str, ...] = ()) -> Data
     return _assembled(source, settings)
 
 
-def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
+def _assembled(
+    source: Source, settings: DatasetSettings, of_trial: tuple[int, ...] = ()
+) -> Dataset:
     """The data set of a source, checked and split, with nothing measured yet."""
     _check(settings.name, source)
-    indices = _split(source, settings)
+    indices = _split(source, settings, of_trial)
     validation = source.train.select(indices["validation"]) if "validation" in indices else None
     channels = source.train.images.shape[1]
     return Dataset(
@@ -189,10 +211,15 @@ def _assembled(source: Source, settings: DatasetSettings) -> Dataset:
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
         seed=settings.seed,
-        splits={name: tuple(chosen.tolist()) for name, chosen in indices.items()},
+        splits=_positions(indices),
         digest="",
         reading=source.reading,
+        of_trial=of_trial,
     )
+
+
+def _positions(indices: Mapping[str, Int64[Tensor, " part"]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(chosen.tolist()) for name, chosen in indices.items()}
 
 
 def _check_memory(name: str, options: Mapping[str, Any], source: Source) -> None:
@@ -250,7 +277,9 @@ def _check(name: str, source: Source) -> None:
         )
 
 
-def _split(source: Source, settings: DatasetSettings) -> dict[str, Int64[Tensor, " part"]]:
+def _split(
+    source: Source, settings: DatasetSettings, of_trial: tuple[int, ...] = ()
+) -> dict[str, Int64[Tensor, " part"]]:
     """Positions of the parts; training keeps two pictures of each class, for a search to split."""
     labels, classes = source.train.labels, source.classes
     train = torch.arange(len(labels))
@@ -270,7 +299,7 @@ def _split(source: Source, settings: DatasetSettings) -> dict[str, Int64[Tensor,
         rest, chosen = stratified(
             labels[train],
             settings.validation_fraction,
-            (settings.seed, _VALIDATION),
+            (settings.seed, _VALIDATION, *of_trial),
             part="validation",
             classes=classes,
             leave=2,

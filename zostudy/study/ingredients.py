@@ -3,7 +3,8 @@
 An *ingredient* has a name and a value, which is a digest (SHA-256, hexadecimal) or a word:
 
 ============== ====================================================================================
-``data``       digest of pixels, labels, names of classes and splits
+``data``       digest of pixels, labels, names of classes and splits; with splits by seed, of that
+               which trials would share, from which those of the seeds follow
 a path         of a setting that names a file, such as ``prune.path`` or ``evaluate.path``: its
                content
 ``extensions`` source of the study's extensions, and of their own modules that these import

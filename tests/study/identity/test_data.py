@@ -30,9 +30,9 @@ def reads(monkeypatch):
     """Counts how often the pictures are read."""
     counted = []
 
-    def counting(settings, extensions):
+    def counting(settings, extensions, seed=None):
         counted.append(settings.name)
-        return load(settings, extensions)
+        return load(settings, extensions, seed)
 
     monkeypatch.setattr("zostudy.data.dataset.load", counting)
     return counted

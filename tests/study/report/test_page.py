@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests import browser
 from tests.commands import here
 from zostudy.config.loading import from_document
 from zostudy.errors import ConfigError
+from zostudy.metrics import METRICS
 from zostudy.study import points
 from zostudy.study.analysis.importances import importances
 from zostudy.study.points import Attempt, Failure, Standing, TrialOutcome
@@ -139,6 +141,27 @@ def test_the_answer_names_the_best_and_what_is_told_from_noise():
     assert "not told from noise" in said[-2]
     assert said[-1].startswith("Of the variance of validation % between 18 trials, seeds taken out")
     assert "these explain: xi 100 %; 0 % is left" in said[-1]
+
+
+def test_a_trials_details_have_titles_units_and_words_in_place_of_names(tmp_path):
+    file = study()
+    more = {
+        "search_stable_epochs": 3.0,
+        "search_collapsed": 0.0,
+        "evaluate_peak_bytes": 3 * 2.0**20,
+        "regret": 0.25,
+    }
+    given = TrialOutcome(trial(90, 2**20).metrics | more, GENOTYPE, "run")
+    written = page.write(file, document(file, lambda *_: given), tmp_path / "report")
+    text = written[0].read_text(encoding="utf-8")
+    details = re.sub(r"<[^>]*>", " ", text[text.index("<dl>") : text.index("</dl>")])
+    shown = " ".join(details.split())
+    assert "epochs with this genotype 3 " in shown
+    assert "collapsed to skips no " in shown
+    assert "evaluate MB 3.0 " in shown
+    assert "regret 0.25 points " in shown
+    assert not any(name in shown for name in METRICS if "_" in name)
+    assert 'title="search_stable_epochs: For how many epochs' in text
 
 
 def test_one_seed_tells_nothing_from_noise():

@@ -27,8 +27,13 @@ from zostudy.study.analysis.significance import ALPHA, Estimate, holm, independe
 #: Studies up to which all pairs are compared; of more, each with the first.
 _ALL_PAIRS = 4
 
-#: Settings that say where accuracies come from.
-_SOURCES = ("evaluate.by", "evaluate.column", "evaluate.validation_column")
+#: Settings that say where accuracies come from, and on which pictures they are measured.
+_SOURCES = (
+    "evaluate.by",
+    "evaluate.column",
+    "evaluate.validation_column",
+    "dataset.splits",
+)
 
 Document = Mapping[str, Any]
 

@@ -1,8 +1,9 @@
 """What each swept setting does to a metric: differences between its values, over seeds.
 
 Two values of a setting are compared where everything else is the same: points that differ in it
-alone, and of those the seeds that both have. A seed stands for its initialization, its split and
-its random mask, which all points with that seed share. So the differences of one seed are averaged
+alone, and of those the seeds that both have. A seed stands for its initialization, its random
+mask and, with ``dataset.splits: by_seed``, its split, which all points with that seed share; what
+chance they bring is in the spread over seeds. So the differences of one seed are averaged
 over the other settings first, and the seeds are the replicates: their mean difference is compared
 with its own spread by Student's t-test, two-sided. All comparisons of a study and a metric are one
 family, corrected by Holm's method: that any of them is called a difference where there is none has

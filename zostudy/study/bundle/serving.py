@@ -8,11 +8,10 @@ status of 400 and up.
 import contextlib
 import json
 import socket
-import socketserver
 import tempfile
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from zostudy.data.preprocess import PictureError
-from zostudy.errors import ConfigError
 from zostudy.study.bundle import reading
 from zostudy.study.bundle.predict import Classifier
+from zostudy.study.listening import Listener
 
 #: Most bytes of a picture file that is sent.
 MOST_BYTES = 32 * 2**20
@@ -87,7 +86,7 @@ class Service:
         return {"program": self.program, **rows[0], "probabilities": rows}
 
 
-class Server(ThreadingHTTPServer):
+class Server(Listener):
     """Serves one bundle.
 
     Args:
@@ -101,22 +100,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, service: Service, host: str, port: int) -> None:
         self.service = service
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            super().__init__((host, port), _Handler)
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(f"--port: {port} is not free on {host} ({error})") from error
-
-    def server_bind(self) -> None:
-        """Listen, without asking for the name of the host, which can take seconds."""
-        socketserver.TCPServer.server_bind(self)
-
-    @property
-    def url(self) -> str:
-        """Address of the page."""
-        host, port = self.server_address[:2]
-        name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else str(host)
-        return f"http://{name}:{port}"
+        super().__init__(host, port, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

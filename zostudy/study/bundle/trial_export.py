@@ -62,7 +62,7 @@ def export_trial(
             "found (they come from the cache), and export with the same --set writes it; "
             "`zostudy evaluate STUDY GENOTYPE --set evaluate.by=training` trains a single genotype"
         )
-    dataset = loaded(config.dataset, config.extensions, file.folder)
+    dataset = loaded(config.dataset, config.extensions, file.folder, trial["seed"])
     if destination.formats.int8:
         check_calibration(dataset.train)
     genotype = from_dict(trial["genotype"], config.extensions)

@@ -29,7 +29,9 @@ _UNREADABLE = (ZostudyError, OSError, ValueError, RuntimeError, LookupError, Imp
 
 
 def data_digest(settings: DatasetSettings, extensions: tuple[str, ...], folder: Path) -> str:
-    """The digest of a data set and its splits; empty where it is not here or cannot be read.
+    """The digest of a data set and of the splits that trials share.
+
+    Empty where the data set is not here or cannot be read.
 
     Args:
         settings: Which data set, and how it is split.
@@ -49,13 +51,17 @@ def data_digest(settings: DatasetSettings, extensions: tuple[str, ...], folder: 
         return ""
 
 
-def loaded(settings: DatasetSettings, extensions: tuple[str, ...], folder: Path) -> "Dataset":
+def loaded(
+    settings: DatasetSettings, extensions: tuple[str, ...], folder: Path, seed: int | None = None
+) -> "Dataset":
     """Read a data set, and keep its digest.
 
     Args:
         settings: Which data set, and how it is split.
         extensions: Modules that may declare further data sets.
         folder: The study's own folder; digests are kept in it if it is there.
+        seed: The seed of the trial that is to be run; without one, the split is the one that trials
+            share.
 
     Raises:
         ConfigError: The data set or an option is unknown.
@@ -65,13 +71,13 @@ def loaded(settings: DatasetSettings, extensions: tuple[str, ...], folder: Path)
 
     places = places_of(settings, extensions)
     before = None if places is None else _path(settings, extensions, folder, places)
-    dataset = load(settings, extensions)
+    dataset = load(settings, extensions, seed)
     if places is not None and folder.is_dir():
         path = _path(settings, extensions, folder, places)
         if path == before:  # else they changed meanwhile
             with contextlib.suppress(OSError):  # a full disk costs time alone
                 path.parent.mkdir(exist_ok=True)
-                write_whole(path, json.dumps({"digest": dataset.digest}).encode())
+                write_whole(path, json.dumps({"digest": dataset.study_digest}).encode())
     return dataset
 
 

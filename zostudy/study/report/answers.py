@@ -76,11 +76,11 @@ def importance(found: Importances, metric: Metric) -> str:
     parts = f" ({cut}: values in four parts)" if cut else ""
     if not shown:
         return (
-            f"No setting{parts} explains more of the variance of {metric.title or metric.name} "
+            f"No setting{parts} explains more of the variance of {metric.title} "
             f"between {found.trials} trials than chance would."
         )
     return (
-        f"Of the variance of {metric.title or metric.name} between {found.trials} trials, seeds "
+        f"Of the variance of {metric.title} between {found.trials} trials, seeds "
         f"taken out, these explain: {', '.join(shown)}{parts}; "
         f"{100 * found.rest:.0f} % is left to {rest}."
     )
@@ -116,7 +116,7 @@ def _over_random_by(random: Document, metric: Metric | None) -> Metric | None:
 
 def _gained(metric: Metric, gain: Mapping[str, Any]) -> str:
     """A difference to random genotypes, with what is known of it."""
-    what = f"{metric.title or metric.name} {signed(metric, gain['difference'])}"
+    what = f"{metric.title} {signed(metric, gain['difference'])}"
     if gain["p"] is None:
         return f"{what} (one seed: no interval)"
     low, high = (signed(metric, bound) for bound in gain["interval"])
@@ -146,7 +146,7 @@ def points_over_random(document: Document, metric: Metric | None) -> list[tuple[
 def difference(one: Comparison, metric: Metric) -> str:
     """What going from one value of a setting to another does, and whether it is told from noise."""
     setting = short_paths([one.setting])[one.setting]
-    title = metric.title or metric.name
+    title = metric.title
     change = signed(metric, one.difference)
     what = f"{setting} {one.first} → {one.second}: {title} {change}"
     if one.interval is None or one.p is None:
@@ -183,7 +183,7 @@ def _best(document: Document, metric: Metric) -> str:
     if metric.name != "test_accuracy" and "test_accuracy" in best["metrics"]:
         test = mean_and_spread(METRICS["test_accuracy"], best["metrics"]["test_accuracy"])
         told = f"; test accuracy {test}"
-    return f"Best by {metric.title or metric.name}: {at or 'nothing swept'} with {value}{told}."
+    return f"Best by {metric.title}: {at or 'nothing swept'} with {value}{told}."
 
 
 def signed(metric: Metric, value: float) -> str:

@@ -106,7 +106,7 @@ def cost_figure(points: Points, front: Points, metric: Metric, cost: Metric) -> 
         zorder=0,
         label="no other is better in both",
     )
-    axes.set(xlabel=_named(cost), ylabel=_named(metric))
+    axes.set(xlabel=cost.title, ylabel=metric.title)
     axes.legend(fontsize=8)
     return figure
 
@@ -139,7 +139,7 @@ def curve_figure(trials: Points, path: str, metric: Metric) -> Figure:
             capsize=2,
             label=value,
         )
-    axes.set(xlabel=short_paths([path])[path], ylabel=_named(metric))
+    axes.set(xlabel=short_paths([path])[path], ylabel=metric.title)
     if by:
         axes.legend(fontsize=8)
     return figure
@@ -157,7 +157,7 @@ def differences_figure(compared: Sequence[Comparison], metric: Metric) -> Figure
         )
         for one in compared
     ]
-    return intervals_figure(rows, f"difference of {_named(metric)}")
+    return intervals_figure(rows, f"difference of {metric.title}")
 
 
 class Interval(NamedTuple):
@@ -220,7 +220,7 @@ def importances_figure(found: Importances, metric: Metric) -> Figure:
     axes.set(
         xlim=(0, 105),
         ylim=(len(bars) - 0.5, -0.5),
-        xlabel=f"share of the variance of {_named(metric)} between trials, %",
+        xlabel=f"share of the variance of {metric.title} between trials, %",
     )
     return figure
 
@@ -303,7 +303,3 @@ def _is_number(value: object) -> bool:
 
 def _shown(metric: Metric, value: float) -> float:
     return value / metric.divisor
-
-
-def _named(metric: Metric) -> str:
-    return metric.title or metric.name.replace("_", " ")

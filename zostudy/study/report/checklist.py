@@ -51,6 +51,13 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
             + ("" if seeds >= _SEEDS else f"; {_SEEDS} say more"),
         ),
         Item(
+            "Does the spread hold the chance of the split into training and validation?",
+            config.dataset.splits == "by_seed" and seeds > 1,
+            "every seed has a split of its own"
+            if config.dataset.splits == "by_seed"
+            else "all seeds share one split (dataset.splits: by_seed gives each its own)",
+        ),
+        Item(
             "Were architectures selected without the test set?",
             not table or not config.sweep.objectives,
             "evaluated by a table of test accuracies; nothing is selected by them"

@@ -87,7 +87,7 @@ def _print_table(document: Mapping[str, Any], console: Console, columns: Sequenc
     console.print(table)
     if left_out:
         console.print(
-            f"no room for {', '.join(metric.title or metric.name for metric in left_out)}: "
+            f"no room for {', '.join(metric.title for metric in left_out)}: "
             f"`zostudy results STUDY --columns {left_out[0].name},…` chooses, --csv has all",
             markup=False,
             soft_wrap=True,

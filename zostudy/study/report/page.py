@@ -1,6 +1,7 @@
 """The report of a study: one page that needs no network, and its pictures and tables as files."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from zostudy.study.analysis.factors import Comparison
 from zostudy.study.analysis.importances import Importances, importances
 from zostudy.study.analysis.random_choice import sentences
 from zostudy.study.pictures.drawing import genotype_figure
-from zostudy.study.report import answers, charts, tables
+from zostudy.study.report import answers, charts, practical_table, tables
 from zostudy.study.report.checklist import checklist
+from zostudy.study.report.practical_table import PracticalTable
 from zostudy.study.report.report_folder import check_output, rendered, write_report
 from zostudy.study.report.results import undominated
 from zostudy.study.report.results_table import KIND, mean_and_spread, rows_of
@@ -40,6 +42,7 @@ def write(
     *,
     force: bool = False,
     seen: TrialPictures | None = None,
+    practical: PracticalTable | None = None,
 ) -> list[Path]:
     """Write the report into a folder that appears whole or not at all.
 
@@ -49,6 +52,7 @@ def write(
         folder: What it is called; new or empty, unless an earlier report may be replaced.
         force: Replace a report that is there.
         seen: Pictures of single trials.
+        practical: What differences of accuracy are in practice, if that is asked for.
 
     Returns:
         The files, the page first.
@@ -57,41 +61,91 @@ def write(
         ConfigError: The folder holds something that is not to be replaced, or cannot be written.
     """
     check_output(folder, force=force)
-    return write_report(folder, _contents(file, document, seen or TrialPictures()))
+    return write_report(folder, contents(file, document, seen or TrialPictures(), practical))
 
 
-def _contents(file: StudyFile, document: Document, seen: TrialPictures) -> dict[str, bytes]:
-    """The page, pictures and tables, by the names of their files."""
-    metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
-    by_metric = answers.compared(document, metric)
-    shares = importances(document["trials"], metric.name) if metric else None
-    said = answers.answers(document, metric, by_metric, shares)
+@dataclass(frozen=True)
+class Live:
+    """What a page knows that follows its study.
+
+    Attributes:
+        state: Names what it shows; another one is a reason to load it again.
+        running: Numbers of the trials that run now.
+    """
+
+    state: str
+    running: tuple[int, ...]
+
+
+def contents(
+    file: StudyFile,
+    document: Document,
+    seen: TrialPictures,
+    practical: PracticalTable | None = None,
+    live: Live | None = None,
+) -> dict[str, bytes]:
+    """The page, pictures and tables, by the names of their files.
+
+    Args:
+        file: The study.
+        document: Its results.
+        seen: Pictures of single trials.
+        practical: What differences of accuracy are in practice, if that is asked for.
+        live: What the page knows if it follows the study.
+    """
+    judged = _Judged.of(file, document)
+    said = [*judged.answers(document), *([practical.sentence()] if practical else [])]
     written, pictures = {}, {}
     for name, (title, figure) in (
-        *_figures(document, metric, by_metric, shares),
+        *_figures(document, judged),
         *_genotypes(document, file.config.extensions),
     ):
         pictures[name] = (title, charts.svg(figure, title))
         written[f"{name}.svg"] = charts.alone(pictures[name][1]).encode()
         written[f"{name}.png"] = charts.png(figure)
     return {
-        "index.html": _page(file, document, metric, said, by_metric, pictures, seen).encode(),
+        "index.html": _page(
+            file, document, judged, pictures, seen, answers=said, practical=practical, live=live
+        ).encode(),
         "points.csv": tables.as_csv(document).encode(),
         "points.tex": tables.as_latex(document).encode(),
+        **(practical_table.files(practical) if practical else {}),
         **written,
     }
 
 
-def _figures(
-    document: Document,
-    metric: Metric | None,
-    by_metric: Mapping[str, Sequence[Comparison]],
-    shares: Importances | None,
-) -> Iterator[tuple[str, tuple[str, Figure]]]:
+@dataclass(frozen=True)
+class _Judged:
+    """What a study is judged by, and how its points compare by that.
+
+    Attributes:
+        metric: The metric; None where no trial is complete.
+        by_metric: For it and for what a trial costs, every pair of values of every swept setting.
+        shares: How much of its variance each setting explains.
+    """
+
+    metric: Metric | None
+    by_metric: Mapping[str, Sequence[Comparison]]
+    shares: Importances | None
+
+    @classmethod
+    def of(cls, file: StudyFile, document: Document) -> "_Judged":
+        """What a study's results say."""
+        metric = answers.judged_by(document, [goal.metric for goal in file.config.sweep.objectives])
+        shares = importances(document["trials"], metric.name) if metric else None
+        return cls(metric, answers.compared(document, metric), shares)
+
+    def answers(self, document: Document) -> list[str]:
+        """The sentences that a reader wants first."""
+        return answers.answers(document, self.metric, self.by_metric, self.shares)
+
+
+def _figures(document: Document, judged: _Judged) -> Iterator[tuple[str, tuple[str, Figure]]]:
     """Charts by the name of their file, each with its title."""
+    metric, shares = judged.metric, judged.shares
     if metric is None:
         return
-    title, cost = metric.title or metric.name, METRICS[_COST]
+    title, cost = metric.title, METRICS[_COST]
     both = [p for p in document["points"] if {metric.name, cost.name} <= p["metrics"].keys()]
     if both and metric.better != "neither":
         front = _front(both, metric, cost)
@@ -108,9 +162,9 @@ def _figures(
     if shares and any(shares.shares.values()):
         words = f"how much of the variance of {title} each setting explains"
         yield "importances", (words, charts.importances_figure(shares, metric))
-    for name, compared in by_metric.items():
+    for name, compared in judged.by_metric.items():
         one = METRICS[name]
-        words = f"what each setting does to {one.title or one.name}"
+        words = f"what each setting does to {one.title}"
         yield f"differences-{name}", (words, charts.differences_figure(compared, one))
 
 
@@ -139,11 +193,10 @@ def _genotypes(
 def _page(
     file: StudyFile,
     document: Document,
-    metric: Metric | None,
-    said: Sequence[str],
-    by_metric: Mapping[str, Sequence[Comparison]],
+    judged: _Judged,
     pictures: Mapping[str, tuple[str, str]],
     seen: TrialPictures,
+    **more: object,
 ) -> str:
     settings, columns = tables.settings_of(document), tables.titled(document)
     kinds = [KIND] * ("random_baseline" in document)
@@ -153,7 +206,6 @@ def _page(
         config=file.config,
         document=document,
         states=_states(document),
-        answers=said,
         doubts=_doubts(document, seen.note),
         heads=[
             *((name, "") for name in (*kinds, *settings.values(), "n")),
@@ -166,18 +218,20 @@ def _page(
         words=len(kinds) + len(settings),
         figures=[p for name, p in pictures.items() if not name.startswith(_CELLS)],
         genotypes=[p for name, p in pictures.items() if name.startswith(_CELLS)],
-        metric=metric,
+        metric=judged.metric,
         compared=[
             (one.differs, answers.difference(one, METRICS[name]))
-            for name, found in by_metric.items()
+            for name, found in judged.by_metric.items()
             for one in found
         ],
-        over_random=answers.points_over_random(document, metric),
+        practical_heads=practical_table.HEADS,
+        over_random=answers.points_over_random(document, judged.metric),
         trials=[
             _trial(t, file.config.extensions) | {"pictures": seen.of.get(t["number"], ())}
             for t in (*document["trials"], *random)
         ],
         checklist=checklist(file.config, document),
+        **more,
     )
 
 
@@ -219,11 +273,11 @@ def _row(
 
 def _trial(trial: Document, extensions: tuple[str, ...]) -> dict[str, Any]:
     """A trial as the page shows it."""
-    shown = {
-        metric.title or metric.name: metric.shown(trial["metrics"][metric.name])
+    shown = [
+        (metric.title, f"{metric.name}: {metric.meaning}", metric.of_trial(value))
         for metric in METRICS.values()
-        if metric.name in trial["metrics"]
-    }
+        if (value := trial["metrics"].get(metric.name)) is not None
+    ]
     found = trial["genotype"]
     cells = str(genotype.from_dict(found, extensions)) if found else ""
     return {**trial, "shown": shown, "cells": cells}

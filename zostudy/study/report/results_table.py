@@ -30,7 +30,7 @@ def metrics_of(document: Mapping[str, Any]) -> list[Metric]:
     return [
         metric
         for metric in METRICS.values()
-        if metric.title
+        if metric.column
         and not (chosen and metric.wide)
         and any(metric.name in point["metrics"] for point in document["points"])
     ]
@@ -44,8 +44,8 @@ def fitting_table(
     Args:
         document: The results.
         console: Where it is to be printed.
-        asked: The metrics to show, the most important first; else those that have a title, where
-            MLflow's first columns are more important than the rest.
+        asked: The metrics to show, the most important first; else those that have a column
+            unasked, where MLflow's first columns are more important than the rest.
 
     Returns:
         The table, and the metrics that were left out.
@@ -89,7 +89,7 @@ def results_table(document: Mapping[str, Any], metrics: Sequence[Metric] | None 
         table.add_column(name, overflow="fold")
     table.add_column("n", justify="right")
     for metric in metrics:
-        table.add_column(metric.title or metric.name, justify="right")
+        table.add_column(metric.title, justify="right")
     if chosen:
         table.add_column("by chance", justify="right")
     for kind, point in rows_of(document):

@@ -82,7 +82,7 @@ def show(comparison: Comparison, metric: Metric, console: Console) -> None:
 
 def _table(comparison: Comparison, metric: Metric) -> Table:
     paths = list(comparison.points[0].params)
-    table = Table(title=f"{metric.title or metric.name}: mean ± standard deviation over seeds (n)")
+    table = Table(title=f"{metric.title}: mean ± standard deviation over seeds (n)")
     for name in short_paths(paths).values():
         table.add_column(name, overflow="fold")
     for name in comparison.studies:
@@ -102,10 +102,7 @@ def _cell(own: Mapping[str, Any] | None, metric: Metric) -> str:
 def sentence(one: Difference, metric: Metric) -> str:
     """What the second study has over the first, and whether it is told from noise."""
     at = "over all shared points" if one.at is None else described(one.at)
-    what = (
-        f"{at}: {one.first} → {one.second}: {metric.title or metric.name} "
-        f"{signed(metric, one.difference)}"
-    )
+    what = f"{at}: {one.first} → {one.second}: {metric.title} {signed(metric, one.difference)}"
     apart = f"{one.runs[0]} and {one.runs[1]} trials"
     runs = f"{one.runs[0]} shared seeds" if one.seeds_paired else apart
     if one.interval is None or one.p is None:

@@ -28,8 +28,8 @@ def settings_of(document: Document) -> dict[str, str]:
 
 
 def titled(document: Document) -> list[Metric]:
-    """The metrics that have a column in tables and that a point has."""
-    return [METRICS[name] for name in _measured(document) if METRICS[name].title]
+    """The metrics that have a column in tables unasked and that a point has."""
+    return [METRICS[name] for name in _measured(document) if METRICS[name].column]
 
 
 def chosen(document: Document, names: Sequence[str]) -> list[Metric]:
@@ -142,7 +142,7 @@ def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
 
     Args:
         document: The results.
-        asked: The metrics that have a column; else all that have a title.
+        asked: The metrics that have a column; else those that have one unasked.
     """
     settings, metrics = settings_of(document), list(asked) or titled(document)
     kinds = "random_baseline" in document
@@ -150,7 +150,7 @@ def as_latex(document: Document, asked: Sequence[Metric] = ()) -> str:
         *[KIND] * kinds,
         *settings.values(),
         "n",
-        *(metric.title or metric.name for metric in metrics),
+        *(metric.title for metric in metrics),
     ]
     rows = [
         [

@@ -285,7 +285,7 @@ class TrialPhases:
     @functools.cached_property
     def made_of(self) -> Ingredients:
         """What the trial is made of beside its settings and seed."""
-        own = made_of(self.config, self.dataset.digest, self.runtime.device.type)
+        own = made_of(self.config, self.dataset.study_digest, self.runtime.device.type)
         if self.source is not None:
             own["evaluate.path"] = self.source.digest
         if self.latencies is not None:

@@ -96,7 +96,7 @@ class Trials:
         folder = Path(config.storage.folder)
         self._computing = Computing(Store(folder), self._runtime, self._budget, report)
         self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
-        self._datasets: dict[str, Dataset] = {}
+        self._datasets: dict[tuple[str, int | None], Dataset] = {}
         self._sources: dict[str, table.Table | predicted.Predicted] = {}
         self._latencies: dict[str, KnownLatencies] = {}
 
@@ -132,7 +132,7 @@ class Trials:
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
-        outlines = {key: dataset.outline() for key, dataset in self._datasets.items()}
+        outlines = {key: dataset.outline() for (key, _), dataset in self._datasets.items()}
         planner = Planner(
             self._predictions,
             self._budget,
@@ -249,7 +249,7 @@ class Trials:
         phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
         key = digest([config.study, "genotype", phase.key])
         params = {"seed": seed} | flat(phase.settings)
-        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
+        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.study_digest}
         name = "genotype"
         with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
             trial = _Trial(name, phases, run, using)
@@ -282,11 +282,15 @@ class Trials:
         values = {m.name: (trial.metrics[m.name], True) for m in timed if m.name in trial.metrics}
         return broken(limited(self._config.sweep.constraints, values))
 
-    def _dataset(self, settings: DatasetSettings) -> Dataset:
-        key = settings.model_dump_json()
+    def _dataset(self, settings: DatasetSettings, seed: int | None = None) -> Dataset:
+        """A data set as trials share it, or as a seed splits it; of the latter, one is held."""
+        own = seed if settings.splits == "by_seed" else None
+        key = (settings.model_dump_json(), own)
         if key not in self._datasets:
+            if own is not None:
+                self._datasets = {k: held for k, held in self._datasets.items() if k[1] is None}
             extensions, folder = self._config.extensions, self._file.folder
-            self._datasets[key] = loaded(settings, extensions, folder)
+            self._datasets[key] = loaded(settings, extensions, folder, own)
         return self._datasets[key]
 
     def _source(self, config: TrialConfig) -> table.Table | predicted.Predicted | None:
@@ -309,7 +313,7 @@ class Trials:
         return self._latencies[key]
 
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
-        dataset, source = self._dataset(config.dataset), self._source(config)
+        dataset, source = self._dataset(config.dataset, seed), self._source(config)
         latencies = self._latencies_of(config)
         return TrialPhases(config, seed, dataset, self._predictions, source, latencies)
 
