@@ -84,7 +84,9 @@ class GroupWeights(nn.Module):
         lengths, scales = self._lengths, self._scales
         first = sum(lengths[:scales])
         scaling, plain = torch.split(taken, [first, len(taken) - first])
-        by_channel = scaling[:, None].expand(-1, self._channels).reshape(-1)
+        # Each in a place of its own: of a scale that is expanded, torch's BN of channels-last
+        # pictures reads what lies behind it, in its backward pass on the CPU (2.11 to 2.14.1).
+        by_channel = scaling[:, None].expand(-1, self._channels).contiguous().view(-1)
         parts = [
             *torch.split(by_channel, [length * self._channels for length in lengths[:scales]]),
             *torch.split(plain, lengths[scales:]),
