@@ -106,7 +106,7 @@ def test_builtin_components_are_found_without_torch():
         "print(sorted(names), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['file', 'none', 'random', 'zero_shot'] False\n"
+    assert done.stdout == "['file', 'given', 'none', 'random', 'zero_shot'] False\n"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ BUILTIN_MODULES = (
     "zostudy.data.sources",
     "zostudy.data.folders",
     "zostudy.pruning.mask_sources",
+    "zostudy.pruning.given",
     "zostudy.pruning.zero_shot",
     "zostudy.proxies.ranking",
     "zostudy.proxies.saliency",

@@ -55,6 +55,17 @@ def check_search(config: TrialConfig) -> None:
             raise ConfigError(f"search.schedule.{problem}")
 
 
+def check_source(config: TrialConfig) -> None:
+    """Refuse options of a mask source that do not fit the search space.
+
+    Raises:
+        InputError: They do not.
+    """
+    name, extensions = config.search_space.name, config.extensions
+    space = registry.find("search_space", name, "search_space.name", extensions)
+    config.mask_source.check_fit(space.load()())
+
+
 def _check_split(config: TrialConfig) -> None:
     """Refuse a channel split where all channels go through the operations."""
     supernet, place = config.supernet, "supernet.channel_split.name"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from zostudy import registry
 from zostudy.config import document as documents
 from zostudy.config import effect, messages
-from zostudy.config.combinations import check_search
+from zostudy.config.combinations import check_search, check_source
 from zostudy.config.document import Document
 from zostudy.config.evaluators import SOURCES
 from zostudy.config.latency import LatencySettings
@@ -211,6 +211,7 @@ def _validate(model: type[T], document: Document) -> T:
     if isinstance(space, dict) and isinstance(space.get("name"), str):
         registry.find("search_space", space["name"], "search_space.name", tuple(extensions))
     config = _validate_model(model, expanded)
+    check_source(config)
     check_search(config)
     return config
 

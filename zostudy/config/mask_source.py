@@ -1,6 +1,6 @@
 """A mask source with its options, and what its declaration says of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +52,22 @@ class MaskSource:
 
     @property
     def to_genotype(self) -> str:
-        """The option and its value with which it ends with a genotype; empty where it does not."""
-        ends = dict(_genotype_options(self.component))
-        option = next((name for name, value in ends.items() if self.options.get(name) == value), "")
-        return f"prune.{option}: {ends[option]!r}" if option else ""
+        """The setting with which it ends with a genotype; empty where it does not."""
+        ends = _ends(self.component)
+        if ends is None or any(self.options.get(name) != value for name, value in ends.items()):
+            return ""
+        setting = (f"prune.{name}: {value!r}" for name, value in ends.items())
+        return next(setting, f"prune.source: {self.component.name!r}")
+
+    def check_fit(self, space: object) -> None:
+        """Whether its options fit a search space, where it says so without anything else.
+
+        Raises:
+            InputError: They do not.
+        """
+        named = self.component.facts.get("fits")
+        if named is not None:
+            self.component.sibling(str(named))(space, **self.options)
 
     def __call__(self, context: object) -> Any:  # noqa: ANN401  # a PruneResult, which imports torch
         """The result of the source in a context."""
@@ -79,13 +91,18 @@ class MaskSource:
 
 def to_genotype(extensions: tuple[str, ...]) -> str:
     """The mask sources that can end with a genotype, and with which options."""
-    return " or ".join(
-        f"prune.source {name!r} with {option} {value!r}"
+    found = {
+        name: _ends(component)
         for name, component in registry.components("mask_source", extensions).items()
-        for option, value in _genotype_options(component)
+    }
+    return " or ".join(
+        " with ".join([f"prune.source {name!r}", *(f"{o} {v!r}" for o, v in ends.items())])
+        for name, ends in found.items()
+        if ends is not None
     )
 
 
-def _genotype_options(component: Component) -> Iterator[tuple[str, object]]:
-    declared = component.facts.get("genotype", {})
-    yield from declared.items() if isinstance(declared, dict) else ()
+def _ends(component: Component) -> dict[str, object] | None:
+    """The option and its value with which a source ends with a genotype; nothing if it does not."""
+    declared = component.facts.get("genotype")
+    return declared if isinstance(declared, dict) else None

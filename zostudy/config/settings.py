@@ -98,7 +98,7 @@ class PruneSettings(Settings):
     """Which candidate operations the search never sees."""
 
     source: str = "none"
-    """Mask source: none, random, zero_shot, file, or one of an extension."""
+    """Mask source: none, random, zero_shot, file, given, or one of an extension."""
     options: dict[str, Any] = Field(default={})
     """The mask source's own options."""
 

@@ -1,14 +1,16 @@
 """Mask sources: where a pruning mask comes from.
 
 A mask source is ``(context, *, options) -> PruneResult``. Its fact ``check`` names a function
-beside it, ``(context, *, options) -> None``, that refuses bad input before anything is computed.
+beside it, ``(context, *, options) -> None``, that refuses bad input before anything is computed;
+``fits`` names one, ``(space, *, options)``, that is asked as soon as the settings are read, so that
+its module imports no torch.
 Options in its fact ``continues`` only say how far a trajectory is followed: one that is kept serves
 them all. For a plan, ``known=True`` says that the source needs no pictures and no time, so that its
 mask is known beforehand; ``expected_mask`` names a function beside it, ``(context, *, options) ->
 ExpectedMask``, that says of any other what its mask will be like. Neither is needed; the full mask
 stands for one that nothing is known of. ``level`` names the option of which smaller values keep
 fewer operations, and ``genotype`` has the option and the value with which a source ends with a
-genotype, so that nothing is left to search.
+genotype, so that nothing is left to search; it is empty where the source always does.
 """
 
 import time

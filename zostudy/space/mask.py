@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zostudy.errors import ArchitectureError
+from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
 from zostudy.space.text import shown, shown_names
 
@@ -67,6 +68,20 @@ class OperationMask:
         """The mask that keeps everything."""
         row = (True,) * len(space.operations)
         return cls(space, dict.fromkeys(space.cell_types, (row,) * len(space.edges)))
+
+    @classmethod
+    def of(cls, genotype: Genotype) -> "OperationMask":
+        """The mask that leaves a genotype alone; edges that it has not keep the zero operation."""
+        space = genotype.space
+        chosen = {(kind, *edge): name for kind, *edge, name in genotype.operations()}
+        rows = {
+            kind: tuple(
+                tuple(name == chosen.get((kind, *edge), space.zero) for name in space.operations)
+                for edge in space.edges
+            )
+            for kind in space.cell_types
+        }
+        return cls(space, rows)
 
     def __hash__(self) -> int:
         return hash(self.digest())

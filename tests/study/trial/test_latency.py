@@ -227,3 +227,28 @@ def test_ways_to_a_latency_are_not_swept_and_a_runtime_must_be_there(tmp_path, m
     code, _, err = zostudy(folder, "run", "study.yaml", "--skip-check", *onnx)
     assert code == 2
     assert "error: latency.runtime: 'onnxruntime' needs onnx and onnxscript and onnxruntime" in err
+
+
+def test_a_sampler_proposes_genotypes_by_accuracy_and_latency(tmp_path):
+    most = {"metric": "validation_accuracy", "direction": "maximize"}
+    edges = ("n0.c-1", "n1.c-1", "n1.n0")
+    sweep = {
+        "sampler": {"name": "nsga2", "population": 2},
+        "trials": 4,
+        "parameters": {f"prune.cells.normal.{edge}": [*SPACE.operations] for edge in edges},
+        "objectives": [most, *FASTEST],
+    }
+    evaluate = STUDY["evaluate"] | {"validation_column": "validation"}
+    given = {"prune": {"source": "given"}, "search": {"strategy": "none"}}
+    folder = prepared(tmp_path, sweep=sweep, evaluate=evaluate, **given)
+    out, _ = run(folder)
+    assert "Pareto front" in out
+    found = results(folder)
+    assert found["trials"]  # a cell that is proposed twice is one point
+    for trial in found["trials"]:
+        named = [trial["params"][f"prune.cells.normal.{edge}"] for edge in edges]
+        (first,), (second, third) = trial["genotype"]["cells"]["normal"]
+        assert [name for name, _ in (first, second, third)] == named
+        assert trial["metrics"]["latency_ms"] == latency_of(trial)
+    phases = phases_of(runs_of(folder))
+    assert phases == sorted(["prune", "latency", "evaluate"] * len(found["trials"]))

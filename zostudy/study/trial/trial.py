@@ -371,10 +371,12 @@ class Trials:
     def _relatives(self, point: Point, phases: TrialPhases) -> list[Phase[Any]]:
         """The other prunings of the study that follow the same trajectory as a point's."""
         own = phases.prune()
+        if not own.lasting:
+            return []
         configs = alternatives(self._file, point.values, ("technique", "prune"))
         others = {p.key: p for p in (replace(phases, config=c).prune() for c in configs)}
-        shared = own.lasting and own.checkpoint_key
-        return [p for p in others.values() if p.checkpoint_key == shared and p.key != own.key]
+        shared = [p for p in others.values() if p.checkpoint_key == own.checkpoint_key]
+        return [p for p in shared if p.key != own.key]
 
 
 def _check_unchanged(point: Point, phases: TrialPhases) -> None:
