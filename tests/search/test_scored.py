@@ -13,6 +13,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import ConfigError, NumericalError
 from zostudy.registry import components
 from zostudy.search import scored
+from zostudy.search.admission import everything
 from zostudy.search.result import SearchResult
 from zostudy.search.scores import Score
 from zostudy.space import enumeration
@@ -33,10 +34,18 @@ def settings(algorithm="random", evaluations=25, **score):
     return from_document({"study": "s", "search": document}).config.search
 
 
-def run(chosen, dataset, checkpoint=None, report=silent, space="nasbench201", mask=None):
+def run(
+    chosen,
+    dataset,
+    checkpoint=None,
+    report=silent,
+    space="nasbench201",
+    mask=None,
+    admission=everything,
+):
     mask = mask or mask_of(SPACES[space], "full")
     context = StageContext(CPU, 0, checkpoint or MemoryCheckpoint(), report)
-    return scored.search(mask, dataset, SIZE, chosen, context)
+    return scored.search(mask, dataset, SIZE, chosen, context, admission)
 
 
 class Killed(BaseException):

@@ -322,10 +322,11 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 
 
 #: Later settings, and the value at which they change nothing: stored points keep their keys.
-_LATER = (
+_LATER: tuple[tuple[str, str, object], ...] = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
     ("search", "draw", 0),
+    ("search", "constraints", {}),
     ("runtime", "deterministic", True),
 )
 
@@ -346,7 +347,8 @@ def canonical(config: TrialConfig) -> Document:
 
 
 #: Settings of a search by score alone, which no other follows, and the others that it follows.
-_BY_SCORE, _SHARED = ("algorithm", "score", "evaluations"), ("strategy", "architecture_fraction")
+_BY_SCORE = ("algorithm", "score", "evaluations", "constraints")
+_SHARED = ("strategy", "architecture_fraction")
 
 
 def search_document(settings: SearchSettings) -> Document:
