@@ -130,6 +130,8 @@ def test_values_are_combined_by_ranks_or_by_shares_of_the_largest():
     known = dict(zip(genotypes, [(1.0, 30.0), (2.0, 10.0), None], strict=True))
     by_ranks = Score(("a", "b"), lambda _: (), "ranks", known).fitness(genotypes)
     assert by_ranks == [1.5, 1.5, -np.inf]
+    by_logs = Score(("a", "b"), lambda _: (), "log_ranks", known).fitness(genotypes)
+    assert by_logs == pytest.approx([np.log(0.5), np.log(0.5), -np.inf])
     by_shares = Score(("a", "b"), lambda _: (), "shares", known).fitness(genotypes)
     assert by_shares == pytest.approx([1.5, 1 + 1 / 3, -np.inf])
 

@@ -1,7 +1,6 @@
 """What a network costs: its parameters and its multiply-accumulates."""
 
 import contextlib
-import copy
 import functools
 import itertools
 from collections import Counter
@@ -10,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from zostudy.config.settings import EvaluateSettings
 from zostudy.data.dataset import Dataset
+from zostudy.networks.macs import macs
 from zostudy.networks.operations import build
 from zostudy.networks.standalone import AUXILIARY, StandaloneNetwork
 from zostudy.space import enumeration
@@ -172,21 +171,3 @@ def parameters(network: nn.Module) -> int:
         for name, parameter in network.named_parameters()
         if not name.startswith(AUXILIARY)
     )
-
-
-def macs(network: nn.Module, channels: int, height: int, width: int) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one picture, in eval mode.
-
-    Counted on shapes alone, so that nothing is computed. Batch normalization, pooling, activations
-    and sums count nothing, as in the published figures.
-
-    Args:
-        network: The network; it stays as it is.
-        channels: Channels of the picture.
-        height: Its height in pixels.
-        width: Its width in pixels.
-    """
-    shadow = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, channels, height, width, device="meta"))
-    return int(counter.get_total_flops()) // 2
