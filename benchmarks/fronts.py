@@ -29,7 +29,7 @@ from jaxtyping import Float64, Int64
 from benchmarks.data import there
 from benchmarks.document import Row, main
 from zostudy.config.loading import StudyFile, load
-from zostudy.evaluation.cost import macs
+from zostudy.networks.macs import macs
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.predictors.examples import Source, read
 from zostudy.pruning.given import named

@@ -41,6 +41,7 @@ from zostudy import registry
 from zostudy.config.settings import EvaluateSettings, SupernetSettings
 from zostudy.errors import NumericalError
 from zostudy.evaluation import cost, table
+from zostudy.networks.macs import macs
 from zostudy.networks.mixing import Mixing
 from zostudy.networks.standalone import StandaloneNetwork
 from zostudy.networks.supernet import Supernet
@@ -101,7 +102,7 @@ def size(genotype: Genotype) -> tuple[int, int]:
     made = StandaloneNetwork(
         genotype, cells=5, channels=16, classes=10, in_channels=3, auxiliary=False
     )
-    return cost.parameters(made), cost.macs(made, 3, 32, 32)
+    return cost.parameters(made), macs(made, 3, 32, 32)
 
 
 def scored(

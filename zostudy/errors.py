@@ -7,6 +7,7 @@ ZostudyError
 │   └── ArchitectureError a mask or a genotype that does not fit its search space
 └── TrialError            a trial cannot go on: fails that trial with its reason
     ├── NumericalError    a loss, a score or a kernel that is not finite
+    ├── InadmissibleError no architecture that keeps to the limits was found
     ├── MemoryShortageError  a phase that needs more memory than there is
     ├── CrashError        its process crashed, with the phase that it was computing
     └── LostError         nothing that the trial did: tried again, a few times
@@ -39,6 +40,10 @@ class TrialError(ZostudyError):
 
 class NumericalError(TrialError):
     """A loss, a score or a kernel is not finite."""
+
+
+class InadmissibleError(TrialError):
+    """No architecture that keeps to the limits was found."""
 
 
 class MemoryShortageError(TrialError):

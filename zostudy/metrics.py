@@ -367,6 +367,9 @@ OBJECTIVES = tuple(metric.name for metric in _DECLARED if metric.objective)
 #: What a sweep may limit.
 LIMITED = tuple(metric.name for metric in _DECLARED if metric.constraint)
 
+#: What a search may limit: of these, what follows from a genotype alone.
+COSTS = tuple(m.name for m in _DECLARED if m.constraint and m.source == "genotype")
+
 
 def readable(values: Mapping[str, float]) -> dict[str, float]:
     """Values by name, and those in bytes or seconds in MB (2²⁰ bytes) or minutes as well."""

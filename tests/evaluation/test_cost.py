@@ -1,10 +1,18 @@
+import random
+
 import pytest
 import torch
 from torch import nn
 
-from zostudy.evaluation.cost import macs, parameters
+from tests.methods import SPACES, mask_of
+from zostudy.config.settings import EvaluateSettings
+from zostudy.evaluation.cost import Costs, of_genotype, parameters
+from zostudy.evaluation.training import standalone
+from zostudy.networks.macs import macs
 from zostudy.networks.standalone import StandaloneNetwork
+from zostudy.space import enumeration
 from zostudy.space.genotype import from_notation
+from zostudy.space.variation import Variation
 
 #: Genotypes evaluated at 20 cells, C = 36, on 32×32 pictures of ten classes. Published for P-DARTS:
 #: 3,433,798 parameters and 532 million multiply-accumulates; for DARTS (second order) 3.3 million
@@ -100,3 +108,25 @@ def test_counting_macs_leaves_the_network_as_it_was():
     macs(network, 1, 8, 8)
     assert network.training
     assert all(torch.equal(before[n], tensor) for n, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("space", "cells"), [("darts", 1), ("darts", 2), ("darts", 7), ("nasbench201", 2)]
+)
+def test_costs_without_a_network_are_those_of_the_network(space, cells, small_dataset):
+    steps = Variation(mask_of(SPACES[space], "full"), random.Random(0))
+    settings = EvaluateSettings(cells=cells, channels=3)
+    costs = Costs(SPACES[space], small_dataset, settings)
+    for genotype in [steps.random() for _ in range(3)]:
+        network = standalone(genotype, small_dataset, settings)
+        expected = of_genotype(genotype, network, small_dataset)
+        assert costs(genotype, ["parameters", "macs"]) == expected
+
+
+def test_the_least_costs_are_those_of_the_cheapest_architecture(small_dataset):
+    space = SPACES["darts"]
+    mask = mask_of(space, "single").changed(add=[("reduction", 3, 1), ("normal", 4, 3)])
+    costs = Costs(space, small_dataset, EvaluateSettings(cells=3, channels=2))
+    every = [costs(one, ["parameters", "macs"]) for one in enumeration.genotypes(mask)]
+    assert len(every) > 1
+    assert costs.least(mask) == {name: min(one[name] for one in every) for name in every[0]}

@@ -6,6 +6,7 @@ import torch
 
 from tests.pruning.test_exact import SPACE, batch, small_mask, supernet_of
 from tests.pruning.test_first_order import slope
+from tests.reference import more_rankings
 from tests.reference import rankings as reference
 from tests.reference.pairing import reference_of
 from zostudy.config.settings import SupernetSettings
@@ -38,7 +39,13 @@ CASES += [
     ("linear_regions", {"steps": 2}),
     ("synflow", {"gradients": "log"}),
     ("zen", {"norm": "removed"}),
+    ("gradient_snr", {"parts": 3, "xi": 1e-3}),
+    ("sweet_gradient", {"least": 0.0, "below": 0.02}),
+    ("meco", {"side": 16, "channels": 2}),
 ]
+
+#: What draws, and is told the generator.
+DRAWING = ("meco", "az_expressivity", "az_progressivity", "az_trainability")
 
 
 def bound(name, options):
@@ -69,7 +76,10 @@ def expected(name, run, given, options):
         redrawn(run.supernet, generator)
         shape = given.images.shape
         options = options | {"noise": [torch.randn(shape, generator=generator) for _ in range(2)]}
-    return getattr(reference, name)(run, **options)
+    if name in DRAWING:
+        options = options | {"generator": given.generator()}
+    module = more_rankings if hasattr(more_rankings, name) else reference
+    return getattr(module, name)(run, **options)
 
 
 @pytest.mark.parametrize(

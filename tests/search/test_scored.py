@@ -13,6 +13,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.errors import ConfigError, NumericalError
 from zostudy.registry import components
 from zostudy.search import scored
+from zostudy.search.admission import everything
 from zostudy.search.result import SearchResult
 from zostudy.search.scores import Score
 from zostudy.space import enumeration
@@ -33,10 +34,18 @@ def settings(algorithm="random", evaluations=25, **score):
     return from_document({"study": "s", "search": document}).config.search
 
 
-def run(chosen, dataset, checkpoint=None, report=silent, space="nasbench201", mask=None):
+def run(
+    chosen,
+    dataset,
+    checkpoint=None,
+    report=silent,
+    space="nasbench201",
+    mask=None,
+    admission=everything,
+):
     mask = mask or mask_of(SPACES[space], "full")
     context = StageContext(CPU, 0, checkpoint or MemoryCheckpoint(), report)
-    return scored.search(mask, dataset, SIZE, chosen, context)
+    return scored.search(mask, dataset, SIZE, chosen, context, admission)
 
 
 class Killed(BaseException):
@@ -127,6 +136,8 @@ def test_values_are_combined_by_ranks_or_by_shares_of_the_largest():
     known = dict(zip(genotypes, [(1.0, 30.0), (2.0, 10.0), None], strict=True))
     by_ranks = Score(("a", "b"), lambda _: (), "ranks", known).fitness(genotypes)
     assert by_ranks == [1.5, 1.5, -np.inf]
+    by_logs = Score(("a", "b"), lambda _: (), "log_ranks", known).fitness(genotypes)
+    assert by_logs == pytest.approx([np.log(0.5), np.log(0.5), -np.inf])
     by_shares = Score(("a", "b"), lambda _: (), "shares", known).fitness(genotypes)
     assert by_shares == pytest.approx([1.5, 1 + 1 / 3, -np.inf])
 

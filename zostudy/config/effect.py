@@ -7,7 +7,8 @@ from zostudy.config.search import SearchSettings
 from zostudy.config.settings import EvaluateSettings, TrialConfig
 
 #: Settings of a search by score alone, which no other follows, and the others that it follows.
-_BY_SCORE, _SHARED = ("algorithm", "score", "evaluations"), ("strategy", "architecture_fraction")
+_BY_SCORE = ("algorithm", "score", "evaluations", "constraints")
+_SHARED = ("strategy", "architecture_fraction")
 
 
 def of_search(settings: SearchSettings, document: Document) -> Document:
@@ -32,10 +33,12 @@ def of_latency(settings: LatencySettings, document: Document) -> Document:
 def leave_search_out(config: TrialConfig, kept: Document) -> None:
     """Leave out what has no effect where a genotype is drawn at random, in place.
 
-    A random genotype follows its mask alone, and a mask that is known without looking at pictures
-    is that of every supernet.
+    A random genotype follows its mask and its limits alone, and a mask that is known without
+    looking at pictures is that of every supernet.
     """
     kept["search"] = {"strategy": "random", "draw": config.search.draw}
+    if config.search.constraints:
+        kept["search"]["constraints"] = config.search.limits
     if config.mask_source.known:
         del kept["supernet"]
     else:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from zostudy.config.base import Settings
 from zostudy.config.sizes import size
-from zostudy.metrics import LIMITED, METRICS
+from zostudy.metrics import COSTS, LIMITED, METRICS
 
 
 class ConstraintSettings(Settings):
@@ -86,6 +86,18 @@ def _checked(constraints: dict[str, ConstraintSettings]) -> dict[str, Constraint
             raise ValueError(f"{name}.at_most: {limit.at_most}; needs more than 0")
     return constraints
 
+
+def _checked_costs(constraints: dict[str, ConstraintSettings]) -> dict[str, ConstraintSettings]:
+    for name in constraints:
+        if name not in COSTS:
+            raise ValueError(
+                f"{name}: does not follow from an architecture alone; allowed: {', '.join(COSTS)}"
+            )
+    return _checked(constraints)
+
+
+#: By the name of a figure that follows from an architecture alone, its limit.
+CostConstraints = Annotated[dict[str, ConstraintSettings], AfterValidator(_checked_costs)]
 
 #: By the name of a figure, its limit.
 Constraints = Annotated[dict[str, ConstraintSettings], AfterValidator(_checked)]

@@ -330,11 +330,12 @@ def _flattened(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 
 #: Later settings, and the value at which they change nothing: stored points keep their keys. The
 #: section ``latency`` came later too, and is left out where there is none.
-_LATER = (
+_LATER: tuple[tuple[str, str, object], ...] = (
     ("search", "freezing", {"name": "none"}),
     ("supernet", "channel_split", {"name": "first"}),
     ("search", "draw", 0),
     ("dataset", "splits", "shared"),
+    ("search", "constraints", {}),
     ("runtime", "deterministic", True),
 )
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from zostudy.config.base import Settings
+from zostudy.config.limits import CostConstraints
 from zostudy.config.training import AugmentSettings, SGDSettings
 from zostudy.errors import ConfigError
 
@@ -116,6 +117,9 @@ class SearchSettings(Settings):
     """Of ``score``: what architectures are scored by."""
     evaluations: int = Field(default=1000, ge=1, le=10_000_000)
     """Of ``score``: how many different architectures are scored."""
+    constraints: CostConstraints = Field(default={})
+    """Of ``score`` and ``random``: the most that the stand-alone network of an architecture may
+    need; one that needs more is rejected before it is scored."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Epochs of the search, warm-up included."""
     warmup_epochs: int = Field(default=15, ge=0, le=1_000_000)
@@ -178,6 +182,11 @@ class SearchSettings(Settings):
     def _consistent(self) -> Self:
         if self.draw and self.strategy != "random":
             raise ValueError(f"draw: {self.draw} has no effect unless strategy is 'random'")
+        if self.constraints and self.strategy not in {"score", "random"}:
+            raise ValueError(
+                f"constraints: strategy {self.strategy!r} cannot keep to limits; allowed: 'score' "
+                "or 'random', or sweep.constraints, which excludes what is above them afterwards"
+            )
         if not self.trains_supernet:
             return self
         if self.warmup_epochs >= self.epochs:
@@ -202,6 +211,11 @@ class SearchSettings(Settings):
     def trains_supernet(self) -> bool:
         """Whether a supernet is trained."""
         return self.strategy == "bilevel"
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest value allowed of each metric that is constrained."""
+        return {name: limit.most for name, limit in self.constraints.items()}
 
     @property
     def searches(self) -> bool:

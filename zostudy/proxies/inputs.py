@@ -37,13 +37,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from zostudy.networks.macs import macs
 from zostudy.networks.mixing import Mixing
+from zostudy.networks.operations import build
 from zostudy.networks.shared_operations import SharedDense, SharedReduction, SharedSeparable
+from zostudy.networks.skeleton import ResidualBlock
 from zostudy.networks.supernet import Supernet
 from zostudy.proxies.norms import Deviations, PlainNorm
 from zostudy.space.search_space import SearchSpace
 
 Images = Float[Tensor, "batch channels height width"]
+Features = Float[Tensor, "batch channels height width"]
 
 #: What a forward pass gives; a ranking function that reads only these takes no gradient itself.
 FORWARD = frozenset({"logits", "features", "maps", "pooled", "states", "images", "labels"})
@@ -230,6 +234,90 @@ class Network:
                     hooks.callback(module.register_forward_hook(mode.leave).remove)
             pooled: Tensor = self.read(images, weights)["pooled"]
         return pooled, torch.stack(mode.logs).sum()
+
+    def outputs(self, images: Images) -> list[Features]:
+        """What the stem, each residual block and each cell give, in the order of the network.
+
+        Each can be differentiated by the one before.
+
+        Args:
+            images: A batch.
+        """
+        found: list[Tensor] = []
+
+        def of_part(_: nn.Module, __: tuple[Any, ...], given: Tensor) -> Tensor:
+            found.append(_with_gradient(given))
+            return given.clone()  # the ReLU behind it may work in place
+
+        def of_cell(
+            _: nn.Module, __: tuple[Any, ...], nodes: tuple[Tensor, ...]
+        ) -> tuple[Tensor, ...]:
+            found.append(_with_gradient(torch.cat(nodes, dim=1)))
+            return torch.split(found[-1], nodes[0].shape[1], dim=1)
+
+        with contextlib.ExitStack() as hooks:
+            hooks.callback(self._supernet.stem.register_forward_hook(of_part).remove)
+            for cell in self._supernet.cells:
+                for part in cell.get_submodule("preprocess").children():
+                    if isinstance(part, ResidualBlock):
+                        hooks.callback(part.register_forward_hook(of_part).remove)
+                hooks.callback(cell.register_forward_hook(of_cell).remove)
+            mixing = _as(self._mixing, images.dtype)
+            functional_call(self._supernet, self.weights, (images, mixing))
+        return found
+
+    def operations(self, images: Images) -> Iterator[tuple[Float[Tensor, ""], int]]:
+        """Of each operation on an edge of a cell its mixing weight, and its multiply-accumulates.
+
+        Args:
+            images: A picture.
+        """
+        shapes: list[list[tuple[int, ...]]] = []
+        with contextlib.ExitStack() as hooks:
+            for cell in self._supernet.cells:
+                shapes.append([])
+                for node in cell.get_submodule("nodes").children():
+                    note = functools.partial(_note_shape, shapes[-1])
+                    hooks.callback(node.register_forward_pre_hook(note).remove)
+            with torch.no_grad():
+                functional_call(self._supernet, self.weights, (images, self._mixing))
+        space = self._supernet.space
+        for number, kind in enumerate(self._supernet.sequence):
+            mixing = self._mixing.of(number, kind)
+            weights = mixing.operations * mixing.edges[:, None]
+            for (source, _), edge in zip(space.edges, weights, strict=True):
+                stride = space.stride(kind, source)
+                for weight, name in zip(edge, space.operations, strict=True):
+                    yield weight, _macs(space, name, stride, *shapes[number][source])
+
+
+def _with_gradient(tensor: Tensor) -> Tensor:
+    """The tensor, which can be differentiated by even where nothing led to it."""
+    return tensor if tensor.requires_grad else tensor.requires_grad_()
+
+
+def _note_shape(shapes: list[tuple[int, ...]], _: nn.Module, inputs: tuple[Any, ...]) -> None:
+    shapes.append(tuple(inputs[0].shape[1:]))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _macs(
+    space: SearchSpace, name: str, stride: int, channels: int, height: int, width: int
+) -> int:
+    with torch.device("meta"):
+        operation = build(space.operation(name), channels, stride, affine=False)
+    return macs(operation, channels, height, width)
+
+
+def noise(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Images:
+    """Draws from N(0, 1), the same whatever the precision.
+
+    Args:
+        shape: Their shape.
+        generator: Draws.
+        like: Whose device and precision they have.
+    """
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).to(like)
 
 
 def _as(mixing: Mixing, dtype: torch.dtype) -> Mixing:

@@ -28,8 +28,17 @@ from zostudy.registry import ranking_function
 Labels = Int64[Tensor, " batch"]
 
 
-def _gradients(network: Network, images: Images, labels: Labels, *, twice: bool) -> list[Tensor]:
-    """The gradients of the kernels."""
+def loss_gradients(
+    network: Network, images: Images, labels: Labels, *, twice: bool = False
+) -> list[Tensor]:
+    """The gradients of the kernels.
+
+    Args:
+        network: The network.
+        images: The batch.
+        labels: Its classes.
+        twice: Whether they are differentiated again.
+    """
     loss = functional.cross_entropy(network(images), labels)
     return network.gradients(loss, network.kernels, twice=twice)
 
@@ -60,7 +69,7 @@ def gradient_norm(
         norms: ``layers`` adds up their norms, as Abdelfattah et al. do; ``whole`` is one norm of
             all gradients, as Zen-NAS compares with.
     """
-    gradients = _gradients(network, images, labels, twice=False)
+    gradients = loss_gradients(network, images, labels)
     if norms == "whole":
         return _total([g.square() for g in gradients]).sqrt()
     return torch.stack([torch.linalg.vector_norm(g) for g in network.layers(gradients)]).sum()
@@ -74,7 +83,7 @@ def gradient_norm(
 )
 def snip(network: Network, images: Images, labels: Labels) -> Float[Tensor, ""]:
     """Σ |θ g|: how much the loss depends on the weights' presence."""
-    gradients = _gradients(network, images, labels, twice=False)
+    gradients = loss_gradients(network, images, labels)
     pairs = zip(network.kernels, gradients, strict=True)
     return _total([(weight * gradient).abs() for weight, gradient in pairs])
 
@@ -99,7 +108,7 @@ def grasp(
             architecture.
     """
     with PlainNorm():  # torch's own has two derivatives; the first-order scorer takes a third
-        gradients = _gradients(network, images, labels, twice=True)
+        gradients = loss_gradients(network, images, labels, twice=True)
     norm = _total([gradient.square() for gradient in gradients])
     products = network.gradients(norm / 2, network.kernels)
     terms = zip(network.rows, network.kernels, products, strict=True)
@@ -173,6 +182,34 @@ def synflow(
     return _total([w * g for w, g in zip(weights.values(), found, strict=True)])
 
 
+def gradients_of_parts(
+    name: str, network: Network, images: Images, labels: Labels, parts: int
+) -> list[Float[Tensor, "parts ..."]]:
+    """For each layer, its gradients by the parts of a batch, in float64.
+
+    Args:
+        name: The ranking function that asks.
+        network: The network.
+        images: The batch.
+        labels: Its classes.
+        parts: Parts that it is divided into, one after the other.
+
+    Raises:
+        NumericalError: A part has less than two pictures.
+    """
+    if len(images) < 2 * parts:
+        raise NumericalError(
+            f"{name}: a batch of {len(images)} pictures has no {parts} parts of 2 pictures; "
+            "raise prune.batch_size"
+        )
+    chunks = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    layers = [network.layers(loss_gradients(network, *chunk)) for chunk in chunks]
+    return [
+        torch.stack([gradient.double() for gradient in gradients])
+        for gradients in zip(*layers, strict=True)
+    ]
+
+
 @ranking_function(
     "zico",
     sign=1,
@@ -199,17 +236,8 @@ def zico(
     Raises:
         NumericalError: The batch is too small, or no layer has a gradient that varies.
     """
-    if len(images) < 2 * parts:
-        raise NumericalError(
-            f"zico: a batch of {len(images)} pictures has no {parts} parts of 2 pictures; "
-            "raise prune.batch_size"
-        )
-    chunks = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
-    found = [_gradients(network, part, classes, twice=False) for part, classes in chunks]
-    layers = [network.layers(gradients) for gradients in found]
     totals: list[Tensor] = []
-    for gradients in zip(*layers, strict=True):
-        stacked = torch.stack([gradient.double() for gradient in gradients])
+    for stacked in gradients_of_parts("zico", network, images, labels, parts):
         means, deviations = stacked.abs().mean(dim=0), stacked.std(dim=0, correction=0)
         ratios = torch.where(deviations > 0, means / deviations, 0.0)
         totals.append(ratios.sum())

@@ -15,6 +15,7 @@ from zostudy.networks.memory import held_bytes
 from zostudy.networks.node_operations import NodeOperations
 from zostudy.runtime import Runtime
 from zostudy.search import decision
+from zostudy.search.admission import Admission, everything
 from zostudy.search.result import SearchResult
 from zostudy.search.schedules import later_stages
 from zostudy.search.session import Session, sampled_epochs
@@ -36,6 +37,7 @@ def search(
     supernet: SupernetSettings,
     settings: SearchSettings,
     context: StageContext,
+    admission: Admission = everything,
 ) -> SearchResult:
     """Search the supernet that a mask leaves.
 
@@ -47,10 +49,12 @@ def search(
         supernet: Size of the supernet.
         settings: The search.
         context: Device, seed, checkpoint and report.
+        admission: Not asked: the settings of such a search have no limits.
 
     Raises:
         NumericalError: A loss is not finite.
     """
+    del admission
     session = Session(mask, dataset, supernet, settings, context)
     session.resume()
     while not session.ended:

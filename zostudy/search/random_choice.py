@@ -2,7 +2,9 @@
 
 import random
 
+from zostudy.errors import InadmissibleError
 from zostudy.runtime import seeded
+from zostudy.search.admission import Admission, everything
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.variation import Variation
@@ -11,13 +13,22 @@ from zostudy.space.variation import Variation
 _RANDOM_GENOTYPE = "search/random genotype"
 
 
-def random_genotype(mask: OperationMask, seed: int, draw: int) -> Genotype:
-    """A genotype; every one that the mask leaves is equally likely.
+def random_genotype(
+    mask: OperationMask, seed: int, draw: int, admission: Admission = everything
+) -> Genotype:
+    """A genotype; every one that the mask leaves, and that is admitted, is equally likely.
 
     Args:
         mask: The mask; a genotype exists under it.
         seed: The trial's seed.
         draw: Which of the random genotypes of that seed.
+        admission: Which architectures may be chosen.
+
+    Raises:
+        InadmissibleError: None that is admitted was found.
     """
     stream = seeded("cpu", seed, _RANDOM_GENOTYPE, draw).initial_seed()
-    return Variation(mask, random.Random(stream)).random()
+    try:
+        return Variation(mask, random.Random(stream), admission).random()
+    except InadmissibleError as error:
+        raise admission.refusal() from error

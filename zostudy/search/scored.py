@@ -15,10 +15,11 @@ from typing import Any
 from zostudy.config.search import SearchSettings
 from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
-from zostudy.errors import NumericalError
+from zostudy.errors import InadmissibleError, NumericalError
 from zostudy.networks.dry_run import predicted_peak
 from zostudy.networks.memory import PeakMemory
 from zostudy.runtime import Runtime, seeded
+from zostudy.search.admission import Admission, everything
 from zostudy.search.result import SearchResult
 from zostudy.search.scores import (
     Score,
@@ -58,6 +59,7 @@ def search(
     supernet: SupernetSettings,
     settings: SearchSettings,
     context: StageContext,
+    admission: Admission = everything,
 ) -> SearchResult:
     """Search the architectures that a mask leaves for the one of the best score.
 
@@ -70,19 +72,21 @@ def search(
         supernet: Size of the networks that are scored.
         settings: The search.
         context: Device, seed, checkpoint and report.
+        admission: Which architectures may be scored.
 
     Raises:
         NumericalError: No architecture has a value.
+        InadmissibleError: No architecture that may be scored was found.
     """
     state = context.checkpoint.load() or {}
     runtime, stored = context.runtime, _stored(state, mask.space)
     memory = PeakMemory(runtime.device, state.get("peak_bytes", 0))
     given = ScoreContext(mask.space, supernet, dataset, settings, runtime, context.seed, memory)
     score = score_of(given)
-    most = min(settings.evaluations, enumeration.count(mask))
+    most = min(settings.evaluations, admission.count(mask))
     before, began, due = state.get("seconds", 0.0), time.perf_counter(), 0.0
     history: list[dict[str, float]] = []
-    for genotype in proposals(mask, settings, score, context.seed, most):
+    for genotype in proposals(mask, settings, score, context.seed, most, admission):
         if genotype in stored:
             score.known[genotype] = stored[genotype]
         elif score(genotype) is None:
@@ -91,7 +95,7 @@ def search(
         if done % _EVERY and done < most:
             continue
         if done % _between(done) == 0 or done == most:
-            history.append(_course(score))
+            history.append(_course(score, admission))
         if done >= len(stored):
             now = time.perf_counter()
             if now >= due or done == most:
@@ -111,14 +115,19 @@ def search(
         alpha_history=(),
         seconds=before + time.perf_counter() - began,
         peak_bytes=memory.peak_bytes,
-        metrics={"evaluated": float(done)} | _course(score),
+        metrics={"evaluated": float(done)} | _course(score, admission),
         notes=_notes(done, most),
         scored=[(genotype, values and list(values)) for genotype, values in score.known.items()],
     )
 
 
 def proposals(
-    mask: OperationMask, settings: SearchSettings, score: Score, seed: int, most: int
+    mask: OperationMask,
+    settings: SearchSettings,
+    score: Score,
+    seed: int,
+    most: int,
+    admission: Admission = everything,
 ) -> Iterator[Genotype]:
     """Architectures that the algorithm proposes for the first time.
 
@@ -128,18 +137,25 @@ def proposals(
         score: Knows the values of each before the next is asked for.
         seed: The trial's seed.
         most: How many there are to be.
+        admission: Which architectures may be proposed.
+
+    Raises:
+        InadmissibleError: No architecture that may be proposed was found.
     """
     chosen = settings.algorithm
     component = mask.space.find("search_algorithm", chosen.name, "search.algorithm.name")
     draw = pseudo_random.Random(seeded("cpu", seed, _ALGORITHM).initial_seed())
-    proposed = component.load()(Variation(mask, draw), score.fitness, **chosen.options)
+    variation = Variation(mask, draw, admission)
     stale = 0
-    for genotype in proposed:
-        stale = stale + 1 if genotype in score.known else 0
-        if not stale:
-            yield genotype
-        if len(score.known) >= most or stale >= _STALE:
-            return
+    try:
+        for genotype in component.load()(variation, score.fitness, **chosen.options):
+            stale = stale + 1 if genotype in score.known else 0
+            if not stale:
+                yield genotype
+            if len(score.known) >= most or stale >= _STALE:
+                return
+    except InadmissibleError as error:
+        raise admission.refusal() from error
 
 
 def _between(done: int) -> int:
@@ -163,11 +179,12 @@ def _why(score: Score) -> str:
     return f"; the last one: {score.reasons[-1]}" if score.reasons else ""
 
 
-def _course(score: Score) -> dict[str, float]:
-    """The values of the best architecture up to now, and how many have none."""
+def _course(score: Score, admission: Admission) -> dict[str, float]:
+    """The values of the best architecture up to now, how many have none, how many were rejected."""
     values = score.known[score.best()] or ()
     found = {f"best_{name}": value for name, value in zip(score.names, values, strict=False)}
-    return found | {"refused": float(list(score.known.values()).count(None))}
+    found["refused"] = float(list(score.known.values()).count(None))
+    return found | ({"rejected": float(admission.rejected)} if admission.limited else {})
 
 
 def _text(score: Score) -> str:

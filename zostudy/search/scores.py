@@ -34,6 +34,9 @@ _WEIGHTS, _IMAGES = "search/score weights", "search/score images"
 #: What a score found for an architecture: a value for each of its names, larger being better.
 Values = tuple[float, ...]
 
+#: How the values of a score become one.
+Combined = Literal["ranks", "log_ranks", "shares"]
+
 
 @dataclass(frozen=True)
 class ScoreContext:
@@ -65,15 +68,16 @@ class Score:
     Attributes:
         names: What its values are.
         of: The values of an architecture.
-        combined: How several values become one: the mean of their ``ranks``, or the sum of their
-            ``shares`` of the largest size that each has among the architectures compared.
+        combined: How several values become one: the mean of their ``ranks``, the sum of the logs of
+            their ranks as shares of the largest (``log_ranks``), or the sum of their ``shares`` of
+            the largest size that each has among the architectures compared.
         known: Values by architecture; nothing for one that has none.
         reasons: Why architectures that were scored now have none.
     """
 
     names: tuple[str, ...]
     of: Callable[[Genotype], Values]
-    combined: Literal["ranks", "shares"] = "ranks"
+    combined: Combined = "ranks"
     known: dict[Genotype, Values | None] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
@@ -99,8 +103,11 @@ class Score:
         if not rows or len(self.names) == 1:
             return [-np.inf if row is None else row[0] for row in held]
         columns = np.array(rows).T
+        ranks = np.array([rankdata(column) for column in columns])
         if self.combined == "ranks":
-            combined = iter(np.mean([rankdata(column) for column in columns], axis=0).tolist())
+            combined = iter(ranks.mean(axis=0).tolist())
+        elif self.combined == "log_ranks":
+            combined = iter(np.log(ranks / len(rows)).sum(axis=0).tolist())
         else:
             largest = np.abs(columns).max(axis=1, keepdims=True)
             shares = np.divide(columns, largest, out=np.zeros_like(columns), where=largest > 0)
@@ -138,7 +145,7 @@ def proxies(
     context: ScoreContext,
     *,
     ranking: tuple[str, ...] = ("naswot",),
-    combined: Literal["ranks", "shares"] = "ranks",
+    combined: Literal["ranks", "log_ranks", "shares"] = "ranks",
     images: Annotated[int, "[2, 1000000]"] = 64,
     repeats: Annotated[int, "[1, 1000000]"] = 1,
     skip_reach: bool = False,
@@ -152,7 +159,8 @@ def proxies(
         context: What is scored.
         ranking: Ranking functions.
         combined: How several become one: the mean of their ``ranks`` among the architectures
-            compared, or the sum of their ``shares`` of the largest size that each has among them.
+            compared, the sum of the logs of these (``log_ranks``, AZ-NAS), in which a low rank
+            weighs more, or the sum of their ``shares`` of the largest size that each has there.
         images: Pictures in a network's one batch.
         repeats: Initializations and draws of pictures that values are averaged over.
         skip_reach: Whether the mean number of nodes that skip connections leap is a value more

@@ -8,6 +8,7 @@ from zostudy.config.settings import SupernetSettings
 from zostudy.data.dataset import Dataset
 from zostudy.runtime import Runtime
 from zostudy.search import bilevel, scored
+from zostudy.search.admission import Admission
 from zostudy.search.result import SearchResult
 from zostudy.space.mask import OperationMask
 from zostudy.stage import StageContext
@@ -23,6 +24,7 @@ class Strategy(Protocol):
         supernet: SupernetSettings,
         settings: SearchSettings,
         context: StageContext,
+        admission: Admission,
     ) -> SearchResult:
         """From a mask to a genotype."""
 

@@ -7,9 +7,10 @@ Symbols:
 
 import math
 import random as pseudo_random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from zostudy.errors import InadmissibleError
 from zostudy.space import enumeration
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
@@ -18,6 +19,9 @@ from zostudy.space.search_space import Node
 #: One node of a genotype, made anew: cell type, its place in the cell, its pairs.
 _Edit = tuple[str, int, Node]
 
+
+#: Random architectures of which one must be admitted, and children of one parent, or of two.
+TRIES, _CHILDREN = 1_000, 100
 
 #: What a node may be: operations by edge, choices of edges, and how many ways each choice has.
 _Ways = tuple[dict[int, list[str]], list[tuple[int, ...]], list[int]]
@@ -30,14 +34,27 @@ class Variation:
     Attributes:
         mask: The mask; a genotype exists under it.
         draw: Draws.
+        admits: Says which architectures may be given; the others are drawn again, or left out.
     """
 
     mask: OperationMask
     draw: pseudo_random.Random
+    admits: Callable[[Genotype], bool] = lambda _: True
     _ways: dict[tuple[str, int], _Ways] = field(default_factory=dict, compare=False)
 
     def random(self) -> Genotype:
-        """An architecture; every one that the mask leaves is equally likely."""
+        """An architecture; every one that is admitted is equally likely.
+
+        Raises:
+            InadmissibleError: None of `TRIES` in a row is admitted.
+        """
+        for _ in range(TRIES):
+            found = self._any()
+            if self.admits(found):
+                return found
+        raise InadmissibleError(f"none of {TRIES:,} architectures drawn at random is admitted")
+
+    def _any(self) -> Genotype:
         space = self.mask.space
         cells = {
             kind: tuple(self._node(kind, target) for target in space.targets)
@@ -59,28 +76,42 @@ class Variation:
 
     def neighbours(self, genotype: Genotype) -> list[Genotype]:
         """All architectures one change away: another operation on an edge, or another edge."""
-        return [_with(genotype, edit) for edit in self._edits(genotype)]
+        every = (_with(genotype, edit) for edit in self._edits(genotype))
+        return list(filter(self.admits, every))
 
     def mutated(self, genotype: Genotype, changes: int = 1) -> Genotype:
         """An architecture some changes away; it itself where nothing can change.
+
+        It itself also where none of 100 such architectures is admitted.
 
         Args:
             genotype: Where to start.
             changes: How many steps to a random neighbour.
         """
-        for _ in range(changes):
-            edits = list(self._edits(genotype))
-            if edits:
-                genotype = _with(genotype, self.draw.choice(edits))
+        for _ in range(_CHILDREN):
+            child = genotype
+            for _ in range(changes):
+                edits = list(self._edits(child))
+                if edits:
+                    child = _with(child, self.draw.choice(edits))
+            if self.admits(child):
+                return child
         return genotype
 
     def crossed(self, mother: Genotype, father: Genotype) -> Genotype:
-        """A child: of each edge that both keep, and of each other node, one parent's."""
-        cells = {
-            kind: tuple(map(self._either, nodes, father.cells[kind]))
-            for kind, nodes in mother.cells.items()
-        }
-        return Genotype(mother.space, cells)
+        """A child: of each edge that both keep, and of each other node, one parent's.
+
+        The mother where none of 100 children is admitted.
+        """
+        for _ in range(_CHILDREN):
+            cells = {
+                kind: tuple(map(self._either, nodes, father.cells[kind]))
+                for kind, nodes in mother.cells.items()
+            }
+            child = Genotype(mother.space, cells)
+            if self.admits(child):
+                return child
+        return mother
 
     def _either(self, one: Node, other: Node) -> Node:
         if [source for _, source in one] != [source for _, source in other]:

@@ -122,6 +122,34 @@ def test_random_genotypes_are_looked_up_as_trials_of_the_study(tmp_path):
     assert (code, "identical" in out) == (0, True), out + err
 
 
+@pytest.mark.slow
+def test_a_search_under_limits_and_random_genotypes_beside_it_keep_to_them(tmp_path):
+    folder, most = prepared(tmp_path), 1310
+    search = {
+        "strategy": "score",
+        "evaluations": 4,
+        "algorithm": {"name": "random"},
+        "score": {"name": "proxies", "images": 8, "ranking": ["synflow"]},
+    }
+    sweep = {"seeds": [0], "objectives": [], "random_baseline": 2}
+
+    def run(limit):
+        limited = search | {"constraints": {"parameters": {"at_most": limit}}}
+        study = STUDY | {"prune": {"source": "none"}, "search": limited, "sweep": sweep}
+        (folder / "study.yaml").write_text(yaml.safe_dump(study))
+        return zostudy(folder, "run", "study.yaml", "--skip-check")
+
+    code, _, err = run(10)
+    assert code == 2
+    assert "search.constraints.parameters.at_most: 10 is below the least that an" in err
+    code, _, err = run(most)
+    assert code == 0, err
+    found = json.loads(zostudy(folder, "results", "study.yaml", "--json")[1])
+    trials = [*found["trials"], *found["random_baseline"]["trials"]]
+    assert len(trials) == 3
+    assert all(trial["metrics"]["parameters"] <= most for trial in trials)
+
+
 def test_mlflow_has_regret_rank_and_percentile_on_the_trial_and_on_its_evaluation(finished):
     folder, _ = finished
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

@@ -15,9 +15,12 @@ from zostudy.config.limits import ConstraintSettings
 from zostudy.config.settings import TrialConfig
 from zostudy.config.sizes import shown_bytes
 from zostudy.data.dataset import Dataset
+from zostudy.errors import ConfigError
 from zostudy.evaluation import cost
 from zostudy.evaluation.training import standalone
 from zostudy.space.genotype import Genotype
+from zostudy.space.mask import OperationMask
+from zostudy.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,23 @@ def costs(
         network = standalone(genotype, dataset, config.evaluate)
     found = cost.of_genotype(genotype, network, dataset)
     return limited(constraints, {name: (value, True) for name, value in found.items()})
+
+
+def check_limits(config: TrialConfig, space: SearchSpace, dataset: Dataset) -> None:
+    """Whether some architecture of the search space may keep to the limits of a search.
+
+    Raises:
+        ConfigError: A limit is below what every architecture needs.
+    """
+    least = cost.Costs(space, dataset, config.evaluate).least(OperationMask.full(space))
+    for name, most in config.search.limits.items():
+        if name in least and most < least[name]:
+            raise ConfigError(
+                f"search.constraints.{name}.at_most: {most:,.0f} is below the least that an "
+                f"architecture of {space.name!r} needs with evaluate.cells "
+                f"{config.evaluate.cells} and evaluate.channels {config.evaluate.channels}; "
+                f"allowed: {least[name]:,} or more"
+            )
 
 
 def named(figures: tuple[Limited, ...]) -> dict[str, float]:

@@ -29,6 +29,7 @@ from zostudy.evaluation.training import evaluate, standalone
 from zostudy.metrics import measured
 from zostudy.pruning.mask_sources import PruneContext, PruneResult
 from zostudy.runtime import Runtime
+from zostudy.search.admission import Admission
 from zostudy.search.random_choice import random_genotype
 from zostudy.search.result import SearchResult
 from zostudy.search.strategies import STRATEGIES
@@ -157,10 +158,13 @@ class TrialPhases:
             "supernet": to_document(config.supernet),
             "mask": mask.digest(),
         } | self._files("search.")
+        if config.search.constraints:
+            settings["network"] = [config.evaluate.cells, config.evaluate.channels]
 
         def compute(stage: StageContext) -> Computed:
             search = STRATEGIES[config.search.strategy].search
-            result = search(mask, self.dataset, config.supernet, config.search, stage)
+            given = mask, self.dataset, config.supernet, config.search, stage, self._admission()
+            result = search(*given)
             return Computed(result.to_dict())
 
         def predict() -> int:
@@ -180,10 +184,20 @@ class TrialPhases:
         )
 
     def unsearched(self, pruned: PruneResult) -> Genotype | None:
-        """The genotype that is there without a search: pruned to, or drawn from the mask."""
+        """The genotype that is there without a search: pruned to, or drawn from the mask.
+
+        Raises:
+            InadmissibleError: None that keeps to the limits was found.
+        """
         if self.config.search.strategy == "random":
-            return random_genotype(pruned.mask, self.seed, self.config.search.draw)
+            chosen = pruned.mask, self.seed, self.config.search.draw
+            return random_genotype(*chosen, self._admission())
         return pruned.genotype
+
+    def _admission(self) -> Admission:
+        """Which architectures a search may choose."""
+        costs = cost.Costs(self.space, self.dataset, self.config.evaluate)
+        return Admission(self.config.search.limits, costs)
 
     def latency(self, genotype: Genotype) -> Phase[Metrics] | None:
         """From a genotype to the latency of its network, if the study has one.

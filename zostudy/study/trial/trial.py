@@ -9,7 +9,7 @@ from typing import Any
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
-from zostudy.errors import ArchitectureError, LostError
+from zostudy.errors import ArchitectureError, InadmissibleError, LostError
 from zostudy.evaluation import latency, predicted, table
 from zostudy.evaluation.latency import KnownLatencies
 from zostudy.metrics import measured, of, readable
@@ -22,7 +22,7 @@ from zostudy.stage import StageContext, StoppedEarly
 from zostudy.study.identity.data import loaded
 from zostudy.study.ingredients import differences
 from zostudy.study.pictures import drawing
-from zostudy.study.planning.constraints import broken, costs, limited, named
+from zostudy.study.planning.constraints import broken, check_limits, costs, limited, named
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.planning.plan import Plan, Planner, check_batches
 from zostudy.study.points import Ended, Point, TrialOutcome, alternatives, label
@@ -126,8 +126,10 @@ class Trials:
         self._latencies_of(config)
 
     def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
+        space = search_space(config.search_space.name, config.extensions)
+        if config.search.constraints:
+            check_limits(config, space, dataset)
         if config.search.strategy == "score":
-            space = search_space(config.search_space.name, config.extensions)
             scored.check(dataset, config.supernet, config.search, space, self._runtime)
 
     def plan(self, points: Sequence[Point]) -> Plan:
@@ -207,7 +209,9 @@ class Trials:
             return phase.result(record.values)
 
         pruned = kept(phases.prune())
-        genotype = None if pruned is None else phases.unsearched(pruned)
+        genotype = None
+        with contextlib.suppress(InadmissibleError):  # the trial has failed, or will
+            genotype = None if pruned is None else phases.unsearched(pruned)
         if pruned is not None and genotype is None:
             searched = kept(phases.search(pruned.mask))
             genotype = None if searched is None else searched.genotype
