@@ -120,7 +120,7 @@ def inputs(made_of: Ingredients) -> dict[str, str]:
 
 def machine(made_of: Ingredients) -> dict[str, str]:
     """The ingredients that are the machine's."""
-    return {name: made_of.get(name, "") for name in MACHINE if name in made_of or name != HARDWARE}
+    return {name: value for name, value in made_of.items() if name in MACHINE}
 
 
 def differences(

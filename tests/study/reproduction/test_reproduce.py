@@ -62,7 +62,7 @@ def test_a_trial_is_the_same_again_and_its_study_is_not_touched(done):
     assert found["identical"]
     assert (found["difference"], found["reasons"], found["notes"]) == (None, [], [])
     assert found["course_of"] == "MLflow"
-    assert found["epochs"] == {"prune": 1, "search": 2, "evaluate": 2}
+    assert found["epochs"] == {"prune": 0, "search": 2, "evaluate": 2}
     assert contents(done) == before
 
 
