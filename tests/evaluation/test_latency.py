@@ -1,6 +1,7 @@
 """Latencies: measured, of a table, learned from a few architectures."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from zostudy.config.latency import LatencySettings
 from zostudy.errors import DataError
 from zostudy.evaluation.latency import known, measured
 from zostudy.predictors.encodings import live_edges
-from zostudy.predictors.latency import LatencyModel
+from zostudy.predictors.latency import LatencyModel, _Candidate
 from zostudy.space import enumeration
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import search_space
@@ -38,6 +39,31 @@ def test_a_device_that_adds_up_operations_is_learned_from_30_cells(device):
     assert model.reading == ("all" if device is all_run else "live")
     assert np.median(np.abs(model(cells[30:]) / truth[30:] - 1)) < 0.03
     assert min(model.weights.values()) >= 0
+
+
+def of_the_covariance(candidate, aims):
+    """The evidence with the covariance of the architectures written out."""
+    covariance = candidate.design @ candidate.design.T + np.eye(len(aims))
+    variance = aims @ np.linalg.solve(covariance, aims) / len(aims)
+    return -(len(aims) * np.log(variance) + np.linalg.slogdet(covariance).logabsdet) / 2
+
+
+@pytest.mark.parametrize("count", [5, 160])
+def test_the_evidence_is_that_of_the_covariance_written_out(count):
+    aims = np.array([live_run(cell) for cell in CELLS[:count]]) / 5
+    for candidate in _Candidate.of(CELLS[:count], "used", 1 / (aims + 0.5)):
+        assert candidate.evidence(aims) == pytest.approx(of_the_covariance(candidate, aims))
+
+
+def test_what_learning_takes_in_memory_does_not_grow_with_the_square_of_the_table():
+    cells = list(itertools.islice(enumeration.genotypes(OperationMask.full(SPACE)), 4000))
+    aims = np.array([live_run(cell) for cell in cells])
+    *_, candidate = _Candidate.of(cells, "live", np.ones(len(cells)))
+    tracemalloc.start()
+    candidate.evidence(aims)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * candidate.design.nbytes < 8 * len(cells) ** 2 / 10
 
 
 def file(tmp_path, rows):
