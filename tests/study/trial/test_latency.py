@@ -1,5 +1,6 @@
 """Studies with latencies, on a search space of 27 architectures whose accuracies are of a table."""
 
+import hashlib
 import json
 import os
 import signal
@@ -117,6 +118,10 @@ def test_a_given_genotype_has_its_latency_too(finished):
     code, out, err = zostudy(folder, "evaluate", "study.yaml", "given.json", *learned)
     assert code == 0, err
     assert 0 < json.loads(out)["metrics"]["latency_ms"] < 2 * max(MS.values())
+    ways = [run.data for run in runs_of(folder) if run.info.run_name == "genotype"]
+    assert sorted(run.params["latency.by"] for run in ways) == ["predictor", "table"]
+    content = hashlib.sha256((folder / "device.csv").read_bytes()).hexdigest()
+    assert {run.tags["zostudy.latency.path"] for run in ways} == {content}
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
 from zostudy.study.identity.data import loaded
-from zostudy.study.ingredients import differences
+from zostudy.study.ingredients import HARDWARE, differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, costs, limited, named
 from zostudy.study.planning.peak_memory import Predictions
@@ -247,9 +247,15 @@ class Trials:
         self._check_latency(config)
         phases = self._phases_of(config, seed)
         phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
-        key = digest([config.study, "genotype", phase.key])
-        params = {"seed": seed} | flat(phase.settings)
-        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.digest}
+        timed = phases.latency(genotype)
+        own = [phase.key, timed.key] if timed else [phase.key]
+        key = digest([config.study, "genotype", *own])
+        params = {"seed": seed} | flat({**phase.settings, **(timed.settings if timed else {})})
+        tags = {"zostudy.study": config.study} | {
+            f"zostudy.{ingredient}": phases.made_of[ingredient]
+            for ingredient in ("data", "latency.path", HARDWARE)
+            if ingredient in phases.made_of
+        }
         name = "genotype"
         with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
             trial = _Trial(name, phases, run, using)
