@@ -257,6 +257,34 @@ def test_latencies_of_points_that_are_not_in_the_file_any_more_bind_no_hardware(
         beginning.check_same_engine(both)
 
 
+class Overtaken(Engine):
+    """Trials on a machine that another one overtakes, which completes one and is stopped."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def outcome(self, point, seed, number):
+        first = engine.Engine(lambda *_: KeyboardInterrupt() if first.calls[1:] else None)
+        with pytest.raises(KeyboardInterrupt):
+            first.run(self.other)
+        return super().outcome(point, seed, number)
+
+
+def test_a_worker_ends_where_a_trial_of_another_machine_was_complete_first(make):
+    one, other = (
+        make(TODAY | {"hardware": hardware}, XI, seeds=[0, 1], trial=MEASURED)
+        for hardware in ("one", "another")
+    )
+    worker.prepare(one)
+    overtaken = Overtaken(one)
+    with pytest.raises(ConfigError, match=r"^latency: the hardware .* was one then and is another"):
+        worker.run(other, overtaken, overtaken.notices.append)
+    assert len(overtaken.calls) == 1
+    assert Engine(50.0).run(one).executed == 3
+    assert [n for n, _ in means(one)] == [2, 2]
+
+
 # -- studies of versions that recorded nothing ---------------------------------------------------
 
 

@@ -275,19 +275,19 @@ def apart(units: Sequence[Unit]) -> tuple[Apart, ...]:
     return tuple(Apart(numbers_of(group), what) for what, group in groups.items())
 
 
-def check_same_engine(today: Today, found: Sorted, left: Iterable[Point]) -> None:
+def check_same_engine(today: Today, machines: Machines, left: Iterable[Point]) -> None:
     """Whether trials that are left would be run on the machine of those that count.
 
     Args:
         today: What the points are made of today.
-        found: The units.
+        machines: The machines that count.
         left: The points of which trials are left; one of a sampled sweep is enough.
 
     Raises:
         ConfigError: They would not.
     """
     for point in left:
-        counts = _counting(found.machines, point.config)
+        counts = _counting(machines, point.config)
         for different in differences(counts, today.of(point), tuple(counts)):
             if different.name == "device":
                 raise ConfigError(
