@@ -28,6 +28,7 @@ from zostudy.space import csv_file
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
+from zostudy.stage import Progress, silent
 
 #: What ONNX Runtime needs beside torch.
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -49,7 +50,7 @@ class KnownLatencies:
 
 
 def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
-    """Read a whole table, or learn from it.
+    """Read a whole table, or learn from one what it does not hold.
 
     Args:
         settings: Where it lies and which of its columns count; ``by`` is table or predictor.
@@ -78,7 +79,11 @@ def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
             f"needs at least {LEAST}"
         )
     model = LatencyModel.fit(tuple(rows), np.array(list(rows.values())))
-    return KnownLatencies(lambda genotype: float(model([genotype])[0]), digest)
+
+    def measured_or_predicted(genotype: Genotype) -> float:
+        return rows[genotype] if genotype in rows else float(model([genotype])[0])
+
+    return KnownLatencies(measured_or_predicted, digest)
 
 
 def _row(
@@ -115,7 +120,10 @@ def check_runtime(settings: LatencySettings) -> None:
 
 
 def measured(
-    network: nn.Module, shape: tuple[int, int, int], settings: LatencySettings
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    settings: LatencySettings,
+    report: Callable[[Progress], None] = silent,
 ) -> dict[int, tuple[float, float]]:
     """Median and 95th percentile of a call in milliseconds, by batch size.
 
@@ -123,7 +131,9 @@ def measured(
         network: The network; it stays as it is.
         shape: Channels, height and width of a picture.
         settings: How.
+        report: Called before the first batch size and after each.
     """
+    report(Progress("latency", 0, len(settings.batch_sizes)))
     module = copy.deepcopy(network).cpu().float().eval().requires_grad_(requires_grad=False)
     run = _opened(module, shape, settings)
     threads, found = torch.get_num_threads(), {}
@@ -133,7 +143,10 @@ def measured(
             generator = torch.Generator().manual_seed(0)
             pictures = torch.randn((batch, *shape), generator=generator)
             times = _times(run, pictures, settings)
-            found[batch] = statistics.median(times), float(np.percentile(times, 95))
+            median, high = statistics.median(times), float(np.percentile(times, 95))
+            found[batch] = median, high
+            done = {f"median_ms_batch_{batch}": median, f"p95_ms_batch_{batch}": high}
+            report(Progress("latency", len(found), len(settings.batch_sizes), done))
     finally:
         torch.set_num_threads(threads)
     return found
