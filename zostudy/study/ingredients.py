@@ -9,7 +9,8 @@ a path         of a setting that names a file, such as ``prune.path`` or ``evalu
 ``extensions`` source of the study's extensions, and of their own modules that these import
 ``engine``     source of the parts of zostudy that compute
 ``device``     type of the device that computed: ``cpu`` or ``cuda``
-``hardware``   processor and version of the runtime, where latency is measured
+``hardware``   processor, how many are usable, platform and versions of the runtime, where latency
+               is measured
 ============== ====================================================================================
 
 Precision and threads are settings. The last three ingredients are the *machine*; the others are the
