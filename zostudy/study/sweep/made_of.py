@@ -224,7 +224,7 @@ def _some(made_of: Ingredients, names: Sequence[str]) -> dict[str, str]:
 
 def _counting(machines: Machines, config: TrialConfig) -> dict[str, str]:
     """The machine that counts for settings; empty where there is none."""
-    found = {}
+    found: dict[str, str] = {}
     for group, names in _groups(config).items():
         if group in machines:
             found |= _some(machines[group], names)
