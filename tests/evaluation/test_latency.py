@@ -91,10 +91,11 @@ def test_what_is_no_latency_is_named_with_its_line(tmp_path):
         known(LatencySettings(by="predictor", path=path, column="ms"), SPACE)
 
 
-def test_a_network_is_measured_for_each_batch_size_and_threads_are_as_before():
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+def test_a_network_is_measured_for_each_batch_size_and_threads_are_as_before(runtime):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
     threads = torch.get_num_threads()
-    settings = LatencySettings(by="measured", batch_sizes=(1, 4), runs=3, warmup=1)
+    settings = LatencySettings(by="measured", batch_sizes=(1, 4), runs=3, warmup=1, runtime=runtime)
     told = []
     found = measured(network, (1, 8, 8), settings, told.append)
     assert list(found) == [1, 4]

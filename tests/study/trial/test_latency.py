@@ -227,7 +227,7 @@ def test_ways_to_a_latency_are_not_swept_and_a_runtime_must_be_there(tmp_path, m
     code, _, err = zostudy(folder, "validate", "study.yaml", *swept)
     assert code == 2
     assert "sweep.parameters.latency.column: latencies that are had in different ways" in err
-    monkeypatch.setattr("zostudy.evaluation.latency.find_spec", lambda _: None)
+    monkeypatch.setattr("zostudy.evaluation.programs.find_spec", lambda _: None)
     onnx = ("--set", "latency={by: measured, runtime: onnxruntime}")
     code, _, err = zostudy(folder, "run", "study.yaml", "--skip-check", *onnx)
     assert code == 2
