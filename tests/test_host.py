@@ -142,6 +142,25 @@ def test_a_real_group_below_the_own_one_is_found():
         (own / name).rmdir()
 
 
+ARM = """processor : {}
+BogoMIPS : 108.00
+CPU implementer : 0x41
+CPU part : {}
+
+"""
+
+
+def test_a_processor_without_a_name_is_told_by_board_and_kinds_of_cores(tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text(ARM.format(0, "0xd05") + ARM.format(1, "0xd0b") + "Model : Some Board 4\n")
+    assert host.processor(file) == (
+        "CPU implementer 0x41 CPU part 0xd05 CPU part 0xd0b Some Board 4"
+    )
+    file.write_text("model name : Some Processor\nmodel name : Some Processor\n")
+    assert host.processor(file) == "Some Processor"
+    assert host.processor(tmp_path / "gone")
+
+
 _PRINT = "from zostudy import host; print(host.memory(), host.processors())"
 
 

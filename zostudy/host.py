@@ -24,6 +24,9 @@ _SPIN_COUNT = 2000
 
 _PROCESS = Path("/proc/self")
 
+#: What tells processors without a name apart.
+_NUMBERS = ("Model", "CPU implementer", "CPU part", "CPU variant", "CPU revision")
+
 
 def wait_briefly(environment: MutableMapping[str, str]) -> None:
     """Have the threads of torch sleep soon while they wait, unless the user has said how they wait.
@@ -50,14 +53,26 @@ def memory(process: Path = _PROCESS) -> int:
     return min(limits)
 
 
-def processor() -> str:
-    """The processor's own name where the system tells it."""
+def processor(file: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's own name where the system tells it.
+
+    Linux on ARM gives no name: there it is the board's, if it is told, and the numbers of each kind
+    of core.
+
+    Args:
+        file: What the system tells.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    told = [(name.strip(), value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+    names = [value for name, value in told if name == "model name"]
+    parts = [
+        value if name == "Model" else f"{name} {value}" for name, value in told if name in _NUMBERS
+    ]
+    own = names[0] if names else " ".join(dict.fromkeys(sorted(parts)))
+    return own or platform.processor() or platform.machine()
 
 
 def processors(process: Path = _PROCESS) -> int:

@@ -29,9 +29,8 @@ class Metric:
 
     Attributes:
         name: Its name in results, MLflow and study files.
-        unit: What its stored value is counted in. Percentage points are ``points``; multiply and
-            accumulate operations are ``macs``, and 1 for yes and 0 for no are ``flag``, whose means
-            are shares.
+        unit: What its stored value is counted in. Percentage points are ``points``; 1 for yes and 0
+            for no are ``flag``, whose means are shares.
         title: What people call it, with the unit that they read it in: the head of its column, and
             its name in a trial's details.
         meaning: What it is, in one sentence.
@@ -326,11 +325,12 @@ _DECLARED = (
     Metric(
         "latency_p95_ms",
         "milliseconds",
-        "",
+        "latency ms, slowest 5 %",
         "The 95th percentile of these milliseconds, where they are measured.",
         "latency",
         better="smaller",
         hardware=True,
+        column=False,
     ),
     *_of_phase("evaluate", "training the genotype"),
     Metric(
@@ -379,22 +379,6 @@ def readable(values: Mapping[str, float]) -> dict[str, float]:
         if name in METRICS and suffix in READABLE:
             found[METRICS[name].readable] = value / READABLE[suffix][1]
     return found
-
-
-def repeats(name: str, device: str) -> bool:
-    """Whether the same computation gives the same value of a figure again.
-
-    Durations are not the same again, and on CUDA neither are peaks of memory, which its allocator
-    counts with what libraries take.
-
-    Args:
-        name: A metric of a trial, or a figure of an epoch or round.
-        device: Type of the device: ``cpu`` or ``cuda``.
-    """
-    if name in METRICS and METRICS[name].hardware:
-        return False
-    own = ("peak_bytes", "predicted_ratio") if device == "cuda" else ()
-    return not name.endswith(("seconds", *own))
 
 
 def of(*sources: str) -> tuple[Metric, ...]:

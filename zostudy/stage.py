@@ -12,8 +12,8 @@ class Progress:
     """A stage's report after a unit of its work.
 
     Attributes:
-        phase: ``prune``, ``search`` or ``evaluate``.
-        done: Units done (rounds or epochs).
+        phase: ``prune``, ``search``, ``latency`` or ``evaluate``.
+        done: Units done (rounds, epochs or batch sizes).
         total: Units in all.
         metrics: Figures of this unit, by name.
         note: What it does instead, in words, where it does no work of its own.

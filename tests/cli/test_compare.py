@@ -22,6 +22,8 @@ class Made(Engine):
     def outcome(self, point, seed, _number):
         found = self.accuracy(point.values, seed)
         metrics = {"validation_accuracy": found, "test_accuracy": found - 1, "macs": 5e6}
+        if point.config.latency.by != "none":
+            metrics["latency_ms"] = found / 9
         return TrialOutcome(metrics, {}, f"run-{point.key[:4]}-{seed}")
 
 
@@ -84,6 +86,31 @@ def test_accuracies_on_other_pictures_are_shown_and_not_tested(ran):
     found = compared([one, other])
     assert all(d.p is None for part in found.differences("test_accuracy") for d in part)
     assert "the data differs (dataset.seed)" in found.notes[0]
+
+
+MEASURED = {"by": "measured", "runs": 9}
+
+
+@pytest.mark.parametrize(
+    ("latency", "processor", "why"),
+    [
+        (MEASURED, "one", ""),
+        (MEASURED, "another", "hardware, or the content of the table"),
+        (MEASURED | {"threads": 2}, "one", "latency.threads"),
+    ],
+)
+def test_latencies_of_other_devices_are_shown_and_not_tested(ran, latency, processor, why):
+    one = ran("a", XI, [0, 1, 2], accuracy(), latency=MEASURED)
+    other = ran("b", XI, [0, 1, 2], accuracy(2.0), latency=latency)
+    for study, hardware in ((one, "one"), (other, processor)):
+        for trial in study.document["trials"]:
+            trial["made_of"] = {"hardware": hardware}
+    found = compared([one, other])
+    tested = {d.p is not None for part in found.differences("latency_ms") for d in part}
+    assert tested == {not why}
+    assert all(d.p is not None for part in found.differences("test_accuracy") for d in part)
+    said = f"the latency differs ({why}): latencies stand side by side and are not tested"
+    assert (said in found.notes) == bool(why)
 
 
 def test_a_whole_number_is_the_same_value_as_a_float(ran):

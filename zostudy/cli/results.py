@@ -184,8 +184,7 @@ def export(  # noqa: PLR0913  # options of a command, by name
     file = load_study(study, assignments)
     found = document(file)
     if conditions:
-        sweep = file.config.sweep
-        trial = picked(found["trials"], conditions, sweep.objectives, len(sweep.seeds))
+        trial = picked(found["trials"], conditions, file.config.sweep)
     chosen = chosen_trial(found, trial)
     registry = None if register is None else _registry(file.config, register, chosen)
 

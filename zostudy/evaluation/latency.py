@@ -7,12 +7,9 @@ counts.
 
 import copy
 import hashlib
-import statistics
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 
 from zostudy.config.latency import LatencySettings
 from zostudy.errors import ArchitectureError, ConfigError, DataError
+from zostudy.evaluation import programs
 from zostudy.evaluation.table import check_complete
 from zostudy.options import shown
 from zostudy.predictors.latency import LEAST, LatencyModel
@@ -28,9 +26,7 @@ from zostudy.space import csv_file
 from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
-
-#: What ONNX Runtime needs beside torch.
-_ONNX = ("onnx", "onnxscript", "onnxruntime")
+from zostudy.stage import Progress, silent
 
 Pictures = Float32[Tensor, "batch channels height width"]
 
@@ -49,7 +45,7 @@ class KnownLatencies:
 
 
 def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
-    """Read a whole table, or learn from it.
+    """Read a whole table, or learn from one what it does not hold.
 
     Args:
         settings: Where it lies and which of its columns count; ``by`` is table or predictor.
@@ -78,7 +74,11 @@ def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
             f"needs at least {LEAST}"
         )
     model = LatencyModel.fit(tuple(rows), np.array(list(rows.values())))
-    return KnownLatencies(lambda genotype: float(model([genotype])[0]), digest)
+
+    def measured_or_predicted(genotype: Genotype) -> float:
+        return rows[genotype] if genotype in rows else float(model([genotype])[0])
+
+    return KnownLatencies(measured_or_predicted, digest)
 
 
 def _row(
@@ -106,16 +106,15 @@ def check_runtime(settings: LatencySettings) -> None:
     Raises:
         ConfigError: It is not.
     """
-    missing = [m for m in _ONNX if find_spec(m) is None]
-    if settings.runtime == "onnxruntime" and missing:
-        raise ConfigError(
-            f"latency.runtime: 'onnxruntime' needs {' and '.join(missing)}, which cannot be "
-            "imported; pip install 'zostudy[onnx]' installs what it needs"
-        )
+    if settings.runtime == "onnxruntime" and (what := programs.lacking(programs.ONNX)):
+        raise ConfigError(f"latency.runtime: 'onnxruntime' {what}")
 
 
 def measured(
-    network: nn.Module, shape: tuple[int, int, int], settings: LatencySettings
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    settings: LatencySettings,
+    report: Callable[[Progress], None] = silent,
 ) -> dict[int, tuple[float, float]]:
     """Median and 95th percentile of a call in milliseconds, by batch size.
 
@@ -123,7 +122,9 @@ def measured(
         network: The network; it stays as it is.
         shape: Channels, height and width of a picture.
         settings: How.
+        report: Called before the first batch size and after each.
     """
+    report(Progress("latency", 0, len(settings.batch_sizes)))
     module = copy.deepcopy(network).cpu().float().eval().requires_grad_(requires_grad=False)
     run = _opened(module, shape, settings)
     threads, found = torch.get_num_threads(), {}
@@ -132,24 +133,13 @@ def measured(
         for batch in settings.batch_sizes:
             generator = torch.Generator().manual_seed(0)
             pictures = torch.randn((batch, *shape), generator=generator)
-            times = _times(run, pictures, settings)
-            found[batch] = statistics.median(times), float(np.percentile(times, 95))
+            median, high = programs.timed(run, pictures, warmup=settings.warmup, runs=settings.runs)
+            found[batch] = median, high
+            done = {f"median_ms_batch_{batch}": median, f"p95_ms_batch_{batch}": high}
+            report(Progress("latency", len(found), len(settings.batch_sizes), done))
     finally:
         torch.set_num_threads(threads)
     return found
-
-
-def _times(
-    run: Callable[[Pictures], object], pictures: Pictures, settings: LatencySettings
-) -> list[float]:
-    """Milliseconds of every timed call."""
-    times = []
-    for call in range(settings.warmup + settings.runs):
-        begin = time.perf_counter()
-        run(pictures)
-        if call >= settings.warmup:
-            times.append(1000 * (time.perf_counter() - begin))
-    return times
 
 
 def _opened(
@@ -169,9 +159,7 @@ def _opened(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter, on its own code
         graph = torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
-        written = torch.onnx.export(graph, dynamo=True, input_names=["pictures"], verbose=False)
-    assert written is not None
-    content = written.model_proto.SerializeToString()
+    content = programs.as_onnx(graph, "pictures").SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     providers = ["CPUExecutionProvider"]

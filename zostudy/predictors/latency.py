@@ -24,7 +24,7 @@ interpolation"), the weights the most probable ones that are not negative.
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +81,9 @@ class LatencyModel:
         certainty /= certainty.mean()
         aims = latencies / scale * certainty
         candidates = [
-            _Candidate.of(genotypes, reading, certainty, kinds, edges)
+            candidate
             for reading in READINGS
-            for kinds, edges in itertools.product(_KINDS, _EDGES)
+            for candidate in _Candidate.of(genotypes, reading, certainty)
         ]
         best = max(candidates, key=lambda candidate: candidate.evidence(aims))
         base, *weights = (best.weights(aims) * scale).tolist()
@@ -122,22 +122,28 @@ class _Candidate:
         genotypes: Sequence[Genotype],
         reading: str,
         certainty: Latencies,
-        kinds: float,
-        edges: float,
-    ) -> "_Candidate":
-        """That of measured architectures, with a variance of kinds and one of edges."""
+    ) -> "Iterator[_Candidate]":
+        """Those of measured architectures, with each variance of kinds and of edges."""
         rows = [_counts(genotype, reading) for genotype in genotypes]
         features = sorted(set().union(*rows))
-        variances = [_BASE, *(kinds if len(feature) == 1 else edges for feature in features)]
         counts = np.array([[1, *(row[feature] for feature in features)] for row in rows])
-        deviations = np.sqrt(variances)
-        return cls(reading, features, deviations, counts * deviations * certainty[:, None])
+        for kinds, edges in itertools.product(_KINDS, _EDGES):
+            variances = [_BASE, *(kinds if len(feature) == 1 else edges for feature in features)]
+            deviations = np.sqrt(variances)
+            yield cls(reading, features, deviations, counts * deviations * certainty[:, None])
 
     def evidence(self, aims: Latencies) -> float:
-        """The logarithm of the marginal likelihood, but for a constant."""
-        covariance = self.design @ self.design.T + np.eye(len(aims))
-        variance = aims @ np.linalg.solve(covariance, aims) / len(aims)  # the likeliest noise's
-        determinant = np.linalg.slogdet(covariance).logabsdet
+        """The logarithm of the marginal likelihood, but for a constant.
+
+        With the design D and the aims a, their covariance D Dᵀ + I is as large as there are
+        architectures, so that Sylvester's and Woodbury's identities are used on Dᵀ D + I:
+        |D Dᵀ + I| = |Dᵀ D + I|, and aᵀ (D Dᵀ + I)⁻¹ a = |a - D w|² + |w|² for (Dᵀ D + I) w = Dᵀ a.
+        """
+        precision = self.design.T @ self.design + np.eye(len(self.deviations))
+        weights = np.linalg.solve(precision, self.design.T @ aims)
+        rest = aims - self.design @ weights
+        variance = (rest @ rest + weights @ weights) / len(aims)  # the likeliest noise's
+        determinant = np.linalg.slogdet(precision).logabsdet
         return float(-(len(aims) * np.log(variance) + determinant) / 2)
 
     def weights(self, aims: Latencies) -> Float64[np.ndarray, " features"]:

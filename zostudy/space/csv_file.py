@@ -1,4 +1,4 @@
-"""CSV files of accuracies: their rows as text; errors name file, line and value."""
+"""CSV files with a row for each architecture, as text; errors name file, line and value."""
 
 import csv
 import functools

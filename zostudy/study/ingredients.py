@@ -10,7 +10,8 @@ a path         of a setting that names a file, such as ``prune.path`` or ``evalu
 ``extensions`` source of the study's extensions, and of their own modules that these import
 ``engine``     source of the parts of zostudy that compute
 ``device``     type of the device that computed: ``cpu`` or ``cuda``
-``hardware``   processor and version of the runtime, where latency is measured
+``hardware``   processor, how many are usable, platform and versions of the runtime, where latency
+               is measured
 ============== ====================================================================================
 
 Precision and threads are settings. The last three ingredients are the *machine*; the others are the
@@ -121,7 +122,7 @@ def inputs(made_of: Ingredients) -> dict[str, str]:
 
 def machine(made_of: Ingredients) -> dict[str, str]:
     """The ingredients that are the machine's."""
-    return {name: made_of.get(name, "") for name in MACHINE if name in made_of or name != HARDWARE}
+    return {name: value for name, value in made_of.items() if name in MACHINE}
 
 
 def differences(

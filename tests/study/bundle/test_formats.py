@@ -18,6 +18,7 @@ from PIL import Image
 from tests.bundles import bundle_of, noise, probabilities
 from tests.patience import PATIENCE
 from zostudy.errors import ConfigError, TrialError
+from zostudy.evaluation import programs
 from zostudy.study.bundle import export as module
 from zostudy.study.bundle import formats
 from zostudy.study.bundle.export import export
@@ -146,7 +147,7 @@ def test_formats_that_cannot_be_are_refused(text, int8, message):
 
 
 def test_a_format_whose_library_is_missing_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(programs, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ConfigError, match=r"^--format: onnx needs onnxscript, .*pip install 'zos"):
         formats.formats("pt2,onnx")
     assert formats.formats("pt2") == formats.Formats()

@@ -1,7 +1,12 @@
 import json
+import platform
+import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from zostudy import host
 from zostudy.config.loading import from_document
 from zostudy.study.identity.today import Today, content, files, made_of
 
@@ -112,3 +117,24 @@ def test_ingredients_have_the_engine_and_extensions_only_where_there_are_some():
     found = made_of(config(), "d", "cpu")
     assert found.keys() == {"data", "engine", "device"}
     assert len(found["engine"]) == 64
+
+
+@pytest.mark.usefixtures("here")
+def test_hardware_is_processor_libraries_and_platform_where_latency_is_measured(monkeypatch):
+    monkeypatch.setattr(host, "processor", lambda: "Some Processor")
+    monkeypatch.setattr(host, "processors", lambda: 3)
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(__version__="9.1"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as where it is not installed
+
+    def hardware(device="cpu", **latency):
+        measured = config(latency={"by": "measured", **latency})
+        return made_of(measured, "", device)["hardware"]
+
+    rest = f"3 usable processors, {platform.system()} {platform.machine()}"
+    assert hardware() == f"Some Processor, torch {torch.__version__}, {rest}"
+    assert hardware(runtime="onnxruntime") == (
+        f"Some Processor, onnxruntime 9.1, torch {torch.__version__}, onnxscript of no known "
+        f"version, {rest}"
+    )
+    assert hardware(device="") == ""
+    assert "hardware" not in made_of(config(), "", "cpu")

@@ -14,7 +14,7 @@ from zostudy.metrics import METRICS
 from zostudy.study import points
 from zostudy.study.analysis.importances import importances
 from zostudy.study.points import Attempt, Failure, Standing, TrialOutcome
-from zostudy.study.report import answers, page, results, tables
+from zostudy.study.report import answers, page, report_folder, results, tables
 
 CELL = [[["sep_conv_3x3", 0], ["skip_connect", 1]] for _ in range(4)]
 GENOTYPE = {"search_space": "darts", "cells": {"normal": CELL, "reduction": CELL}}
@@ -87,6 +87,26 @@ def written(request, tmp_path_factory):
     file, folder = study(), tmp_path_factory.mktemp("reports") / "report"
     found = document(file, CASES[request.param])
     return request.param, found, page.write(file, found, folder)
+
+
+def test_accuracy_is_drawn_against_the_costs_among_the_objectives_latency_first():
+    names = ("validation_accuracy", "macs", "latency_ms")
+    sweep = study().document["sweep"] | {
+        "objectives": [
+            {"metric": name, "direction": "maximize" if name == names[0] else "minimize"}
+            for name in names
+        ]
+    }
+    file = study(sweep=sweep, latency={"by": "measured"})
+
+    def timed(point, seed):
+        found = complete(point, seed)
+        return TrialOutcome(found.metrics | {"latency_ms": 2.5}, found.genotype, "run")
+
+    written = list(page._contents(file, document(file, timed), page.TrialPictures()))
+    drawn = [name for name in written if name.startswith("cost") and name.endswith(".svg")]
+    assert drawn == ["cost-latency_ms.svg", "cost-macs.svg"]
+    assert all(report_folder._NAMES.fullmatch(name) for name in written)
 
 
 def test_texts_of_users_are_shown_and_do_nothing(written):

@@ -19,6 +19,7 @@ SMALL = {
     "supernet": NETWORK,
     "search": {"epochs": 2, "warmup_epochs": 0, "batch_size": 256},
     "evaluate": NETWORK | {"epochs": 2, "batch_size": 256, "auxiliary_weight": 0.0},
+    "latency": {"by": "measured", "batch_sizes": [1], "warmup": 0, "runs": 2},
     "sweep": {"seeds": [1]},
 }
 
@@ -60,7 +61,8 @@ def test_a_trial_is_the_same_again_and_its_study_is_not_touched(done):
     found = reproduced(done, "study.yaml", "--trial", "0", code=0)
     assert found["identical"]
     assert (found["difference"], found["reasons"], found["notes"]) == (None, [], [])
-    assert (found["course_of"], found["epochs"]["search"]) == ("MLflow", 2)
+    assert found["course_of"] == "MLflow"
+    assert found["epochs"] == {"prune": 0, "search": 2, "evaluate": 2}
     assert contents(done) == before
 
 
@@ -73,6 +75,8 @@ def test_a_run_in_mlflow_is_enough_and_the_new_run_is_kept(done, tmp_path):
     assert printed.out.startswith(f"identical: run {trial['mlflow_run_id']} of study 'tiny'")
     kept = json.loads((tmp_path / "new" / "reproduction.json").read_text())
     assert kept["identical"]
+    assert (tmp_path / "new" / "cache" / "search").is_dir()
+    assert not (tmp_path / "new" / "cache" / "latency").exists()  # nothing of it is compared
     refused = zostudy(tmp_path, "reproduce", *given, "--output", "new", code=2)
     assert refused.err.startswith("error: --output: 'new' exists already")
     (child, *_) = tiny.runs_of(done, "tags.`zostudy.phase` = 'search'")

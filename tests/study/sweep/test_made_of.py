@@ -1,5 +1,6 @@
 """Studies whose data, files, code or machine change between two runs; the engine takes no time."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from zostudy.study.sweep import beginning, standings, worker
 
 TODAY = {"data": "d1", "engine": "e1", "device": "cpu", "hardware": "a processor"}
 XI = {"prune.xi": [0.25, 0.5]}
+MEASURED = {"latency": {"by": "measured"}}
 
 
 @pytest.fixture
@@ -148,6 +150,7 @@ MACHINES = {
 @pytest.mark.parametrize("name", MACHINES)
 def test_another_machine_is_refused_until_a_renewal_is_asked_for(make, name):
     start, value = MACHINES[name]
+    make = functools.partial(make, trial=MEASURED)
     Engine(90.0).run(make(seeds=[0]))
     other = make(TODAY | {name: value}, seeds=[0, 1])
     with pytest.raises(ConfigError, match=f"^{start}.*{TODAY[name]}.*{value}.*--renew"):
@@ -210,6 +213,76 @@ def test_a_worker_needs_what_the_study_is_run_on(make):
         beginning.check_worker(make(TODAY | {"data": "d2"}))
     with pytest.raises(ConfigError, match=r"^engine: "):
         beginning.check_worker(make(TODAY | {"engine": "e2"}, seeds=[0, 1]))
+
+
+LATENCIES = {
+    "none": {},
+    "torch": MEASURED,
+    "onnxruntime": {"latency": {**MEASURED["latency"], "runtime": "onnxruntime"}},
+}
+
+
+def with_hardware(config, processor="a processor"):
+    measured = config.latency.by == "measured"
+    own = {"hardware": f"{processor}, {config.latency.runtime} 2"} if measured else {}
+    return {"data": "d1", "engine": "e1", "device": "cpu"} | own
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [("none", "torch"), ("torch", "none"), ("torch", "onnxruntime")]
+)
+@pytest.mark.parametrize("renew", [False, True])
+def test_another_way_to_a_latency_makes_other_points_and_is_not_refused(make, then, now, renew):
+    before = make(with_hardware, trial=LATENCIES[then])
+    Engine(90.0).run(before)
+    if renew:
+        other = replace(before, made_of=lambda c: with_hardware(c) | {"engine": "e0"})
+        beginning.check_same_engine(other, renew=True)
+        beginning.check_same_engine(before, renew=True)
+    changed = make(with_hardware, trial=LATENCIES[now])
+    beginning.check_same_engine(changed)
+    assert Engine(50.0).run(changed).executed == 2
+    assert means(changed) == [(1, 50.25), (1, 50.5)]
+    assert "apart" not in results.document(changed)
+    assert means(before) == [(1, 90.25), (1, 90.5)]
+
+
+def test_latencies_of_points_that_are_not_in_the_file_any_more_bind_no_hardware(make):
+    Engine().run(make(with_hardware, {"prune.xi": [0.3]}, trial=MEASURED))
+    elsewhere = make(lambda c: with_hardware(c, "another"), {"prune.xi": [0.6]}, trial=MEASURED)
+    beginning.check_same_engine(elsewhere)
+    assert Engine().run(elsewhere).executed == 1
+    both = make(with_hardware, {"prune.xi": [0.6, 0.9]}, trial=MEASURED)
+    with pytest.raises(ConfigError, match=r"^latency: the hardware .* was another, torch 2 then"):
+        beginning.check_same_engine(both)
+
+
+class Overtaken(Engine):
+    """Trials on a machine that another one overtakes, which completes one and is stopped."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def outcome(self, point, seed, number):
+        first = engine.Engine(lambda *_: KeyboardInterrupt() if first.calls[1:] else None)
+        with pytest.raises(KeyboardInterrupt):
+            first.run(self.other)
+        return super().outcome(point, seed, number)
+
+
+def test_a_worker_ends_where_a_trial_of_another_machine_was_complete_first(make):
+    one, other = (
+        make(TODAY | {"hardware": hardware}, XI, seeds=[0, 1], trial=MEASURED)
+        for hardware in ("one", "another")
+    )
+    worker.prepare(one)
+    overtaken = Overtaken(one)
+    with pytest.raises(ConfigError, match=r"^latency: the hardware .* was one then and is another"):
+        worker.run(other, overtaken, overtaken.notices.append)
+    assert len(overtaken.calls) == 1
+    assert Engine(50.0).run(one).executed == 3
+    assert [n for n, _ in means(one)] == [2, 2]
 
 
 # -- studies of versions that recorded nothing ---------------------------------------------------

@@ -1,5 +1,6 @@
 """Studies with latencies, on a search space of 27 architectures whose accuracies are of a table."""
 
+import hashlib
 import json
 import os
 import signal
@@ -117,6 +118,10 @@ def test_a_given_genotype_has_its_latency_too(finished):
     code, out, err = zostudy(folder, "evaluate", "study.yaml", "given.json", *learned)
     assert code == 0, err
     assert 0 < json.loads(out)["metrics"]["latency_ms"] < 2 * max(MS.values())
+    ways = [run.data for run in runs_of(folder) if run.info.run_name == "genotype"]
+    assert sorted(run.params["latency.by"] for run in ways) == ["predictor", "table"]
+    content = hashlib.sha256((folder / "device.csv").read_bytes()).hexdigest()
+    assert {run.tags["zostudy.latency.path"] for run in ways} == {content}
 
 
 @pytest.mark.slow
@@ -222,7 +227,7 @@ def test_ways_to_a_latency_are_not_swept_and_a_runtime_must_be_there(tmp_path, m
     code, _, err = zostudy(folder, "validate", "study.yaml", *swept)
     assert code == 2
     assert "sweep.parameters.latency.column: latencies that are had in different ways" in err
-    monkeypatch.setattr("zostudy.evaluation.latency.find_spec", lambda _: None)
+    monkeypatch.setattr("zostudy.evaluation.programs.find_spec", lambda _: None)
     onnx = ("--set", "latency={by: measured, runtime: onnxruntime}")
     code, _, err = zostudy(folder, "run", "study.yaml", "--skip-check", *onnx)
     assert code == 2

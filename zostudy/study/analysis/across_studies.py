@@ -8,7 +8,8 @@ all differences of a comparison are one family, corrected by Holm's method. The 
 points that two studies share is that of the means of each shared seed, a family of its own.
 
 Accuracies on different pictures are shown and not tested: their difference is one of the data. The
-same goes for accuracies from different tables, columns and predictors.
+same goes for accuracies from different tables, columns and predictors, and for latencies that are
+of different hardware, tables or settings.
 """
 
 import itertools
@@ -18,11 +19,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from zostudy.config.latency import LatencySettings
 from zostudy.config.loading import StudyFile, canonical, flat, to_document
 from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS
 from zostudy.study import points
 from zostudy.study.analysis.significance import ALPHA, Estimate, holm, independent, paired
+from zostudy.study.ingredients import HARDWARE
 
 #: Studies up to which all pairs are compared; of more, each with the first.
 _ALL_PAIRS = 4
@@ -34,6 +37,9 @@ _SOURCES = (
     "evaluate.validation_column",
     "dataset.splits",
 )
+
+#: Settings that say how latencies are had; of a table the content counts, not its place.
+_LATENCY = tuple(f"latency.{name}" for name in LatencySettings.model_fields if name != "path")
 
 Document = Mapping[str, Any]
 
@@ -65,7 +71,7 @@ class Difference:
         seeds_paired: Whether they are.
         difference: Mean of the second less that of the first.
         interval: Its 95 % interval, not corrected; None where there is no spread to judge by.
-        p: Holm's corrected p-value; None likewise, and where pictures differ.
+        p: Holm's corrected p-value; None likewise, and where pictures or devices differ.
         effect: The difference in standard deviations (Cohen's d).
     """
 
@@ -107,17 +113,32 @@ class SharedPoint:
 
     def same_pictures(self, first: str, second: str) -> bool:
         """Whether accuracies of two studies are of the same pictures, as far as is known."""
-        one, other = (self._read_from(name) for name in (first, second))
+        one, other = (self._made_of(name, "data", "evaluate.path") for name in (first, second))
         own, others = self.configs[first], self.configs[second]
         paths = list(_SOURCES)
-        if not all(data for data, _ in one | other):
+        if not all(data for data, *_ in one | other):
             paths += [path for path in {**own, **others} if path.startswith("dataset.")]
         return one == other and all(own.get(path) == others.get(path) for path in paths)
 
-    def _read_from(self, name: str) -> set[tuple[str, str]]:
-        """Digests of the data and of the file of accuracies, of a study's trials."""
+    def same_device(self, first: str, second: str) -> bool:
+        """Whether latencies of two studies are had in one way, as far as is known."""
+        one, other = (self._made_of(name, HARDWARE, "latency.path") for name in (first, second))
+        ways = [
+            {p: v for p, v in self.configs[name].items() if p in _LATENCY}
+            for name in (first, second)
+        ]
+        return one == other and ways[0] == ways[1]
+
+    def tests(self, metric: str, first: str, second: str) -> bool:
+        """Whether a difference of two studies by a metric can be one of their settings."""
+        if METRICS[metric].source == "latency":
+            return self.same_device(first, second)
+        return not _of_pictures(metric) or self.same_pictures(first, second)
+
+    def _made_of(self, name: str, *ingredients: str) -> set[tuple[str, ...]]:
+        """What some ingredients of a study's trials are."""
         made_of = [trial.get("made_of") or {} for trial in self.trials[name].values()]
-        return {(str(m.get("data", "")), str(m.get("evaluate.path", ""))) for m in made_of}
+        return {tuple(str(m.get(i, "")) for i in ingredients) for m in made_of}
 
 
 @dataclass(frozen=True)
@@ -146,7 +167,6 @@ class Comparison:
 
     def differences(self, metric: str) -> tuple[list[Difference], list[Difference]]:
         """By a metric, the differences at every point, and those over all points."""
-        free = not _of_pictures(metric)
         at_points, over_all = [], []
         for first, second in self._pairs():
             shared = [p for p in self.points if {first, second} <= p.own.keys()]
@@ -158,14 +178,14 @@ class Comparison:
                     (first, second),
                     one,
                     other,
-                    tested=free or point.same_pictures(first, second),
+                    tested=point.tests(metric, first, second),
                 )
                 for point, one, other in sides
             ]
             means = _means([(one, other) for _, one, other in sides])
             if means and len(sides) > 1:
                 one, other = ({s: m[side] for s, m in means.items()} for side in (0, 1))
-                tested = free or all(p.same_pictures(first, second) for p, _, _ in sides)
+                tested = all(p.tests(metric, first, second) for p, _, _ in sides)
                 over_all.append(_difference(None, (first, second), one, other, tested=tested))
         return _corrected(at_points), _corrected(over_all)
 
@@ -210,7 +230,9 @@ def compared(studies: Sequence[Study]) -> Comparison:
     settings = _differing(shared, paths)
     named = tuple(study.name for study in studies)
     notes = (*_other_factors(factors), *_alone(studies, found), *_pictures(shared, settings))
-    return Comparison(named, shared, settings, (*notes, *_made_of(studies)))
+    return Comparison(
+        named, shared, settings, (*notes, *_devices(shared, settings), *_made_of(studies))
+    )
 
 
 def _swept(study: Study) -> list[str]:
@@ -328,6 +350,18 @@ def _pictures(shared: Sequence[SharedPoint], settings: Mapping[str, object]) -> 
     named = [path for path in settings if path.startswith("dataset.") or path in _SOURCES]
     why = ", ".join(named) or "digests of pictures, labels or splits"
     yield f"the data differs ({why}): accuracies stand side by side and are not tested"
+
+
+def _devices(shared: Sequence[SharedPoint], settings: Mapping[str, object]) -> Iterator[str]:
+    """What is to be said where latencies are of different devices, or had in different ways."""
+    for point in shared:
+        timed = [name for name, own in point.own.items() if "latency_ms" in own["metrics"]]
+        pairs = itertools.combinations(timed, 2)
+        if not all(point.same_device(first, second) for first, second in pairs):
+            named = [path for path in settings if path in _LATENCY]
+            why = ", ".join(named) or "hardware, or the content of the table"
+            yield f"the latency differs ({why}): latencies stand side by side and are not tested"
+            return
 
 
 def _made_of(studies: Sequence[Study]) -> Iterator[str]:

@@ -10,7 +10,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +19,16 @@ import torch
 
 from zostudy.data.sources import Pictures
 from zostudy.errors import ConfigError
+from zostudy.evaluation.programs import ONNX, as_onnx, lacking
 from zostudy.study.bundle.program import Bundle, Program, exported
 
 if TYPE_CHECKING:
     import onnx
 
 #: File of a program and the modules that it needs beside torch, by format.
-_ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pt2": ("model.pt2", ()),
-    "onnx": ("model.onnx", _ONNX),
+    "onnx": ("model.onnx", ONNX),
 }
 
 #: The quantized program.
@@ -70,12 +69,8 @@ def formats(text: str, *, int8: bool = False) -> Formats:
     for name in names:
         if name not in FORMATS:
             raise ConfigError(f"--format: {name!r} is unknown; allowed: {', '.join(FORMATS)}")
-        missing = [m for m in FORMATS[name][1] if find_spec(m) is None]
-        if missing:
-            raise ConfigError(
-                f"--format: {name} needs {' and '.join(missing)}, which cannot be imported; "
-                "pip install 'zostudy[onnx]' installs what it needs"
-            )
+        if what := lacking(FORMATS[name][1]):
+            raise ConfigError(f"--format: {name} {what}")
     if int8 and "onnx" not in names:
         raise ConfigError(
             f"--int8: quantizes the ONNX program, and --format is {text}; allowed with it: "
@@ -104,23 +99,9 @@ def write(program: Program, bundle: Bundle, chosen: Formats, folder: Path) -> No
         if name == "pt2":
             torch.export.save(graph, folder / "model.pt2")
         else:
-            _save(_as_onnx(graph), folder / "model.onnx")
+            _save(as_onnx(graph, "images", ["probabilities"]), folder / "model.onnx")
     if chosen.int8:
         _quantize(folder / "model.onnx", bundle, folder / INT8)
-
-
-def _as_onnx(graph: torch.export.ExportedProgram) -> "onnx.ModelProto":
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter, on its own code
-        written = torch.onnx.export(
-            graph,
-            dynamo=True,
-            input_names=["images"],
-            output_names=["probabilities"],
-            verbose=False,
-        )
-    assert written is not None
-    return written.model_proto
 
 
 def _save(model: "onnx.ModelProto", path: Path) -> None:

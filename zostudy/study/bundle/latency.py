@@ -5,8 +5,6 @@ first timed one warm it up; the median and the 95th percentile are over the time
 """
 
 import platform
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -16,7 +14,8 @@ import numpy as np
 import torch
 
 from zostudy import host
-from zostudy.study.bundle.predict import Run, opened
+from zostudy.evaluation.programs import timed
+from zostudy.study.bundle.predict import opened
 
 #: Batch sizes that are measured where none are given.
 BATCHES = (1, 8, 64)
@@ -86,7 +85,7 @@ def measured(
             run = opened(folder / name, protocol.threads)
             for batch in protocol.batches:
                 pictures = draw.integers(0, 256, (batch, *shape), np.uint8)
-                times = _times(run, pictures, protocol)
+                median, high = timed(run, pictures, warmup=protocol.warmup, runs=protocol.runs)
                 found.append(
                     Latency(
                         program=name,
@@ -95,8 +94,8 @@ def measured(
                         threads=protocol.threads,
                         warmup=protocol.warmup,
                         runs=protocol.runs,
-                        median_ms=statistics.median(times),
-                        p95_ms=float(np.percentile(times, 95)),
+                        median_ms=median,
+                        p95_ms=high,
                     )
                 )
     finally:
@@ -111,18 +110,6 @@ def hardware() -> dict[str, object]:
         "usable_processors": host.processors(),
         "platform": platform.platform(),
     }
-
-
-def _times(run: Run, pictures: "np.typing.NDArray[np.uint8]", protocol: Protocol) -> list[float]:
-    """Milliseconds of every timed call."""
-    for _ in range(protocol.warmup):
-        run(pictures)
-    times = []
-    for _ in range(protocol.runs):
-        begin = time.perf_counter()
-        run(pictures)
-        times.append(1000 * (time.perf_counter() - begin))
-    return times
 
 
 def _runtime(program: str) -> str:

@@ -1,9 +1,10 @@
 """What the points of a study are made of today (:mod:`zostudy.study.ingredients`)."""
 
 import hashlib
+import importlib
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,23 @@ def made_of(config: TrialConfig, data: str, device: str) -> dict[str, str]:
 
 def _hardware(runtime: str) -> str:
     """What a measured latency follows from beside network and settings, in words."""
+    libraries = (runtime,) if runtime == "torch" else (runtime, "torch", "onnxscript")
+    return ", ".join(
+        (
+            host.processor(),
+            *(f"{name} {_version(name)}" for name in libraries),
+            f"{host.processors()} usable processors",
+            f"{platform.system()} {platform.machine()}",
+        )
+    )
+
+
+def _version(library: str) -> str:
+    """That of the module, which distributions of other names may bring."""
     try:
-        version = metadata.version(runtime)
-    except metadata.PackageNotFoundError:
-        version = "of no known version"
-    return f"{host.processor()}, {runtime} {version}"
+        return str(importlib.import_module(library).__version__)
+    except (ImportError, AttributeError):
+        return "of no known version"
 
 
 def files(config: TrialConfig) -> dict[str, str]:

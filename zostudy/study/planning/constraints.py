@@ -1,8 +1,8 @@
 """What a sweep allows its points to need, and which do not keep to it.
 
 Peak memory is decided from the plan, before any compute: exactly where the mask is known by then,
-else by a mask like it. Parameters and MACs are decided as soon as there is a genotype, before it is
-evaluated.
+else by a mask like it. Parameters, MACs and latency are decided as soon as there is a genotype,
+before it is evaluated.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Limited:
 
     Attributes:
         name: The figure.
-        value: Its value, in bytes or as a count.
+        value: Its value, in bytes or milliseconds or as a count.
         most: The limit.
         exact: Whether the value is exact, and not an estimate.
     """

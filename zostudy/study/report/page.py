@@ -31,7 +31,7 @@ _DRAWN = 12
 #: What the names of pictures of genotypes begin with.
 _CELLS = "genotype-"
 
-#: What points are plotted against.
+#: What points are plotted against where no objective is a cost.
 _COST = "search_peak_bytes"
 
 
@@ -97,6 +97,7 @@ def contents(
     said = [*judged.answers(document), *([practical.sentence()] if practical else [])]
     written, pictures = {}, {}
     for name, (title, figure) in (
+        *_against_costs(document, judged.metric, [g.metric for g in file.config.sweep.objectives]),
         *_figures(document, judged),
         *_genotypes(document, file.config.extensions),
     ):
@@ -145,14 +146,7 @@ def _figures(document: Document, judged: _Judged) -> Iterator[tuple[str, tuple[s
     metric, shares = judged.metric, judged.shares
     if metric is None:
         return
-    title, cost = metric.title, METRICS[_COST]
-    both = [p for p in document["points"] if {metric.name, cost.name} <= p["metrics"].keys()]
-    if both and metric.better != "neither":
-        front = _front(both, metric, cost)
-        yield (
-            "cost",
-            (f"{title} against {cost.title}", charts.cost_figure(both, front, metric, cost)),
-        )
+    title = metric.title
     complete = [t for t in document["trials"] if metric.name in t["metrics"]]
     for index, path in enumerate(charts.numbers(complete)):
         yield (
@@ -166,6 +160,22 @@ def _figures(document: Document, judged: _Judged) -> Iterator[tuple[str, tuple[s
         one = METRICS[name]
         words = f"what each setting does to {one.title}"
         yield f"differences-{name}", (words, charts.differences_figure(compared, one))
+
+
+def _against_costs(
+    document: Document, metric: Metric | None, objectives: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, Figure]]]:
+    """Charts against each objective that is a cost, latency first; else against the search's."""
+    if metric is None or metric.better == "neither":
+        return
+    costs = [n for n in objectives if METRICS[n].better == "smaller" and n != metric.name]
+    for name in sorted(costs, key=lambda name: name != "latency_ms") or [_COST]:
+        cost = METRICS[name]
+        both = [p for p in document["points"] if {metric.name, name} <= p["metrics"].keys()]
+        if both:
+            figure = charts.cost_figure(both, _front(both, metric, cost), metric, cost)
+            words = f"{metric.title} against {cost.title}"
+            yield f"cost-{name}" if costs else "cost", (words, figure)
 
 
 def _front(points: Sequence[Document], metric: Metric, cost: Metric) -> list[Document]:

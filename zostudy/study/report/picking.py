@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from zostudy.config.sweep import ObjectiveSettings
+from zostudy.config.sweep import SweepSettings
 from zostudy.errors import ConfigError
 from zostudy.metrics import METRICS
 from zostudy.options import nearest
 from zostudy.study.ingredients import trials_named
+from zostudy.study.report.results import keeps_to
 
 _COMPARED: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -22,6 +23,8 @@ _COMPARED: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _FORM = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*(\S+)\s*")
+#: A number with a unit, which belongs to the metric's name.
+_WITH_UNIT = re.compile(r"([-+.\d]+(?:[eE][-+]?\d+)?)([A-Za-z]+)")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def condition(text: str) -> Condition:
     if form is None or not math.isfinite(limit):
         raise ConfigError(
             f"--pick: {text!r} is no condition; allowed: a metric, one of <, <=, >, >= and a "
-            "number, such as 'macs<1e6'"
+            f"number, such as 'macs<1e6'{_without_unit(form) if form else ''}"
         )
     if form[1] not in METRICS:
         raise ConfigError(f"--pick: unknown metric {form[1]!r}{nearest(form[1], METRICS)}")
@@ -82,11 +85,19 @@ def condition(text: str) -> Condition:
     return Condition(form[1], form[2], limit)
 
 
+def _without_unit(form: re.Match[str]) -> str:
+    """What a condition on a number with a unit may mean, such as ``latency<5ms``."""
+    found = _WITH_UNIT.fullmatch(form[3])
+    if found:
+        unit = f"_{found[2].casefold()}"
+        metric = form[1].removesuffix(unit) + unit
+        if metric in METRICS:
+            return f"; did you mean '{metric}{form[2]}{found[1]}'?"
+    return ""
+
+
 def picked(
-    trials: Sequence[Mapping[str, Any]],
-    conditions: Sequence[Condition],
-    objectives: Sequence[ObjectiveSettings],
-    seeds: int,
+    trials: Sequence[Mapping[str, Any]], conditions: Sequence[Condition], sweep: SweepSettings
 ) -> int:
     """The number of a trial of the best point among those that meet all conditions.
 
@@ -97,38 +108,45 @@ def picked(
     Args:
         trials: As `zostudy.study.report.results` lists them.
         conditions: What means and trial must meet.
-        objectives: The study's; a later one decides where points are equal in those before it.
-        seeds: Seeds of a point; a point that lacks one is not compared.
+        sweep: The study's. Of its objectives, a later one decides where points are equal in those
+            before it; points that lack a seed, or break a constraint, are not compared.
 
     Raises:
         ConfigError: There is no objective, or no complete point that meets the conditions.
     """
-    if not objectives:
+    if not sweep.objectives:
         raise ConfigError("--pick: the study has no objectives to choose by; choose with --trial N")
     complete = [trial for trial in trials if trial["state"] == "complete"]
     if not complete:
         raise ConfigError("--pick: no trial is complete yet; `zostudy run` runs the study")
-    points = [point for point in _points(complete) if len(point) == seeds]
+    points = [point for point in _points(complete) if len(point) == len(sweep.seeds)]
     if not points:
         raise ConfigError(
-            f"--pick: no point has all of its {seeds} seeds yet; `zostudy run` runs what is "
-            "missing, or choose with --trial N"
+            f"--pick: no point has all of its {len(sweep.seeds)} seeds yet; `zostudy run` runs "
+            "what is missing, or choose with --trial N"
         )
-
-    def meets(metrics: Mapping[str, float]) -> bool:
-        return all(condition.met(metrics) for condition in conditions)
+    points = [p for p in points if keeps_to([t["metrics"] for t in p], sweep.constraints)]
+    if not points:
+        raise ConfigError("--pick: no complete point keeps to sweep.constraints")
 
     def losses(point: _Trials) -> list[float]:
         means, found = _means(point), []
-        for goal in objectives:
+        for goal in sweep.objectives:
             sign = -1.0 if goal.direction == "maximize" else 1.0
             found.append(sign * means[goal.metric] if goal.metric in means else math.inf)
         return found
 
-    meeting = [p for p in points if meets(_means(p)) and any(meets(t["metrics"]) for t in p)]
-    if not meeting:
+    on_average = [point for point in points if _meets(_means(point), conditions)]
+    if not on_average:
         raise ConfigError(_none(points, conditions))
-    own = [trial for trial in min(meeting, key=losses) if meets(trial["metrics"])]
+    meeting = [p for p in on_average if any(_meets(t["metrics"], conditions) for t in p)]
+    if not meeting:
+        numbers = trials_named([trial["number"] for trial in min(on_average, key=losses)])
+        raise ConfigError(
+            f"--pick: {numbers} have {_wanted(conditions)} on average, but none of them has it all "
+            "itself; choose with --trial N"
+        )
+    own = [t for t in min(meeting, key=losses) if _meets(t["metrics"], conditions)]
 
     def accuracy(trial: Mapping[str, Any]) -> float:
         metrics = trial["metrics"]
@@ -138,6 +156,14 @@ def picked(
 
 
 _Trials = list[Mapping[str, Any]]
+
+
+def _meets(metrics: Mapping[str, float], conditions: Sequence[Condition]) -> bool:
+    return all(condition.met(metrics) for condition in conditions)
+
+
+def _wanted(conditions: Sequence[Condition]) -> str:
+    return " and ".join(map(str, conditions))
 
 
 def _points(trials: Sequence[Mapping[str, Any]]) -> list[_Trials]:
@@ -159,7 +185,6 @@ def _means(point: _Trials) -> dict[str, float]:
 
 def _none(points: Sequence[_Trials], conditions: Sequence[Condition]) -> str:
     """Why no point can be picked, with the one that is nearest."""
-    wanted = " and ".join(map(str, conditions))
     for one in conditions:
         if not any(one.metric in _means(point) for point in points):
             return f"--pick: no complete trial has the metric {one.metric}"
@@ -171,4 +196,5 @@ def _none(points: Sequence[_Trials], conditions: Sequence[Condition]) -> str:
     )
     numbers = trials_named([trial["number"] for trial in near])
     of_mean = "" if len(near) == 1 else " on average"
+    wanted = _wanted(conditions)
     return f"--pick: no complete point has {wanted}; nearest: {numbers} with {held}{of_mean}"

@@ -14,7 +14,7 @@ from zostudy.study.disk.whole_files import whole_folder
 #: The names of a report's files, and what its page holds.
 _NAMES = re.compile(
     r"index\.html|(points|comparisons|practical)\.(csv|tex)"
-    r"|(cost|importances|curve-\d+|differences-\w+|genotype-\d+|ranks-\w+)\.(svg|png)"
+    r"|(cost|cost-\w+|importances|curve-\d+|differences-\w+|genotype-\d+|ranks-\w+)\.(svg|png)"
 )
 _MARK = b'<meta name="generator" content="zostudy report">'
 

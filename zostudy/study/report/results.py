@@ -16,7 +16,7 @@ point has the same of its own as ``over_random`` (`zostudy.study.analysis.over_r
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -63,7 +63,8 @@ def from_standing(file: StudyFile, standing: Standing) -> Document:
     whole = [
         attempt
         for attempt in begun
-        if not standing.missing(attempt.point) and _keeps_to(attempt, file.config.sweep.constraints)
+        if not standing.missing(attempt.point)
+        and keeps_to([o.metrics for o in _complete(attempt)], file.config.sweep.constraints)
     ]
     random, over_random = _beside_random(standing, begun, file.config.sweep.random_baseline)
     front = [
@@ -200,11 +201,14 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
-def _keeps_to(attempt: Attempt, constraints: Mapping[str, ConstraintSettings]) -> bool:
+def keeps_to(
+    trials: Iterable[Mapping[str, float]], constraints: Mapping[str, ConstraintSettings]
+) -> bool:
+    """Whether the metrics of all trials keep to the constraints."""
     return all(
-        outcome.metrics.get(name, 0.0) <= limit.most
+        metrics.get(name, 0.0) <= limit.most
+        for metrics in trials
         for name, limit in constraints.items()
-        for outcome in _complete(attempt)
     )
 
 

@@ -11,11 +11,11 @@ from zostudy.errors import ConfigError, TrialError
 from zostudy.metrics import PHASES
 from zostudy.runtime import environment, planned
 from zostudy.study import points
-from zostudy.study.ingredients import HARDWARE, Difference
+from zostudy.study.ingredients import Difference
 from zostudy.study.points import TrialOutcome
 from zostudy.study.reproduction import comparison
 from zostudy.study.reproduction.comparison import Course, Differing, first_difference
-from zostudy.study.reproduction.recorded import Recorded, alone
+from zostudy.study.reproduction.recorded import Recorded, alone, needed
 from zostudy.study.trial.computing import Report
 from zostudy.study.trial.trial import Trials
 
@@ -80,6 +80,8 @@ class Reproduction:
 def again(recorded: Recorded, folder: Path, report: Report) -> Reproduction:
     """Run a trial again and compare.
 
+    Its latency is left out: it need not be the same again, and nothing follows from it.
+
     Args:
         recorded: The trial.
         folder: An empty folder, for all that the run leaves.
@@ -88,12 +90,10 @@ def again(recorded: Recorded, folder: Path, report: Report) -> Reproduction:
     Raises:
         ConfigError: Its device is not here, or it cannot be run again.
     """
-    file = alone(recorded.study, to_document(recorded.config), str(folder))
+    config = recorded.config.changed("latency", by="none")
+    file = alone(recorded.study, to_document(config), str(folder))
     trials = Trials(file, report)
-    made_of = {
-        name: value for name, value in recorded.made_of.items() if name not in ("device", HARDWARE)
-    }
-    point = replace(points.point(file, {}), made_of=made_of)
+    point = replace(points.point(file, {}), made_of=needed(recorded.made_of))
     try:
         outcome = trials(point, recorded.seed, 0)
     except TrialError as error:

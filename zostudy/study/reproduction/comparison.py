@@ -1,6 +1,6 @@
 """Two courses of a trial, compared in the order in which they were computed.
 
-What the same computation need not give again (:func:`zostudy.metrics.repeats`) is left out. Figures
+What the same computation need not give again (:func:`repeats`) is left out. Figures
 are equal where they are the same number, to the last bit.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zostudy.metrics import METRICS, PHASES, measured, of, repeats
+from zostudy.metrics import METRICS, PHASES, measured, of
 from zostudy.study.delivery.recorded_run import RecordedPhase, RecordedRun
 
 #: Stands for a figure that one of two courses does not have.
@@ -17,6 +17,22 @@ ABSENT = None
 
 #: What a phase's record holds for each epoch or round; and what it holds once.
 _STEPS, _PARTS = ("alpha_history", "rounds"), ("mask", "genotype")
+
+
+def repeats(name: str, device: str) -> bool:
+    """Whether the same computation gives the same value of a figure again.
+
+    Durations are not the same again, and on CUDA neither are peaks of memory, which its allocator
+    counts with what libraries take.
+
+    Args:
+        name: A metric of a trial, or a figure of an epoch or round.
+        device: Type of the device: ``cpu`` or ``cuda``.
+    """
+    if name in METRICS and METRICS[name].hardware:
+        return False
+    own = ("peak_bytes", "predicted_ratio") if device == "cuda" else ()
+    return not name.endswith(("seconds", *own))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from zostudy.redaction import without_passwords
 from zostudy.study import points
 from zostudy.study.delivery.recorded_run import RecordedRun, read
 from zostudy.study.identity.today import Today
-from zostudy.study.ingredients import Difference, Ingredients, shown, title
+from zostudy.study.ingredients import HARDWARE, Difference, Ingredients, shown, title
 from zostudy.study.reproduction import comparison
 from zostudy.study.reproduction.comparison import Course
 from zostudy.study.trial.computing import Report
@@ -26,6 +26,8 @@ from zostudy.study.trial.trial import Trials
 #: Ingredients that a run's tags name; the others are paths of settings, which have a dot.
 _INGREDIENTS = ("data", "engine", "device", "extensions")
 _TAG = "zostudy."
+#: What a trial need not have again: another device is named as a reason, its latency is left out.
+_ELSEWHERE = ("device", HARDWARE, "latency.path")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Recorded:
         seed: Its seed.
         made_of: Its ingredients; empty where a version of zostudy ran it that recorded none.
         environment: Versions and machine of its run; empty where they are not there.
-        courses: For each phase what is known of it; each is compared.
+        courses: For each phase but the latency's what is known of it; each is compared.
         course_of: Where the course of its epochs is from: ``MLflow``, ``cache``, or nothing.
         notes: What is to be said of the record itself.
     """
@@ -187,15 +189,15 @@ def _check_trial(run: RecordedRun) -> None:
 
 
 def _check_here(name: str, then: Ingredients, now: Ingredients) -> None:
-    """Whether what a trial is made of is here, but for its device, which may be another.
+    """Whether what a trial is made of is here, but for what it need not have again.
 
     Raises:
         ConfigError: Something is another, or not here.
     """
-    compared = [n for n in dict.fromkeys([*then, *now]) if n != "device"] if then else []
+    then, now = needed(then), needed(now) if then else {}
     changed = [
         Difference(n, then.get(n, ""), now.get(n, ""))
-        for n in compared
+        for n in dict.fromkeys([*then, *now])
         if then.get(n, "") != now.get(n, "")
     ]
     if changed:
@@ -205,6 +207,11 @@ def _check_here(name: str, then: Ingredients, now: Ingredients) -> None:
         raise ConfigError(
             f"{name}: cannot be reproduced with what is here: {what}; bring back what it used"
         )
+
+
+def needed(made_of: Ingredients) -> Ingredients:
+    """The ingredients that a trial needs again."""
+    return {name: value for name, value in made_of.items() if name not in _ELSEWHERE}
 
 
 def _unrecorded(made_of: Ingredients) -> list[str]:
@@ -234,5 +241,7 @@ def _joined(
     known: Mapping[str, Course], outcome: Mapping[str, Course]
 ) -> dict[str, tuple[Course, ...]]:
     return {
-        phase: tuple(own[phase] for own in (known, outcome) if phase in own) for phase in outcome
+        phase: tuple(own[phase] for own in (known, outcome) if phase in own)
+        for phase in outcome
+        if phase != "latency"
     }

@@ -40,7 +40,7 @@ def check_same_engine(file: StudyFile, *, renew: bool = False, again: bool | Non
         elif not renew:
             left = [p for p in points_of if standing.left(p)]
             sampled = [points.first(file)] if standing.to_sample else []
-            made_of.check_same_engine(queue.today, found, [*left, *sampled])
+            made_of.check_same_engine(queue.today, found.machines, [*left, *sampled])
 
 
 def check_worker(file: StudyFile) -> None:

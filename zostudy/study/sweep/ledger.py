@@ -28,15 +28,16 @@ class Ledger:
         known: The points of the grid, in their order.
         left: What is not settled, by point's key and seed, in the order in which it is run.
         apart: Numbers of the units that do not count.
+        machines: The machines that count.
     """
 
     today: made_of.Today
     known: Mapping[str, Point]
     left: dict[tuple[str, int], Point] = field(default_factory=dict)
     apart: set[int] = field(default_factory=set)
+    machines: made_of.Machines = field(default_factory=dict)
     _reader: work_units.Reader | None = None
     _noted: Mapping[str, Any] = field(default_factory=dict)
-    _machines: made_of.Machines = field(default_factory=dict)
     _units: dict[int, Unit] = field(default_factory=dict)
 
     @property
@@ -75,7 +76,7 @@ class Ledger:
         """The same, of all of Optuna's trials."""
         self._reader = work_units.Reader(self.file)
         self._noted = dict(noted)
-        self._machines = noted.get(made_of.RENEWED, {})
+        self.machines = noted.get(made_of.RENEWED, {})
         in_order = grid.in_order(self.file, self.known)
         self._units, self.left = {}, {(point.key, seed): point for point, seed in in_order}
         self._read(self._reader, held)
@@ -107,9 +108,9 @@ class Ledger:
         return {seed for seed in unit.seeds if (unit.key, seed) in self.left}
 
     def _sorted_out(self) -> list[Unit]:
-        noted = {**self._noted, made_of.RENEWED: self._machines}
+        noted = {**self._noted, made_of.RENEWED: self.machines}
         found = made_of.sorted_out(self.today, self.known, list(self._units.values()), noted)
-        self._machines = found.machines
+        self.machines = found.machines
         return found.units
 
     def _settle(self, found: Sequence[Unit]) -> None:

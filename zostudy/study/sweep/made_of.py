@@ -6,9 +6,10 @@ sampler or early stopping sees it, and its work is due anew. Where today's are n
 the data is not here, those of the latest trials stand for them.
 
 The machine (engine, type of device) is that of the first complete trial among trials of the same
-``runtime.device``. A run on another machine is refused, unless the user asks for a renewal: from
-then on that machine counts, and the trials of the earlier one are apart too. The study's record has
-it under ``renewed``, by ``runtime.device``.
+``runtime.device``; the hardware that latency is measured on is that of the first among today's
+points that share ``latency.runtime`` as well. A run on another machine is refused, unless the user
+asks for a renewal: from then on that machine counts, and the trials of the earlier one are apart
+too. The study's record has it under ``renewed``, by these settings.
 
 Units of versions that recorded nothing count as they are. The first run after that takes them as
 made of what is there then, in the study's record under ``made_of:POINT``.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zostudy.config.loading import StudyFile
+from zostudy.config.settings import TrialConfig
 from zostudy.config.sweep import RangeSettings
 from zostudy.errors import ConfigError
 from zostudy.study import points
@@ -92,7 +94,8 @@ class Sorted:
 
     Attributes:
         units: All units; those that do not count say by what they differ.
-        machines: The machine that counts, by ``runtime.device``; today's where there is none.
+        machines: The machine that counts, by the settings that ask for it; today's where there is
+            none.
         remarks: What is to be said of those that count, a sentence each.
     """
 
@@ -127,7 +130,7 @@ def sorted_out(
     for unit in marked:
         differing: tuple[Difference, ...] = ()
         if unit.made_of and unit.number in of_file:
-            counts = machines.get(now.group(unit)) or machine(now.of(unit))
+            counts = machine(now.of(unit)) | _counting(machines, now.config(unit))
             differing = differences(unit.made_of, counts, MACHINE)
         found.append(_parted(unit, differing))
     counted = [unit for unit in found if unit.number in of_file and not unit.apart]
@@ -177,10 +180,14 @@ class _Now:
         """By which inputs a unit differs from what it would be made of today."""
         return differences(inputs(unit.made_of), inputs(self.of(unit))) if unit.made_of else ()
 
-    def group(self, unit: Unit) -> str:
-        """The settings that ask for a device: trials of equal ones are of one machine."""
+    def config(self, unit: Unit) -> TrialConfig:
+        """The settings of a unit; those of the study where it is of none of today's points."""
         point = self.known.get(unit.key)
-        return (point.config if point else self.today.file.config).runtime.device
+        return point.config if point else self.today.file.config
+
+    def of_today(self, unit: Unit) -> bool:
+        """Whether a unit is of one of today's points."""
+        return self.today.file.config.sweep.sampler.samples or unit.key in self.known
 
     def unknown(self) -> Iterable[str]:
         """What could not be compared."""
@@ -196,7 +203,31 @@ def _machines(now: _Now, units: Sequence[Unit], renewed: Mapping[str, Any]) -> M
     found: dict[str, Ingredients] = dict(renewed)
     for unit in units:
         if unit.made_of and not unit.apart and completed(unit):
-            found.setdefault(now.group(unit), machine(unit.made_of))
+            for group, names in _groups(now.config(unit)).items():
+                if HARDWARE not in names or now.of_today(unit):
+                    found.setdefault(group, _some(unit.made_of, names))
+    return found
+
+
+def _groups(config: TrialConfig) -> dict[str, tuple[str, ...]]:
+    """By each of the settings that ask for a machine what is equal in trials that share them."""
+    device = config.runtime.device
+    groups: dict[str, tuple[str, ...]] = {device: ("engine", "device")}
+    if config.latency.by == "measured":
+        groups[f"{device}, {config.latency.runtime}"] = (HARDWARE,)
+    return groups
+
+
+def _some(made_of: Ingredients, names: Sequence[str]) -> dict[str, str]:
+    return {name: made_of.get(name, "") for name in names}
+
+
+def _counting(machines: Machines, config: TrialConfig) -> dict[str, str]:
+    """The machine that counts for settings; empty where there is none."""
+    found: dict[str, str] = {}
+    for group, names in _groups(config).items():
+        if group in machines:
+            found |= _some(machines[group], names)
     return found
 
 
@@ -244,20 +275,20 @@ def apart(units: Sequence[Unit]) -> tuple[Apart, ...]:
     return tuple(Apart(numbers_of(group), what) for what, group in groups.items())
 
 
-def check_same_engine(today: Today, found: Sorted, left: Iterable[Point]) -> None:
+def check_same_engine(today: Today, machines: Machines, left: Iterable[Point]) -> None:
     """Whether trials that are left would be run on the machine of those that count.
 
     Args:
         today: What the points are made of today.
-        found: The units.
+        machines: The machines that count.
         left: The points of which trials are left; one of a sampled sweep is enough.
 
     Raises:
         ConfigError: They would not.
     """
     for point in left:
-        counts = found.machines.get(point.config.runtime.device, {})
-        for different in differences(counts, today.of(point), MACHINE) if counts else ():
+        counts = _counting(machines, point.config)
+        for different in differences(counts, today.of(point), tuple(counts)):
             if different.name == "device":
                 raise ConfigError(
                     f"runtime.device: the trials of this study were run on {different.then}, and "
@@ -279,7 +310,11 @@ def check_same_engine(today: Today, found: Sorted, left: Iterable[Point]) -> Non
 
 def renewal(today: Today, found: Sorted, points_left: Iterable[Point]) -> Machines | None:
     """The machines that count from now on; nothing where they are today's already."""
-    machines = {p.config.runtime.device: machine(today.of(p)) for p in points_left}
+    machines = {
+        group: _some(today.of(p), names)
+        for p in points_left
+        for group, names in _groups(p.config).items()
+    }
     changed = any(found.machines.get(g, own) != own for g, own in machines.items())
     return {**found.machines, **machines} if changed else None
 

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from zostudy.config.loading import StudyFile, digest
+from zostudy.study import points
 from zostudy.study.points import Point
 from zostudy.study.sweep import budget, made_of, proposals, rows, work_units
 from zostudy.study.sweep.ledger import Ledger
@@ -66,6 +67,7 @@ class Queue:
     stored: Stored
     known: dict[str, Point]
     seen: list[Unit] = field(default_factory=list)
+    _machines: made_of.Machines = field(default_factory=dict)
     _greeted: set[int] = field(default_factory=set)
 
     @functools.cached_property
@@ -94,9 +96,10 @@ class Queue:
     def look(self) -> list[Unit]:
         """The units that still matter, as they are now: all, or in a grid what is not settled."""
         if self.file.config.sweep.sampler.samples:
-            self.seen = self.read()
+            found = self.sorted_out()
+            self.seen, self._machines = found.units, found.machines
         else:
-            self.seen = self._looked_at()
+            self.seen, self._machines = self._looked_at(), self._ledger.machines
         return self.seen
 
     def _looked_at(self) -> list[Unit]:
@@ -116,6 +119,9 @@ class Queue:
 
         Returns:
             The units that still matter and count.
+
+        Raises:
+            ConfigError: The trials that count are of another machine, by the last look.
         """
         sweep = self.file.config.sweep
         while True:
@@ -134,6 +140,8 @@ class Queue:
             added = list(itertools.islice(due, ahead - len(turns)))
             if not added:
                 return units
+            for record in added:
+                self._check_machine(record.get("point", ""))
             self.add(added)
             self.look()
 
@@ -164,8 +172,21 @@ class Queue:
         )
 
     def claim(self, unit: Unit) -> bool:
-        """Make a waiting unit this worker's; false where another was faster."""
+        """Make a waiting unit this worker's; false where another was faster.
+
+        Raises:
+            ConfigError: The trials that count are of another machine, by the last look.
+        """
+        self._check_machine(unit.key)
         return rows.claim(self.stored.storage, self.id(unit), {"worker": _this_process()})
+
+    def _check_machine(self, key: str) -> None:
+        """Whether a point would be run on the machine of the trials that count.
+
+        Where several machines begin a study at once, that of the first complete trial counts.
+        """
+        point = self.known.get(key) or points.first(self.file)
+        made_of.check_same_engine(self.today, self._machines, [point])
 
     def propose(self, unit: Unit) -> dict[str, Any]:
         """The values of a point for a draw, by the sampler.

@@ -6,8 +6,11 @@ enters by its value, so that two trials which prune to the same mask share their
 """
 
 import functools
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
@@ -36,12 +39,16 @@ from zostudy.search.strategies import STRATEGIES
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace, search_space
-from zostudy.stage import StageContext
+from zostudy.stage import Progress, StageContext
+from zostudy.study.disk.locks import held
 from zostudy.study.identity.today import made_of
 from zostudy.study.ingredients import Ingredients
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.tracking.runs import Run
 from zostudy.study.trial import logs
+
+#: Lock of the machine for a user's measurements, which would slow each other down.
+_MEASURING = Path(tempfile.gettempdir()) / f"zostudy-latency-{os.getuid()}.lock"
 
 #: What a phase found.
 R = TypeVar("R")
@@ -220,11 +227,16 @@ class TrialPhases:
             determined["latency"] = settings | {"path": known.digest}
 
         def compute(stage: StageContext) -> Computed:
-            del stage
             if known is not None:
                 return Computed({"ms": known.of(genotype), "figures": {}})
             network = standalone(genotype, dataset, trained)
-            found = latency.measured(network, shape, config)
+
+            def waiting(holder: str) -> None:
+                note = f"waits for {holder}, which measures too"
+                stage.report(Progress("latency", 0, len(config.batch_sizes), note=note))
+
+            with held(_MEASURING, waiting):
+                found = latency.measured(network, shape, config, stage.report)
             (median, high), *_ = found.values()
             figures = {
                 f"{name}_batch_{batch}": value

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from zostudy.config.loading import StudyFile, canonical, digest, flat, to_document
-from zostudy.config.settings import DatasetSettings, TrialConfig
+from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.errors import ArchitectureError, InadmissibleError, LostError
-from zostudy.evaluation import latency, predicted, table
-from zostudy.evaluation.latency import KnownLatencies
+from zostudy.evaluation import latency
 from zostudy.metrics import measured, of, readable
 from zostudy.pruning.mask_sources import PruneContext
 from zostudy.runtime import environment, memory_budget, prepare
@@ -19,8 +18,7 @@ from zostudy.search import scored
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import search_space
 from zostudy.stage import StageContext, StoppedEarly
-from zostudy.study.identity.data import loaded
-from zostudy.study.ingredients import differences
+from zostudy.study.ingredients import HARDWARE, differences
 from zostudy.study.pictures import drawing
 from zostudy.study.planning.constraints import broken, check_limits, costs, limited, named
 from zostudy.study.planning.peak_memory import Predictions
@@ -31,6 +29,7 @@ from zostudy.study.sweep.random_baseline import MARK
 from zostudy.study.tracking.runs import MACHINE, Run, Tracker
 from zostudy.study.trial import collective
 from zostudy.study.trial.computing import Computing, Report
+from zostudy.study.trial.inputs import Inputs
 from zostudy.study.trial.logs import log_record
 from zostudy.study.trial.phases import Phase, R, TrialPhases
 
@@ -96,9 +95,7 @@ class Trials:
         folder = Path(config.storage.folder)
         self._computing = Computing(Store(folder), self._runtime, self._budget, report)
         self.tracker = Tracker(folder, config.tracking.uri, config.experiment)
-        self._datasets: dict[tuple[str, int | None], Dataset] = {}
-        self._sources: dict[str, table.Table | predicted.Predicted] = {}
-        self._latencies: dict[str, KnownLatencies] = {}
+        self._inputs = Inputs(file)
 
     @property
     def known(self) -> dict[str, int]:
@@ -112,18 +109,18 @@ class Trials:
             InputError: Something is missing or does not fit.
         """
         for point in points:
-            dataset = self._dataset(point.config.dataset)
+            dataset = self._inputs.dataset(point.config.dataset)
             check_batches(point.config, dataset)
             stage = StageContext(self._runtime, seed=0)
             point.config.mask_source.check(PruneContext.of(point.config, dataset, stage))
             self._check_search(point.config, dataset)
-            self._source(point.config)
+            self._inputs.source(point.config)
             self._check_latency(point.config)
 
     def _check_latency(self, config: TrialConfig) -> None:
         if config.latency.by == "measured":
             latency.check_runtime(config.latency)
-        self._latencies_of(config)
+        self._inputs.latencies(config)
 
     def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
         space = search_space(config.search_space.name, config.extensions)
@@ -134,7 +131,7 @@ class Trials:
 
     def plan(self, points: Sequence[Point]) -> Plan:
         """What memory and how many steps points take; what is known of it serves the trials too."""
-        outlines = {key: dataset.outline() for (key, _), dataset in self._datasets.items()}
+        outlines = self._inputs.outlines()
         planner = Planner(
             self._predictions,
             self._budget,
@@ -251,9 +248,15 @@ class Trials:
         self._check_latency(config)
         phases = self._phases_of(config, seed)
         phase = collective.led(phases.evaluate(genotype), self._runtime.processes)
-        key = digest([config.study, "genotype", phase.key])
-        params = {"seed": seed} | flat(phase.settings)
-        tags = {"zostudy.study": config.study, "zostudy.data": phases.dataset.study_digest}
+        timed = phases.latency(genotype)
+        own = [phase.key, timed.key] if timed else [phase.key]
+        key = digest([config.study, "genotype", *own])
+        params = {"seed": seed} | flat({**phase.settings, **(timed.settings if timed else {})})
+        tags = {"zostudy.study": config.study} | {
+            f"zostudy.{ingredient}": phases.made_of[ingredient]
+            for ingredient in ("data", "latency.path", HARDWARE)
+            if ingredient in phases.made_of
+        }
         name = "genotype"
         with self.tracker.trial(name, key, params, tags) as run, contextlib.ExitStack() as using:
             trial = _Trial(name, phases, run, using)
@@ -286,39 +289,9 @@ class Trials:
         values = {m.name: (trial.metrics[m.name], True) for m in timed if m.name in trial.metrics}
         return broken(limited(self._config.sweep.constraints, values))
 
-    def _dataset(self, settings: DatasetSettings, seed: int | None = None) -> Dataset:
-        """A data set as trials share it, or as a seed splits it; of the latter, one is held."""
-        own = seed if settings.splits == "by_seed" else None
-        key = (settings.model_dump_json(), own)
-        if key not in self._datasets:
-            if own is not None:
-                self._datasets = {k: held for k, held in self._datasets.items() if k[1] is None}
-            extensions, folder = self._config.extensions, self._file.folder
-            self._datasets[key] = loaded(settings, extensions, folder, own)
-        return self._datasets[key]
-
-    def _source(self, config: TrialConfig) -> table.Table | predicted.Predicted | None:
-        if config.evaluate.evaluator.trains:
-            return None
-        key = f"{config.search_space.name} {config.evaluate.model_dump_json()}"
-        if key not in self._sources:
-            space = search_space(config.search_space.name, config.extensions)
-            read = table.read if config.evaluate.evaluator.knows_all else predicted.read
-            self._sources[key] = read(config.evaluate, space)
-        return self._sources[key]
-
-    def _latencies_of(self, config: TrialConfig) -> KnownLatencies | None:
-        if not config.latency.reads:
-            return None
-        key = f"{config.search_space.name} {config.latency.model_dump_json()}"
-        if key not in self._latencies:
-            space = search_space(config.search_space.name, config.extensions)
-            self._latencies[key] = latency.known(config.latency, space)
-        return self._latencies[key]
-
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
-        dataset, source = self._dataset(config.dataset, seed), self._source(config)
-        latencies = self._latencies_of(config)
+        dataset, source = self._inputs.dataset(config.dataset, seed), self._inputs.source(config)
+        latencies = self._inputs.latencies(config)
         return TrialPhases(config, seed, dataset, self._predictions, source, latencies)
 
     def _describe(self, trial: _Trial, what: str) -> None:
