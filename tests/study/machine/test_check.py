@@ -12,6 +12,9 @@ from zostudy.study.machine.check import check
 from zostudy.study.machine.process import Setting, ask
 from zostudy.study.workers import trial_process
 
+#: Each starts a process that imports torch, and most have a crash or a fault tried again.
+pytestmark = pytest.mark.slow
+
 LONG = 300.0  # seconds: no test is to fail because the machine is slow
 
 
