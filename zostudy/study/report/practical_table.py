@@ -90,7 +90,7 @@ class PracticalTable:
         judged = [row for row in self.rows if row.found]
         region = f"Within ±{self.rope:g} points a difference counts as practically nothing"
         if not judged:
-            return f"{region}; no comparison has the two seeds or the spread to judge by."
+            return f"{region}; this takes two seeds whose differences are not the same."
         settled = [(row.what, row.found.settled) for row in judged if row.found]
         parts = []
         for outcome, words in (
