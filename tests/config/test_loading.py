@@ -371,7 +371,8 @@ def test_an_override_of_a_swept_setting_is_an_error_that_says_how_to_set_its_val
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_valid(path):
-    assert grid(load(path))
+    file = load(path)  # a sampler may be given more points than anybody wants to list
+    assert file.config.sweep.sampler.samples or grid(file)
 
 
 # -- schema --------------------------------------------------------------------------------------

@@ -211,11 +211,14 @@ def test_the_old_formulation_lies_or_ends_its_process_where_the_best_instruction
 ):
     """Else what is built around it would be for nothing, and the tests of it tested nothing."""
     limited = old_formulation_environment(tmp_path)
-    found = [fault(threads, limited, HANGS / 4) for threads in (1, 2)]
     ends = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL)
-    crashed = [code in ends for code, _, _ in found]
-    lied = [worst > 0.01 for code, worst, _ in found if code == 0]
-    assert any(crashed) or any(lied), found
+    found = []
+    for count in (2, 1):  # with one, a damaged heap may also go round in circles
+        code, worst, errors = fault(count, limited, HANGS / 4)
+        if code in ends or (code == 0 and worst > 0.01):
+            return
+        found.append((code, worst, errors))
+    raise AssertionError(found)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_accuracy_is_drawn_against_the_costs_among_the_objectives_latency_first(
         found = complete(point, seed)
         return TrialOutcome(found.metrics | {"latency_ms": 2.5}, found.genotype, "run")
 
-    written = list(page._contents(file, document(file, timed), page.TrialPictures()))
+    written = list(page.contents(file, document(file, timed), page.TrialPictures()))
     drawn = [name for name in written if name.startswith("cost") and name.endswith(".svg")]
     assert drawn == ["cost-latency_ms.svg", "cost-macs.svg"]
     assert all(report_folder._NAMES.fullmatch(name) for name in written)
