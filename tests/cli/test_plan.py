@@ -53,6 +53,7 @@ def test_a_plan_has_the_memory_and_the_steps_of_every_phase(zostudy, study):
     assert "≈" in out
 
 
+@pytest.mark.slow
 def test_of_drawn_paths_a_plan_has_the_bound_and_the_mean(zostudy, study):
     study.write_text(SMALLER.replace("[0.25, 0.5]", "[0.5]").replace("[0, 1]", "[0]"))
     search = json.loads(zostudy("plan", study, "--json")[1])["configurations"][0]["phases"][
@@ -71,6 +72,7 @@ def test_of_drawn_paths_a_plan_has_the_bound_and_the_mean(zostudy, study):
     assert "at most" not in out
 
 
+@pytest.mark.slow
 def test_a_budget_says_what_fits_and_what_would(zostudy, study):
     study.write_text(SMALLER.replace("[0.25, 0.5]", "[0.5]").replace("[0, 1]", "[0]"))
     whole = json.loads(zostudy("plan", study, "--json")[1])["configurations"][0]["phases"]
@@ -122,6 +124,7 @@ def test_a_batch_larger_than_the_data_is_refused(zostudy, study):
     )
 
 
+@pytest.mark.slow
 def test_a_plan_says_that_cutout_blanks_whole_pictures(zostudy, study):
     """Those of the default data set have 8×8 pixels, and the default cutout is for 32×32."""
     said = (

@@ -123,6 +123,7 @@ def test_costs_without_a_network_are_those_of_the_network(space, cells, small_da
         assert costs(genotype, ["parameters", "macs"]) == expected
 
 
+@pytest.mark.slow
 def test_the_least_costs_are_those_of_the_cheapest_architecture(small_dataset):
     space = SPACES["darts"]
     mask = mask_of(space, "single").changed(add=[("reduction", 3, 1), ("normal", 4, 3)])

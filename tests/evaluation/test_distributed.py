@@ -106,7 +106,13 @@ def assert_same(alone: EvaluationResult, found: tuple, tolerance: float) -> None
         )
 
 
-@pytest.mark.parametrize("genotype", [DARTS, TOPOLOGY], ids=["darts", "nasbench201"])
+@pytest.mark.parametrize(
+    "genotype",
+    [
+        pytest.param(DARTS, id="darts", marks=pytest.mark.slow),
+        pytest.param(TOPOLOGY, id="nasbench201"),
+    ],
+)
 @pytest.mark.usefixtures("double")
 def test_two_processes_find_what_one_does(data, genotype):
     """In float64, so that what is left of a difference is the order of sums."""

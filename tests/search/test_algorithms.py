@@ -27,7 +27,10 @@ def proposals(name, count, seed=0, space="nasbench201", **options):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("space", [pytest.param("darts", marks=pytest.mark.slow), "nasbench201"])
+@pytest.mark.parametrize(
+    "space",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "darts")) for name in SPACES],
+)
 def test_an_algorithm_follows_its_draws_alone(name, space):
     first = proposals(name, 120, space=space)
     assert first == proposals(name, 120, space=space)

@@ -77,7 +77,13 @@ def undisturbed(small_dataset):
     return run
 
 
-@pytest.mark.parametrize("name", components("search_space"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "darts"))
+        for name in components("search_space")
+    ],
+)
 @pytest.mark.usefixtures("double")
 def test_five_epochs_are_those_of_the_plain_formulas(name, small_dataset):
     mask = mask_of(search_space(name))
@@ -162,7 +168,7 @@ def test_a_mask_that_lets_nothing_through_leaves_alpha_as_it_is(order, small_dat
     assert result.genotype.cells["normal"][2] == (("none", 0), ("none", 1), ("none", 2))
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("order", ["first", pytest.param("second", marks=pytest.mark.slow)])
 def test_an_interrupted_search_goes_on_bit_for_bit(small_dataset, undisturbed, order):
     class StoppedError(Exception):
         pass
@@ -221,7 +227,7 @@ def test_micro_batches_follow_the_mean_of_their_gradients(small_dataset):
         torch.testing.assert_close(one, (first + second) / 2)
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("order", ["first", pytest.param("second", marks=pytest.mark.slow)])
 def test_micro_batches_search_in_less_memory(small_dataset, order):
     sizes = {"order": order, "epochs": 2, "batch_size": 44}
     whole, micro = (

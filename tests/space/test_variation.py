@@ -58,6 +58,7 @@ def test_a_child_has_each_edge_of_one_of_its_parents():
     assert all(set(steps.crossed(one, other).operations()) <= both for _ in range(20))
 
 
+@pytest.mark.slow
 def test_all_architectures_of_a_mask_are_drawn_equally_often():
     space = SPACES["darts"]
     mask = mask_of(space, "single")

@@ -160,6 +160,7 @@ def test_a_grey_data_set_of_any_depth_gives_the_pixels_that_training_saw(tmp_pat
         assert np.array_equal(read(path), image), path.name
 
 
+@pytest.mark.slow
 def test_the_card_s_lines_give_the_network_what_training_gave_it(folder, tmp_path):
     source = image_folder(root=str(folder), resize=9)
     output = tmp_path / "bundle"

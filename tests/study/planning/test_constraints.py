@@ -60,6 +60,7 @@ def test_an_estimate_says_that_it_is_one():
     assert broken(limited(constraints, {"evaluate_peak_bytes": (2**20, True)})) == ""
 
 
+@pytest.mark.slow
 def test_what_is_excluded_needs_no_advice_on_memory(peaks):
     limits = {"search_peak_bytes": {"at_most": peaks[0]}}
     file = from_document(
