@@ -56,7 +56,7 @@ def test_the_sentence_says_what_is_settled():
 def test_one_seed_says_nothing():
     found = document(study(), lambda point, seed: complete(point, seed) if seed == 0 else None)
     table = practical_table(found, BY, 0.5)
-    assert "no comparison has the two seeds or the spread" in table.sentence()
+    assert "this takes two seeds whose differences are not the same" in table.sentence()
     assert {row.cells()[-1] for row in table.rows} == {"no spread"}
     none = practical_table(document(study(), lambda *_: None), BY, 0.5)
     assert (none.rows, none.metric) == ((), None)
