@@ -40,7 +40,7 @@ CASES += [
     ("synflow", {"gradients": "log"}),
     ("zen", {"norm": "removed"}),
     ("gradient_snr", {"parts": 3, "xi": 1e-3}),
-    ("sweet_gradient", {"least": 0.0, "below": 0.02}),
+    ("sweet_gradient", {"least": 0.001, "times": 20.0}),
     ("meco", {"side": 16, "channels": 2}),
 ]
 

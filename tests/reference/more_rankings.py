@@ -36,10 +36,10 @@ def gradient_snr(run, parts=4, xi=1e-8):
     return total
 
 
-def sweet_gradient(run, least=0.001, below=0.01):
+def sweet_gradient(run, least=0.001, times=10.0):
     gradients = run.gradients(run.images, run.labels)
     sizes = [abs(v) for name in run.kernels for v in gradients[name].flatten().tolist()]
-    return sum(least <= size < below for size in sizes)
+    return sum(least <= size < least * times for size in sizes)
 
 
 def knas(run):

@@ -17,13 +17,12 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from zostudy.config.latency import LatencySettings
-from zostudy.errors import ArchitectureError, ConfigError, DataError
+from zostudy.errors import ConfigError, DataError
 from zostudy.evaluation import programs
 from zostudy.evaluation.table import check_complete
 from zostudy.options import shown
 from zostudy.predictors.latency import LEAST, LatencyModel
 from zostudy.space import csv_file
-from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.search_space import SearchSpace
 from zostudy.stage import Progress, silent
@@ -84,14 +83,8 @@ def known(settings: LatencySettings, space: SearchSpace) -> KnownLatencies:
 def _row(
     place: str, fields: Mapping[str, str], settings: LatencySettings, space: SearchSpace
 ) -> tuple[Genotype, float]:
-    text, latency = fields[settings.architecture_column], fields[settings.column]
-    try:
-        genotype = genotypes.parse(text, space)
-    except ArchitectureError as error:
-        raise DataError(
-            f"{place}: {settings.architecture_column} {shown(text)} is no architecture of "
-            f"{space.name!r} ({error})"
-        ) from error
+    column, latency = settings.architecture_column, fields[settings.column]
+    genotype = csv_file.architecture(place, column, fields[column], space)
     value = csv_file.number(place, settings.column, latency, "milliseconds above 0")
     if not 0 < value < float("inf"):
         raise DataError(

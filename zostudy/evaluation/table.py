@@ -23,7 +23,6 @@ from zostudy.config.settings import EvaluateSettings
 from zostudy.errors import ArchitectureError, DataError
 from zostudy.options import shown
 from zostudy.space import csv_file, enumeration
-from zostudy.space import genotype as genotypes
 from zostudy.space.genotype import Genotype
 from zostudy.space.mask import OperationMask
 from zostudy.space.search_space import SearchSpace
@@ -136,20 +135,14 @@ def read(settings: EvaluateSettings, space: SearchSpace) -> Table:
     rows: dict[Genotype, Row] = {}
     for line, fields in csv_file.records(settings.path, content, columns):
         place = f"{settings.path}:{line}"
-        text = fields[settings.architecture_column]
-        try:
-            genotype = genotypes.parse(text, space)
-        except ArchitectureError as error:
-            raise DataError(
-                f"{place}: {settings.architecture_column} {shown(text)} is no architecture of "
-                f"{space.name!r} ({error})"
-            ) from error
+        column = settings.architecture_column
+        genotype = csv_file.architecture(place, column, fields[column], space)
         row = Row(line, *_accuracies(place, fields, settings))
         first = rows.setdefault(genotype, row)
         if row[1:] != first[1:]:
             raise DataError(
-                f"{place}: {shown(text)} has {_shown(row)} here and {_shown(first)} in line "
-                f"{first.line}; needs one accuracy"
+                f"{place}: {shown(fields[column])} has {_shown(row)} here and "
+                f"{_shown(first)} in line {first.line}; needs one accuracy"
             )
     check_complete(settings.path, rows, space)
     _check_percent(settings, rows.values())

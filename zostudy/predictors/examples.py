@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zostudy.errors import ArchitectureError, ConfigError, DataError
+from zostudy.errors import ConfigError, DataError
 from zostudy.predictors.predictor import Examples
 from zostudy.space import csv_file
 from zostudy.space import genotype as genotypes
@@ -74,15 +74,13 @@ def read(source: Source, space: SearchSpace) -> Examples:
 
 
 def _genotype(place: str, column: str, texts: list[str], space: SearchSpace) -> Genotype:
-    try:
-        if len(texts) == 1 and space.notation is not None:
-            return genotypes.parse(texts[0], space)
+    if len(texts) == 1 and space.notation is not None:
+        return csv_file.architecture(place, column, texts[0], space)
+
+    def of_cells(_: str, space: SearchSpace) -> Genotype:
         return genotypes.of_cells(dict(zip(space.cell_types, texts, strict=True)), space)
-    except ArchitectureError as error:
-        raise DataError(
-            f"{place}: {column} {shown(','.join(texts))} is no architecture of {space.name!r} "
-            f"({error})"
-        ) from error
+
+    return csv_file.architecture(place, column, ",".join(texts), space, of_cells)
 
 
 def _finite(place: str, column: str, text: str) -> float:

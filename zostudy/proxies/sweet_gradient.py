@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zostudy.proxies.inputs import Images, Network
+from zostudy.errors import NumericalError
+from zostudy.proxies.inputs import Images, Network, holds
 from zostudy.proxies.saliency import Labels, loss_gradients
 from zostudy.registry import ranking_function
 
@@ -23,8 +24,8 @@ def sweet_gradient(
     images: Images,
     labels: Labels,
     *,
-    least: Annotated[float, "[0, 1000000]"] = 0.001,
-    below: Annotated[float, "(0, 1000000]"] = 0.01,
+    least: Annotated[float, "(0, 1000000]"] = 0.001,
+    times: Annotated[float, "(1, 1000000]"] = 10.0,
 ) -> Float[Tensor, ""]:
     """How many weights of kernels have a gradient of the loss of a size in an interval.
 
@@ -38,8 +39,13 @@ def sweet_gradient(
         images: The batch.
         labels: Its classes.
         least: The lower end, which is in the interval.
-        below: The upper end, which is not.
+        times: How many times that the upper end is, which is not.
+
+    Raises:
+        NumericalError: A gradient is not finite.
     """
     sizes = [g.abs() for g in loss_gradients(network, images, labels)]
-    sweet = [((size >= least) & (size < below)).sum() for size in sizes]
+    if not holds(torch.stack([torch.isfinite(size).all() for size in sizes]).all()):
+        raise NumericalError("sweet_gradient: a gradient is not finite")
+    sweet = [((size >= least) & (size < least * times)).sum() for size in sizes]
     return torch.stack(sweet).sum().double()

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from zostudy.errors import ConfigError, DataError
+from zostudy.errors import ArchitectureError, ConfigError, DataError
 from zostudy.options import nearest, shown
+from zostudy.space import genotype as genotypes
+from zostudy.space.genotype import Genotype
+from zostudy.space.search_space import SearchSpace
 
 #: Bytes of the largest table that is read.
 _MOST_BYTES = 2**30
@@ -144,6 +147,33 @@ def other_separator(header: list[str]) -> str:
     if len(header) > 1:
         return ""
     return next((name for mark, name in _SEPARATORS.items() if mark in header[0]), "")
+
+
+def architecture(
+    place: str,
+    column: str,
+    text: str,
+    space: SearchSpace,
+    parse: Callable[[str, SearchSpace], Genotype] = genotypes.parse,
+) -> Genotype:
+    """The architecture that a field holds.
+
+    Args:
+        place: File and line, for messages.
+        column: The column.
+        text: What stands there.
+        space: The search space.
+        parse: Reads it.
+
+    Raises:
+        DataError: The text is no architecture of the space.
+    """
+    try:
+        return parse(text, space)
+    except ArchitectureError as error:
+        raise DataError(
+            f"{place}: {column} {shown(text)} is no architecture of {space.name!r} ({error})"
+        ) from error
 
 
 def percent(place: str, column: str, text: str) -> float:
