@@ -162,7 +162,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def _study(plane: Plane, path: Path) -> Iterator[Row]:
     """What a study found."""
-    trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
+    every = json.loads(path.read_text(encoding="utf-8"))["trials"]
+    trials = [trial for trial in every if trial["state"] == "complete"]
     cells = [plane.index[genotypes.from_dict(trial["genotype"])] for trial in trials]
     yield Row("study", "trials", len(cells))
     yield Row("study", "different cells", len(set(cells)))
@@ -189,7 +190,10 @@ def _spread(case: str, shares: list[dict[str, float]]) -> Iterator[Row]:
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of its own."""
     parser.add_argument("--results", help="what `zostudy results STUDY --json` printed")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds of the sampler (10)")
+    parser.add_argument(
+        "--seeds", type=int, default=10, choices=range(2, 1001), metavar="N",
+        help="seeds of the sampler, 2 or more (10)",
+    )  # fmt: skip  # one line an argument says no more
 
 
 if __name__ == "__main__":

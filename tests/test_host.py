@@ -189,3 +189,13 @@ def test_kills_are_looked_for_in_every_group_that_holds_the_process():
     groups = host.groups("memory")
     counters = isolation._counters()
     assert all(any(file.parent == folder for file in counters) for folder in groups)
+
+
+def test_processors_of_one_name_are_told_apart(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path, model in ((one, 1), (other, 17)):
+        path.write_text(f"model name\t: AMD EPYC\nmodel\t\t: {model}\nflags\t\t: avx2\n" * 2)
+    kinds = {host.kind_of_processor(path) for path in (one, one, other)}
+    assert len(kinds) == 2
+    assert all(kind.startswith("AMD EPYC ") for kind in kinds)
+    assert host.kind_of_processor(tmp_path / "absent") == host.processor(tmp_path / "absent")

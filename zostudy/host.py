@@ -9,6 +9,8 @@ References: the kernel's ``Documentation/admin-guide/cgroup-v1`` and ``cgroup-v2
 """
 
 import contextlib
+import hashlib
+import json
 import math
 import os
 import platform
@@ -26,6 +28,9 @@ _PROCESS = Path("/proc/self")
 
 #: What tells processors without a name apart.
 _NUMBERS = ("Model", "CPU implementer", "CPU part", "CPU variant", "CPU revision")
+
+#: What tells processors of one name apart.
+_KIND = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
 
 
 def wait_briefly(environment: MutableMapping[str, str]) -> None:
@@ -73,6 +78,25 @@ def processor(file: Path = Path("/proc/cpuinfo")) -> str:
     ]
     own = names[0] if names else " ".join(dict.fromkeys(sorted(parts)))
     return own or platform.processor() or platform.machine()
+
+
+def kind_of_processor(file: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, and a digest of its family, model, stepping and instructions.
+
+    Virtual machines often have the same name on processors of several generations.
+
+    Args:
+        file: What the system tells.
+    """
+    name = processor(file)
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            field, _, value = line.partition(":")
+            if field.strip() in _KIND:
+                found.setdefault(field.strip(), value.strip())
+    text = json.dumps(found, sort_keys=True)
+    return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}" if found else name
 
 
 def processors(process: Path = _PROCESS) -> int:

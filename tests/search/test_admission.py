@@ -106,6 +106,30 @@ def test_where_nothing_keeps_to_the_limits_the_nearest_is_named(
             random_genotype(OperationMask.full(SPACES["nasbench201"]), 0, 0, none)
 
 
+@pytest.mark.parametrize("algorithm", ["random", "evolution"])
+def test_where_few_keep_to_the_limits_a_search_ends_with_those_it_found(
+    algorithm, small_dataset, monkeypatch
+):
+    """One in a thousand: most runs of 1,000 draws at random miss it."""
+    space = SPACES["nasbench201"]
+    mask = OperationMask.full(space)
+    costs = Costs(space, small_dataset, SMALL)
+    known = sorted(costs(one, ["macs"])["macs"] for one in enumeration.genotypes(mask))
+    limits = {"macs": known[15]}
+    every = {one for one in enumeration.genotypes(mask) if keeps(costs, limits, one)}
+    chosen = settings(algorithm, len(every) + 9)
+    found = run(chosen, small_dataset, admission=Admission(limits, costs))
+    assert {genotype for genotype, _ in found.scored} <= every
+    if algorithm == "random":  # it knows them all, and draws from them
+        assert len(found.scored) == len(every)
+        assert random_genotype(mask, 0, 0, Admission(limits, costs)) in every
+    monkeypatch.setattr(admission, "_LISTED", 0)
+    monkeypatch.setattr("zostudy.space.variation.TRIES", 5_000)
+    blind = run(settings(algorithm, 15_000), small_dataset, admission=Admission(limits, costs))
+    assert {genotype for genotype, _ in blind.scored} <= every
+    assert "that keeps to the limits" in blind.notes[0]
+
+
 def test_random_genotypes_keep_to_the_limits(small_dataset):
     space = SPACES["darts"]
     costs, limits = quarters(space, small_dataset)
@@ -155,6 +179,7 @@ def test_a_limit_below_what_every_architecture_needs_is_refused_before_any_compu
         study(strategy="score", constraints={"parameters": {"at_most": most}})
         for most in (least, least - 1)
     )
-    check_limits(enough, space, small_dataset)
+    costs = Costs(space, small_dataset, SMALL)
+    check_limits(enough, space, costs)
     with pytest.raises(ConfigError, match=rf"parameters\.at_most: .* allowed: {least:,} or more"):
-        check_limits(less, space, small_dataset)
+        check_limits(less, space, costs)

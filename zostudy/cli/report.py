@@ -30,7 +30,10 @@ Watched = Annotated[
         "--watch", help="Write nothing; serve the report on 127.0.0.1, where it follows the study."
     ),
 ]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of --watch; 0: any that is free.")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port of --watch: 8010, or 0 for any.", show_default=False),
+]
 
 
 @app.command()
@@ -57,7 +60,7 @@ def report(  # noqa: PLR0913  # one parameter an option
     force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
     rope: Rope = None,
     watch: Watched = False,
-    port: Port = 8010,
+    port: Port = None,
     as_json: AsJson = False,
 ) -> None:
     """Write results as a page that needs no network, with its pictures and tables."""
@@ -67,6 +70,8 @@ def report(  # noqa: PLR0913  # one parameter an option
         from zostudy.study.report import practical_table
 
         practical_table.check(rope)
+    if not watch and port is not None:
+        raise ConfigError("--port: is the port of --watch; leave it out")
     if table is not None:
         _refuse({"rope": rope, "watch": watch}, "is for the report of a study; leave out --table")
         _report_table(table, assignments, output, force=force, as_json=as_json)
@@ -76,8 +81,10 @@ def report(  # noqa: PLR0913  # one parameter an option
         _refuse(given, "has no effect with --watch, which writes nothing; leave it out")
     assert study is not None
     file = load_study(study, assignments)
+    if rope is not None:
+        practical_table.check(rope, [goal.metric for goal in file.config.sweep.objectives])
     if watch:
-        _watch(file, port, rope)
+        _watch(file, 8010 if port is None else port, rope)
     else:
         _report_study(file, output, rope, force=force, as_json=as_json)
 

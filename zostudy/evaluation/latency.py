@@ -5,10 +5,12 @@ with random weights, which take as long as trained ones. Whatever else the machi
 counts.
 """
 
+import contextlib
 import copy
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,6 +110,7 @@ def measured(
     shape: tuple[int, int, int],
     settings: LatencySettings,
     report: Callable[[Progress], None] = silent,
+    alone: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> dict[int, tuple[float, float]]:
     """Median and 95th percentile of a call in milliseconds, by batch size.
 
@@ -116,20 +119,23 @@ def measured(
         shape: Channels, height and width of a picture.
         settings: How.
         report: Called before the first batch size and after each.
+        alone: Keeps other measurements away while calls are timed.
     """
     report(Progress("latency", 0, len(settings.batch_sizes)))
     module = copy.deepcopy(network).cpu().float().eval().requires_grad_(requires_grad=False)
     run = _opened(module, shape, settings)
     threads, found = torch.get_num_threads(), {}
     torch.set_num_threads(settings.threads)
+    times = {"warmup": settings.warmup, "runs": settings.runs}
     try:
-        for batch in settings.batch_sizes:
-            generator = torch.Generator().manual_seed(0)
-            pictures = torch.randn((batch, *shape), generator=generator)
-            median, high = programs.timed(run, pictures, warmup=settings.warmup, runs=settings.runs)
-            found[batch] = median, high
-            done = {f"median_ms_batch_{batch}": median, f"p95_ms_batch_{batch}": high}
-            report(Progress("latency", len(found), len(settings.batch_sizes), done))
+        with alone():
+            for batch in settings.batch_sizes:
+                generator = torch.Generator().manual_seed(0)
+                pictures = torch.randn((batch, *shape), generator=generator)
+                median, high = programs.timed(run, pictures, **times)
+                found[batch] = median, high
+                done = {f"median_ms_batch_{batch}": median, f"p95_ms_batch_{batch}": high}
+                report(Progress("latency", len(found), len(settings.batch_sizes), done))
     finally:
         torch.set_num_threads(threads)
     return found

@@ -1,6 +1,6 @@
 """Which architectures a search may choose: those that keep to limits of what they cost."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from zostudy.errors import InadmissibleError
 from zostudy.space import enumeration
@@ -49,17 +49,17 @@ class Admission:
             self._nearest = excess, values
         return False
 
-    def count(self, mask: OperationMask) -> int:
-        """How many architectures of a mask are admitted, or a bound of it in large spaces.
+    def listed(self, mask: OperationMask) -> Sequence[Genotype]:
+        """All architectures of a mask that are admitted; none without limits or in large spaces.
 
         Raises:
-            InadmissibleError: None is.
+            InadmissibleError: The space is small enough to be gone through, and none is.
         """
         count = enumeration.count(mask)
         if not self.limited or count > _LISTED:
-            return count
+            return ()
         before = self.rejected
-        admitted = sum(map(self, enumeration.genotypes(mask)))
+        admitted = tuple(filter(self, enumeration.genotypes(mask)))
         self.rejected = before
         if not admitted:
             raise self.refusal(f"none of the {count:,} architectures that the mask leaves")

@@ -28,7 +28,8 @@ def random_genotype(
         InadmissibleError: None that is admitted was found.
     """
     stream = seeded("cpu", seed, _RANDOM_GENOTYPE, draw).initial_seed()
+    listed = admission.listed(mask)
     try:
-        return Variation(mask, random.Random(stream), admission).random()
+        return Variation(mask, random.Random(stream), admission, listed).random()
     except InadmissibleError as error:
         raise admission.refusal() from error

@@ -8,7 +8,7 @@ scores that its checkpoint has.
 import json
 import random as pseudo_random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -83,10 +83,11 @@ def search(
     memory = PeakMemory(runtime.device, state.get("peak_bytes", 0))
     given = ScoreContext(mask.space, supernet, dataset, settings, runtime, context.seed, memory)
     score = score_of(given)
-    most = min(settings.evaluations, admission.count(mask))
+    listed = admission.listed(mask)
+    most = min(settings.evaluations, len(listed) or enumeration.count(mask))
     before, began, due = state.get("seconds", 0.0), time.perf_counter(), 0.0
     history: list[dict[str, float]] = []
-    for genotype in proposals(mask, settings, score, context.seed, most, admission):
+    for genotype in proposals(mask, settings, score, context.seed, most, admission, listed):
         if genotype in stored:
             score.known[genotype] = stored[genotype]
         elif score(genotype) is None:
@@ -116,7 +117,7 @@ def search(
         seconds=before + time.perf_counter() - began,
         peak_bytes=memory.peak_bytes,
         metrics={"evaluated": float(done)} | _course(score, admission),
-        notes=_notes(done, most),
+        notes=_notes(done, most, limited=admission.limited),
         scored=[(genotype, values and list(values)) for genotype, values in score.known.items()],
     )
 
@@ -128,6 +129,7 @@ def proposals(
     seed: int,
     most: int,
     admission: Admission = everything,
+    listed: Sequence[Genotype] = (),
 ) -> Iterator[Genotype]:
     """Architectures that the algorithm proposes for the first time.
 
@@ -138,14 +140,15 @@ def proposals(
         seed: The trial's seed.
         most: How many there are to be.
         admission: Which architectures may be proposed.
+        listed: All of them, where they are known.
 
     Raises:
-        InadmissibleError: No architecture that may be proposed was found.
+        InadmissibleError: No architecture that may be proposed was ever found.
     """
     chosen = settings.algorithm
     component = mask.space.find("search_algorithm", chosen.name, "search.algorithm.name")
     draw = pseudo_random.Random(seeded("cpu", seed, _ALGORITHM).initial_seed())
-    variation = Variation(mask, draw, admission)
+    variation = Variation(mask, draw, admission, listed)
     stale = 0
     try:
         for genotype in component.load()(variation, score.fitness, **chosen.options):
@@ -155,7 +158,8 @@ def proposals(
             if len(score.known) >= most or stale >= _STALE:
                 return
     except InadmissibleError as error:
-        raise admission.refusal() from error
+        if not score.known:  # else it ends with what was found
+            raise admission.refusal() from error
 
 
 def _between(done: int) -> int:
@@ -201,13 +205,17 @@ def _stored(state: Mapping[str, Any], space: SearchSpace) -> dict[Genotype, Valu
     return found
 
 
-def _notes(done: int, most: int) -> list[str]:
+def _notes(done: int, most: int, *, limited: bool) -> list[str]:
     """That a search ended before it has scored as many as it may."""
     if done == most:
         return []
     return [
         f"the search ended after {done:,} of {most:,} architectures: "
-        f"{_STALE:,} proposals brought no new one"
+        + (
+            "further proposals brought no new one that keeps to the limits"
+            if limited
+            else f"{_STALE:,} proposals brought no new one"
+        )
     ]
 
 

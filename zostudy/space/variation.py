@@ -35,11 +35,13 @@ class Variation:
         mask: The mask; a genotype exists under it.
         draw: Draws.
         admits: Says which architectures may be given; the others are drawn again, or left out.
+        listed: All that are admitted, where they are known; random ones are drawn from them.
     """
 
     mask: OperationMask
     draw: pseudo_random.Random
     admits: Callable[[Genotype], bool] = lambda _: True
+    listed: Sequence[Genotype] = ()
     _ways: dict[tuple[str, int], _Ways] = field(default_factory=dict, compare=False)
 
     def random(self) -> Genotype:
@@ -48,6 +50,8 @@ class Variation:
         Raises:
             InadmissibleError: None of `TRIES` in a row is admitted.
         """
+        if self.listed:
+            return self.draw.choice(self.listed)
         for _ in range(TRIES):
             found = self._any()
             if self.admits(found):

@@ -26,6 +26,9 @@ Ingredients = Mapping[str, str]
 #: What only a measured latency follows from.
 HARDWARE = "hardware"
 
+#: What a latency follows from, and nothing else of a trial.
+OF_LATENCY = (HARDWARE, "latency.path")
+
 #: The ingredients that are the machine's.
 MACHINE = ("engine", "device", HARDWARE)
 

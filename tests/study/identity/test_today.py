@@ -121,7 +121,7 @@ def test_ingredients_have_the_engine_and_extensions_only_where_there_are_some():
 
 @pytest.mark.usefixtures("here")
 def test_hardware_is_processor_libraries_and_platform_where_latency_is_measured(monkeypatch):
-    monkeypatch.setattr(host, "processor", lambda: "Some Processor")
+    monkeypatch.setattr(host, "kind_of_processor", lambda: "Some Processor")
     monkeypatch.setattr(host, "processors", lambda: 3)
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(__version__="9.1"))
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as where it is not installed

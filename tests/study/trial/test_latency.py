@@ -163,7 +163,7 @@ def test_a_measured_latency_is_of_this_hardware_and_other_hardware_asks_to_renew
     (phase,) = [run for run in runs_of(folder) if run.data.tags.get("zostudy.phase") == "latency"]
     assert phase.data.metrics.keys() >= {"median_ms_batch_1", "median_ms_batch_2"}
     assert phase.data.metrics["median_ms_batch_2"] == metrics["latency_ms"]
-    monkeypatch.setattr(today.host, "processor", lambda: "Another Processor")
+    monkeypatch.setattr(today.host, "kind_of_processor", lambda: "Another Processor")
     assert results(folder)["trials"][0]["metrics"] == metrics
     assert "nothing to run" in run(folder)[1]
     more = ("--set", "sweep.seeds=[0, 1]")

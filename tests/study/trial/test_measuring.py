@@ -42,9 +42,10 @@ def test_a_measurement_waits_for_another_one_of_the_machine_and_says_so(
     measuring = threading.Thread(target=phase.compute, args=(stage,), daemon=True)
     with locks.held(lock, pytest.fail):
         measuring.start()
-        first = told.get(timeout=PATIENCE)
-        assert (first.phase, first.done) == ("latency", 0)
-        assert first.note.endswith("which measures too")
+        begun, waits = (told.get(timeout=PATIENCE) for _ in range(2))
+        assert (begun.phase, begun.done, begun.note) == ("latency", 0, "")
+        assert (waits.phase, waits.done) == ("latency", 0)
+        assert waits.note.endswith("which measures too")
     measuring.join(PATIENCE)
     assert not measuring.is_alive()
     *_, last = [told.get() for _ in range(told.qsize())]

@@ -28,7 +28,7 @@ from zostudy.study.bundle.folder import Destination, check_output
 from zostudy.study.bundle.formats import check_calibration
 from zostudy.study.bundle.program import Bundle
 from zostudy.study.identity.data import loaded
-from zostudy.study.ingredients import HARDWARE, Difference, Ingredients, differences
+from zostudy.study.ingredients import OF_LATENCY, Difference, Ingredients, differences
 from zostudy.study.planning.peak_memory import Predictions
 from zostudy.study.store.records import Store
 from zostudy.study.trial.computing import Report
@@ -68,7 +68,7 @@ def export_trial(
     genotype = from_dict(trial["genotype"], config.extensions)
     phases = TrialPhases(config, trial["seed"], dataset, Predictions(prepare(config.runtime)))
     recorded: Ingredients = trial.get("made_of", {})
-    matter = tuple(name for name in recorded if name != HARDWARE)  # of the weights
+    matter = tuple(name for name in recorded if name not in OF_LATENCY)  # of the weights
     changed = differences(recorded, phases.made_of, matter)
     _refuse(trial, [difference for difference in changed if not difference.of_machine])
     found = _found(file, phases, genotype, changed) or _trained(
@@ -81,7 +81,7 @@ def export_trial(
         "seed": trial["seed"],
         "params": json.dumps(without_passwords(trial["params"])),
         "mlflow_run_id": trial["mlflow_run_id"],
-        "data": dataset.digest,
+        "data": dataset.study_digest,
         "weights": "trained again for this bundle" if found.anew else "of the trial",
     }
     bundle = Bundle(

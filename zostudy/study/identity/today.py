@@ -68,7 +68,7 @@ def _hardware(runtime: str) -> str:
     libraries = (runtime,) if runtime == "torch" else (runtime, "torch", "onnxscript")
     return ", ".join(
         (
-            host.processor(),
+            host.kind_of_processor(),
             *(f"{name} {_version(name)}" for name in libraries),
             f"{host.processors()} usable processors",
             f"{platform.system()} {platform.machine()}",

@@ -2,13 +2,13 @@
 
 import json
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from zostudy import host
 from zostudy.config.loading import digest
 from zostudy.config.settings import RuntimeSettings
 from zostudy.runtime import planned
@@ -38,7 +38,7 @@ def machine(runtime: RuntimeSettings) -> Machine:
         "device": device.type,
         "precision": runtime.precision,
         "threads": runtime.threads,
-        "processor": _processor(),
+        "processor": host.kind_of_processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
     if device.type == "cuda":
@@ -46,21 +46,6 @@ def machine(runtime: RuntimeSettings) -> Machine:
         found["cuda"] = str(torch.version.cuda)
         found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]  # torch's
     return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-
-
-def _processor() -> str:
-    """Its model and a digest of what instructions it has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
-    found: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            found.setdefault(name.strip(), value.strip())
-    return f"{found.get('model name', platform.machine())} {digest(found)[:16]}"
 
 
 class Passed:

@@ -86,13 +86,18 @@ def costs(
     return limited(constraints, {name: (value, True) for name, value in found.items()})
 
 
-def check_limits(config: TrialConfig, space: SearchSpace, dataset: Dataset) -> None:
+def check_limits(config: TrialConfig, space: SearchSpace, costs: cost.Costs) -> None:
     """Whether some architecture of the search space may keep to the limits of a search.
+
+    Args:
+        config: The trial.
+        space: Its search space.
+        costs: What architectures cost in the network that it trains.
 
     Raises:
         ConfigError: A limit is below what every architecture needs.
     """
-    least = cost.Costs(space, dataset, config.evaluate).least(OperationMask.full(space))
+    least = costs.least(OperationMask.full(space))
     for name, most in config.search.limits.items():
         if name in least and most < least[name]:
             raise ConfigError(

@@ -36,6 +36,18 @@ def checklist(config: StudyConfig, document: Mapping[str, Any]) -> list[Item]:
     return [*_of_comparisons(config, document), *_of_trials(document)]
 
 
+def _of_splits(config: StudyConfig, seeds: int) -> Item:
+    by_seed, held_out = config.dataset.splits == "by_seed", config.dataset.validation_fraction > 0
+    if not held_out:
+        words = "there is no validation part"
+    elif by_seed:
+        words = "every seed has a split of its own"
+    else:
+        words = "all seeds share one split (dataset.splits: by_seed gives each its own)"
+    question = "Does the spread hold the chance of the split into training and validation?"
+    return Item(question, by_seed and held_out and seeds > 1, words)
+
+
 def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[Item]:
     """Whether what is compared is comparable."""
     seeds = len(config.sweep.seeds)
@@ -50,13 +62,7 @@ def _of_comparisons(config: StudyConfig, document: Mapping[str, Any]) -> list[It
             f"{counted(seeds, 'seed')} a point"
             + ("" if seeds >= _SEEDS else f"; {_SEEDS} say more"),
         ),
-        Item(
-            "Does the spread hold the chance of the split into training and validation?",
-            config.dataset.splits == "by_seed" and seeds > 1,
-            "every seed has a split of its own"
-            if config.dataset.splits == "by_seed"
-            else "all seeds share one split (dataset.splits: by_seed gives each its own)",
-        ),
+        _of_splits(config, seeds),
         Item(
             "Were architectures selected without the test set?",
             not table or not config.sweep.objectives,

@@ -9,7 +9,7 @@ from typing import Any
 
 from zostudy.config.sizes import counted
 from zostudy.errors import ConfigError
-from zostudy.metrics import Metric
+from zostudy.metrics import METRICS, Metric
 from zostudy.study.analysis.factors import comparisons
 from zostudy.study.analysis.practical import Practical, practical
 from zostudy.study.points import described, short_paths
@@ -145,26 +145,35 @@ def practical_table(document: Document, objectives: Sequence[str], rope: float) 
     if metric is None:
         return PracticalTable(rope, None, ())
     if metric.unit != "percent":
-        raise ConfigError(
-            f"--rope: counts in points of accuracy, and the study is judged by {metric.name}; "
-            "leave --rope out"
-        )
+        raise _not_of_accuracy(metric.name)
     return PracticalTable(
         rope, metric, (*_settings(document, metric, rope), *_gains(document, metric, rope))
     )
 
 
-def check(rope: float) -> None:
+def check(rope: float, objectives: Sequence[str] = ()) -> None:
     """Whether a region can be used.
+
+    Args:
+        rope: Up to how many percentage points a difference is practically nothing.
+        objectives: What the study is judged by; an accuracy where nothing is named.
 
     Raises:
         ConfigError: It cannot.
     """
+    if objectives and METRICS[objectives[0]].unit != "percent":
+        raise _not_of_accuracy(objectives[0])
     if not (math.isfinite(rope) and 0 < rope < _WIDEST):
         raise ConfigError(
             f"--rope: {rope:g} is not allowed; allowed: points of accuracy above 0 and below "
             f"{_WIDEST:g}, such as 0.1"
         )
+
+
+def _not_of_accuracy(name: str) -> ConfigError:
+    return ConfigError(
+        f"--rope: counts in points of accuracy, and the study is judged by {name}; leave --rope out"
+    )
 
 
 def _settings(document: Document, metric: Metric, rope: float) -> list[Row]:
@@ -184,7 +193,10 @@ def _settings(document: Document, metric: Metric, rope: float) -> list[Row]:
 def _gains(document: Document, metric: Metric, rope: float) -> list[Row]:
     """What the search gives over random genotypes, in the mean and at every point."""
     study = document.get("random_baseline", {}).get("gain", {})
-    named = [("all points over random", {}, study)] + [
+    named: list[tuple[str, Document, Document]] = []
+    if len(document["points"]) > 1:
+        named.append(("all points over random", {}, study))
+    named += [
         (f"{described(point['params'])} over random", point["params"], point.get("over_random", {}))
         for point in document["points"]
     ]

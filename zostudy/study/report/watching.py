@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         watch = self.server.watch
         name = self.path.partition("?")[0].removeprefix("/") or _FIRST
-        if self.headers.get("Host", "").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
+        if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
             # a page from elsewhere whose name was made to mean this machine
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "only 127.0.0.1 is served")
         elif name == "state":

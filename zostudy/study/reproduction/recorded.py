@@ -17,7 +17,7 @@ from zostudy.redaction import without_passwords
 from zostudy.study import points
 from zostudy.study.delivery.recorded_run import RecordedRun, read
 from zostudy.study.identity.today import Today
-from zostudy.study.ingredients import HARDWARE, Difference, Ingredients, shown, title
+from zostudy.study.ingredients import OF_LATENCY, Difference, Ingredients, shown, title
 from zostudy.study.reproduction import comparison
 from zostudy.study.reproduction.comparison import Course
 from zostudy.study.trial.computing import Report
@@ -27,7 +27,7 @@ from zostudy.study.trial.trial import Trials
 _INGREDIENTS = ("data", "engine", "device", "extensions")
 _TAG = "zostudy."
 #: What a trial need not have again: another device is named as a reason, its latency is left out.
-_ELSEWHERE = ("device", HARDWARE, "latency.path")
+_ELSEWHERE = ("device", *OF_LATENCY)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def of_study(file: StudyFile, trial: Mapping[str, Any], report: Report) -> Recor
         known, course_of = _courses(run), "MLflow"
         notes += _other_settings(point.config, seed, run)
     else:
-        kept = Trials(file, report).records(point, seed)
+        plain = replace(point, config=point.config.changed("latency", by="none"))
+        kept = Trials(file, report).records(plain, seed)
         known = {name: comparison.of_values(name, r.values) for name, r in kept.items()}
         course_of = "cache" if known else ""
     return Recorded(

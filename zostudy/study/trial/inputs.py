@@ -4,13 +4,14 @@ from zostudy.config.loading import StudyFile
 from zostudy.config.settings import DatasetSettings, TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import latency, predicted, table
+from zostudy.evaluation.cost import Costs
 from zostudy.evaluation.latency import KnownLatencies
 from zostudy.space.search_space import search_space
 from zostudy.study.identity.data import loaded
 
 
 class Inputs:
-    """What the trials of a study read, kept for those that follow.
+    """What the trials of a study read, kept for those that follow in the same process.
 
     Args:
         file: The study.
@@ -21,6 +22,7 @@ class Inputs:
         self._datasets: dict[tuple[str, int | None], Dataset] = {}
         self._sources: dict[str, table.Table | predicted.Predicted] = {}
         self._latencies: dict[str, KnownLatencies] = {}
+        self._costs: dict[tuple[object, ...], Costs] = {}
 
     def outlines(self) -> dict[str, Dataset]:
         """The data sets that were read, without their pictures, by their settings as JSON."""
@@ -56,3 +58,13 @@ class Inputs:
             space = search_space(config.search_space.name, config.extensions)
             self._latencies[key] = latency.known(config.latency, space)
         return self._latencies[key]
+
+    def costs(self, config: TrialConfig, dataset: Dataset) -> Costs:
+        """What genotypes cost in the network that a trial trains."""
+        trained, classes = config.evaluate, len(dataset.classes)
+        shape = (dataset.channels, dataset.height, dataset.width)
+        key = (config.search_space.name, trained.cells, trained.channels, classes, *shape)
+        if key not in self._costs:
+            space = search_space(config.search_space.name, config.extensions)
+            self._costs[key] = Costs(space, dataset.outline(), trained)
+        return self._costs[key]

@@ -25,6 +25,7 @@ from zostudy.config.loading import (
 from zostudy.config.settings import TrialConfig
 from zostudy.data.dataset import Dataset
 from zostudy.evaluation import cost, latency
+from zostudy.evaluation.cost import Costs
 from zostudy.evaluation.latency import KnownLatencies
 from zostudy.evaluation.predicted import Predicted
 from zostudy.evaluation.table import Table
@@ -108,6 +109,7 @@ class TrialPhases:
         predictions: Device and precision, and what is known of memory.
         source: Gives accuracies where nothing is trained: a table, or a predictor.
         latencies: Latencies of the search space, where they are not measured.
+        costs: What genotypes cost, where a search is limited.
         elsewhere: What of its ingredients is not that of this process: of a trial that was run by
             another engine or on another type of device, and is looked up.
     """
@@ -118,6 +120,7 @@ class TrialPhases:
     predictions: Predictions
     source: Table | Predicted | None = None
     latencies: KnownLatencies | None = None
+    costs: Costs | None = None
     elsewhere: Ingredients = field(default_factory=dict)
 
     @property
@@ -203,7 +206,7 @@ class TrialPhases:
 
     def _admission(self) -> Admission:
         """Which architectures a search may choose."""
-        costs = cost.Costs(self.space, self.dataset, self.config.evaluate)
+        costs = self.costs or Costs(self.space, self.dataset, self.config.evaluate)
         return Admission(self.config.search.limits, costs)
 
     def latency(self, genotype: Genotype) -> Phase[Metrics] | None:
@@ -235,8 +238,8 @@ class TrialPhases:
                 note = f"waits for {holder}, which measures too"
                 stage.report(Progress("latency", 0, len(config.batch_sizes), note=note))
 
-            with held(_MEASURING, waiting):
-                found = latency.measured(network, shape, config, stage.report)
+            alone = functools.partial(held, _MEASURING, waiting)
+            found = latency.measured(network, shape, config, stage.report, alone)
             (median, high), *_ = found.values()
             figures = {
                 f"{name}_batch_{batch}": value

@@ -125,7 +125,7 @@ class Trials:
     def _check_search(self, config: TrialConfig, dataset: Dataset) -> None:
         space = search_space(config.search_space.name, config.extensions)
         if config.search.constraints:
-            check_limits(config, space, dataset)
+            check_limits(config, space, self._inputs.costs(config, dataset))
         if config.search.strategy == "score":
             scored.check(dataset, config.supernet, config.search, space, self._runtime)
 
@@ -292,7 +292,8 @@ class Trials:
     def _phases_of(self, config: TrialConfig, seed: int) -> TrialPhases:
         dataset, source = self._inputs.dataset(config.dataset, seed), self._inputs.source(config)
         latencies = self._inputs.latencies(config)
-        return TrialPhases(config, seed, dataset, self._predictions, source, latencies)
+        costs = self._inputs.costs(config, dataset)
+        return TrialPhases(config, seed, dataset, self._predictions, source, latencies, costs)
 
     def _describe(self, trial: _Trial, what: str) -> None:
         """What a trial's run carries whatever comes of it."""
